@@ -1,0 +1,58 @@
+"""Shared fixtures: composed runs of the embedded LVLM, and a small world on disk. The tiny model is the only stand-in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+
+from vrx.config import RunConfig, to_run
+from vrx.main import CONF
+
+SMALL = ["world.num_images=48", "world.num_questions=6", "wandb.mode=disabled"]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output root in which the small world is made already."""
+    root = tmp_path_factory.mktemp("world")
+    run = composed([*SMALL, f"runtime.output_root={root}"])
+    from vrx import evaluation
+
+    evaluation.make_world(run)
+    return root
+
+
+def composed(overrides: list[str]) -> RunConfig:
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_run(compose("config", overrides=overrides))
+
+
+@pytest.fixture
+def make_run(world: Path) -> Callable[..., RunConfig]:
+    """Compose a run of the small world: `make_run("train.lr=1e-3")`."""
+    return lambda *overrides: composed([*SMALL, f"runtime.output_root={world}", *overrides])
+
+
+def command(*overrides: str, small: bool = True) -> list[str]:
+    return [sys.executable, "-m", "vrx.main", *(SMALL if small else []), *overrides]
+
+
+@pytest.fixture
+def vrx(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run the real command in an empty folder."""
+
+    def run(*overrides: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command(*overrides), cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+
+    return run

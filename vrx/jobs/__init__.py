@@ -1,0 +1,1 @@
+"""What `vrx` can do, one file a job; each is a function of a checked run."""

@@ -1,0 +1,44 @@
+"""`vrx job=finetune`: tune the selected layers, answer the benchmarks, record, print the row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vrx import evaluation, instructions, records, tables
+from vrx.config import RunConfig, freeze, select
+from vrx.distributed import launch, log, num_processes, only_one
+from vrx.tracking import following
+
+
+def finetune(run: RunConfig) -> None:
+    """Bring a run to its record; what is done is skipped, what was interrupted goes on."""
+    evaluation.make_world(run)
+    asked = evaluation.check_benchmarks(run)
+    digest = instructions.data_digest(run.instructions)
+    identity = records.identity(run, digest)
+    run_dir = records.run_directory(run, identity, label=records.label(run))
+    with only_one(run_dir):
+        done, record_file = run_dir / "train.json", run_dir / "record.json"
+        if done.is_file() and record_file.is_file() and not evaluation.missing(run, run_dir, asked):
+            record = records.read_json(record_file)
+            if set(asked) <= set(record["scores"]):
+                log(f"{run_dir.name} is finished; nothing to do")
+                _show(run_dir, record)
+                return
+        with following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
+            if not done.is_file():
+                data = Path(run.runtime.output_root).absolute() / "data"
+                table = instructions.table(run.instructions, data, digest=digest)
+                records.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
+                records.write_json(run_dir / "layers.json", list(select(run)))
+                records.write_atomic(run_dir / "config.yaml", freeze(run))
+                launch("train", run_dir, processes=num_processes(run.runtime), while_running=wandb_run.follow)
+            scores = evaluation.measure(run, run_dir, asked)
+            record = evaluation.write_record(run_dir, identity, list(select(run)), records.read_json(done), scores)
+            wandb_run.finish(record)
+        _show(run_dir, record)
+
+
+def _show(run_dir: Path, record: dict) -> None:
+    print(tables.row(record, records.all_layers_record(run_dir, record)))
+    print(f"record: {run_dir / 'record.json'}")

@@ -1,0 +1,98 @@
+"""LoRA on chosen decoder layers, and the projector trained beside it; saving and loading both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from vrx.config import LoraConfig
+from vrx.models import decoder_layers, projector
+
+LAYERS_PATH = "model.language_model.layers"
+PROJECTOR_FILE = "projector.safetensors"
+
+
+def apply_lora(
+    model: LlavaForConditionalGeneration, layers: Sequence[int], config: LoraConfig, *, seed: int = 0
+) -> peft.PeftModel:
+    """Put LoRA on every Linear of the chosen decoder layers and make the projector trainable; all else is frozen.
+
+    Modules are named by their full path: PEFT's `layers_to_transform` would also match the vision tower's layers of
+    the same number, take an empty list for all layers and ignore a layer that does not exist. What came of it is
+    asserted. The initialisation of an adapter depends on (seed, layer, module) only, so ablations are paired.
+    """
+    depth = len(decoder_layers(model))
+    outside = [layer for layer in layers if not 0 <= layer < depth]
+    if not layers or outside or len(set(layers)) != len(layers):
+        raise ValueError(f"layers {list(layers)}: valid are distinct layers among 0 to {depth - 1}, at least one")
+    targets = [
+        f"{LAYERS_PATH}.{layer}.{name}"
+        for layer in layers
+        for name, module in decoder_layers(model)[layer].named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    options = peft.LoraConfig(
+        r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, bias="none", target_modules=targets
+    )
+    tuned = peft.get_peft_model(model, options, autocast_adapter_dtype=False)
+    projector(tuned).requires_grad_(True)
+    _initialise(tuned, seed)
+    _assert_only(tuned, layers, len(targets))
+    return tuned
+
+
+def _initialise(model: nn.Module, seed: int) -> None:
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            path = name.partition(LAYERS_PATH)[2].partition(".lora_A")[0]  # .12.self_attn.q_proj
+            told = hashlib.sha256(f"{seed}{path}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(told[:8], "big") >> 1)
+            fresh = torch.empty(parameter.shape)
+            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+            parameter.data.copy_(fresh)
+        elif "lora_B" in name:
+            nn.init.zeros_(parameter)
+
+
+def _assert_only(model: nn.Module, layers: Sequence[int], num_modules: int) -> None:
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    lora = [name for name in trainable if "lora_" in name]
+    carrying = {int(found) for name in lora for found in re.findall(rf"{LAYERS_PATH}\.(\d+)\.", name)}
+    assert carrying == set(layers), f"adapters sit on layers {sorted(carrying)}, not on {sorted(layers)}"
+    assert len(lora) == 2 * num_modules and all(LAYERS_PATH in name for name in lora), "an adapter outside the decoder"
+    rest = [name for name in trainable if "lora_" not in name]
+    assert rest and all("multi_modal_projector" in name for name in rest), f"trainable besides the projector: {rest}"
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name and parameter of everything that is trained, in a fixed order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_adapter(model: peft.PeftModel, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Save the adapter in PEFT's own format and the projector beside it; `state` holds full tensors by name."""
+    model.save_pretrained(str(folder), state_dict={name: tensor for name, tensor in state.items() if "lora_" in name})
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    told = json.loads((folder / "adapter_config.json").read_text())
+    told["target_modules"].sort()  # a set to PEFT, which would write it in another order each time
+    (folder / "adapter_config.json").write_text(json.dumps(told, indent=2, sort_keys=True))
+    prefix = "multi_modal_projector."
+    tensors = {name.rpartition(prefix)[2]: tensor.contiguous() for name, tensor in state.items() if prefix in name}
+    save_file(tensors, folder / PROJECTOR_FILE)
+
+
+def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> LlavaForConditionalGeneration:
+    """The LVLM with a saved adapter merged into its weights and the tuned projector in place."""
+    tuned = peft.PeftModel.from_pretrained(model, str(folder))
+    projector(tuned).load_state_dict(load_file(folder / PROJECTOR_FILE))
+    return tuned.merge_and_unload()

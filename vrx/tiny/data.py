@@ -1,0 +1,146 @@
+"""The embedded world on disk: instruction data as LLaVA's JSON with images, and nine benchmarks as JSON Lines."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vrx.config import WorldConfig
+from vrx.records import read_json, write_json
+from vrx.tiny import questions
+from vrx.tiny.questions import Question
+from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample
+
+TURNS = 4  # question-answer pairs of a conversation
+TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
+VERSION = 1  # of the data made here; a change makes it anew
+
+
+def build(config: WorldConfig) -> None:
+    """Make the data once: `instructions.json`, `images/`, `benchmarks/`. The same seed makes the same files."""
+    folder = Path(config.folder)
+    told = {"version": VERSION, "images": config.num_images, "questions": config.num_questions, "seed": config.seed}
+    if (folder / "world.json").is_file() and read_json(folder / "world.json") == told:
+        return
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "images").mkdir(parents=True)
+    (partial / "benchmarks").mkdir()
+    bar = tqdm(total=config.num_images + len(BENCHMARKS), desc="making the tiny world", delay=1)
+    rng = random.Random(f"world {config.seed} instructions")
+    records = []
+    for number in range(config.num_images):
+        records.append(_conversation(rng, number, partial / "images"))
+        bar.update()
+    write_json(partial / "instructions.json", records)
+    for name in BENCHMARKS:
+        rows = _benchmark(name, random.Random(f"world {config.seed} {name}"), config.num_questions, partial / "images")
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (partial / "benchmarks" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        bar.update()
+    bar.close()
+    write_json(partial / "world.json", told)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+
+
+
+
+def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, Any]:
+    """Several questions about one scene, drawn, or now and then told in words."""
+    scene = sample(rng)
+    text_only = rng.random() < TEXT_ONLY
+    makers = questions.TEXT_FULL if text_only else questions.VISUAL
+    turns: list[dict[str, str]] = []
+    while len(turns) < 2 * TURNS:
+        question = rng.choice(makers)(scene, rng)
+        if question is not None:
+            turns.append({"from": "human", "value": questions.prompt(question)})
+            turns.append({"from": "gpt", "value": questions.reply(question)})
+    record: dict[str, Any] = {"id": f"tiny_{number}"}
+    if text_only:
+        turns[0]["value"] = f"{describe(scene, rng)}\n{turns[0]['value']}"
+    else:
+        record["image"] = f"train/{number}.png"
+        turns[0]["value"] = f"<image>\n{turns[0]['value']}"
+        _save(scene, images / record["image"], rng)
+    return {**record, "conversations": turns}
+
+
+def _save(scene: Scene, path: Path, rng: random.Random) -> None:
+    path.parent.mkdir(exist_ok=True)
+    draw(scene, seed=rng.getrandbits(32)).save(path, compress_level=1)
+
+
+def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list[dict[str, Any]]:
+    makers, rows_of = BENCHMARKS[name]
+    rows: list[dict[str, Any]] = []
+    for index in range(number):
+        maker, scene, question = makers[index % len(makers)], sample(rng), None
+        while question is None:
+            scene = sample(rng)
+            question = maker(scene, rng)
+        row: dict[str, Any] = {"id": f"{index}"}
+        if name == "tiny_mmlu":
+            question = Question(f"{describe(scene, rng)}\n{question.text}", question.answer, question.kind, question.choices)
+        else:
+            row["image"] = f"{name}/{index}.png"
+            _save(scene, images / row["image"], rng)
+        rows += rows_of(row, question)
+    return rows
+
+
+Rows = Callable[[dict[str, Any], Question], list[dict[str, Any]]]
+
+
+def _short(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+    answers = [question.answer]
+    return [{**row, "question": questions.prompt(question), "answers": answers, "question_type": question.kind}]
+
+
+def _ten(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+    """Ten references, one annotator astray, as TextVQA has them."""
+    return [{**_short(row, question)[0], "answers": [question.answer] * 9 + ["none"]}]
+
+
+def _box(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+    down, right = divmod(question.cell, GRID)
+    corners = [right * CELL, down * CELL, (right + 1) * CELL, (down + 1) * CELL]
+    thing = question.text.removeprefix("Give the box of the ").removesuffix(".")
+    return [{**row, "question": thing, "box": corners, "width": SIZE, "height": SIZE}]
+
+
+def _choice(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+    letter = "ABCD"[question.choices.index(question.answer)]
+    told = {"hint": question.context} if question.context else {}
+    choices = list(question.choices)
+    return [{**row, **told, "question": question.text, "choices": choices, "answer": letter, "question_type": question.kind}]
+
+
+def _rotations(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+    """The question with its options moved round, once for each option, as MMBench asks it."""
+    rows = []
+    for turn in range(len(question.choices)):
+        choices = question.choices[turn:] + question.choices[:turn]
+        turned = Question(question.text, question.answer, question.kind, choices)
+        rows += _choice({**row, "id": f"{row['id']}.{turn}", "group": row["id"]}, turned)
+    return rows
+
+
+BENCHMARKS: dict[str, tuple[tuple[questions.Maker, ...], Rows]] = {
+    "tiny_ocrvqa": ((questions.letter_at, questions.letter_of_colour), _short),
+    "tiny_docvqa": ((questions.line,), _short),
+    "tiny_refcocog": ((questions.region,), _box),
+    "tiny_tdiuc": (questions.TYPED, _short),
+    "tiny_mmbench": ((questions.choice,), _rotations),
+    "tiny_gqa": ((questions.relation,), _short),
+    "tiny_scienceqa": ((questions.science,), _choice),
+    "tiny_textvqa": ((questions.ocr,), _ten),
+    "tiny_mmlu": ((questions.choice,), _choice),
+}

@@ -1,0 +1,124 @@
+"""A scene of the embedded world: a 4 x 4 grid whose cells hold a coloured shape, a coloured letter, or nothing."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+GRID = 4  # cells along a side
+CELL = 16  # pixels along a side of a cell: one patch of the vision tower
+SIZE = GRID * CELL
+
+COLOURS = {
+    "red": (220, 40, 40),
+    "orange": (245, 140, 20),
+    "yellow": (235, 225, 50),
+    "green": (40, 170, 70),
+    "blue": (50, 90, 225),
+    "purple": (150, 60, 190),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+GLYPHS = {  # five rows of five pixels, drawn twice as large
+    "h": ("#...#", "#...#", "#####", "#...#", "#...#"),
+    "k": ("#..#.", "#.#..", "##...", "#.#..", "#..#."),
+    "m": ("#...#", "##.##", "#.#.#", "#...#", "#...#"),
+    "r": ("####.", "#...#", "####.", "#..#.", "#...#"),
+    "s": (".####", "#....", ".###.", "....#", "####."),
+    "t": ("#####", "..#..", "..#..", "..#..", "..#.."),
+    "x": ("#...#", ".#.#.", "..#..", ".#.#.", "#...#"),
+    "z": ("#####", "...#.", "..#..", ".#...", "#####"),
+}
+LETTERS = tuple(GLYPHS)
+THINGS = SHAPES + LETTERS
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One coloured shape or letter; `str()` names it as questions do: `red circle`."""
+
+    colour: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.kind}"
+
+    @property
+    def is_letter(self) -> bool:
+        return self.kind in GLYPHS
+
+
+Scene = tuple[Thing | None, ...]  # the cells row by row, GRID * GRID of them
+
+
+def cell_name(cell: int) -> str:
+    """The name questions use: column letter and row number, `a1` at the top left, `d4` at the bottom right."""
+    return f"{'abcd'[cell % GRID]}{cell // GRID + 1}"
+
+
+def box(cell: int) -> tuple[float, float, float, float]:
+    """Corners (x1, y1, x2, y2) of a cell as fractions of the image."""
+    row, column = divmod(cell, GRID)
+    return column / GRID, row / GRID, (column + 1) / GRID, (row + 1) / GRID
+
+
+def sample(rng: random.Random) -> Scene:
+    """Draw a scene of three to six things, no two of them alike."""
+    number = rng.randint(3, 6)
+    things: list[Thing] = []
+    while len(things) < number:
+        kind = rng.choice(rng.choice((SHAPES, LETTERS)))
+        thing = Thing(rng.choice(tuple(COLOURS)), kind)
+        if thing not in things:
+            things.append(thing)
+    cells: list[Thing | None] = [*things, *[None] * (GRID * GRID - number)]
+    rng.shuffle(cells)
+    return tuple(cells)
+
+
+def _shape_mask(kind: str) -> np.ndarray:
+    """(CELL, CELL) bool: the pixels a thing covers inside its cell."""
+    mask = np.zeros((CELL, CELL), dtype=bool)
+    y, x = np.mgrid[0:CELL, 0:CELL] - (CELL - 1) / 2
+    if kind in GLYPHS:
+        glyph = np.array([[character == "#" for character in row] for row in GLYPHS[kind]])
+        mask[3:13, 3:13] = glyph.repeat(2, axis=0).repeat(2, axis=1)
+    elif kind == "circle":
+        mask = x**2 + y**2 <= 36
+    elif kind == "square":
+        mask = np.maximum(abs(x), abs(y)) <= 5.5
+    elif kind == "triangle":
+        mask = (abs(x) <= (y + 6.5) / 2) & (y <= 6)
+    else:
+        mask = (np.minimum(abs(x), abs(y)) <= 1.6) & (np.maximum(abs(x), abs(y)) <= 6)
+    return mask
+
+
+MASKS = {kind: _shape_mask(kind) for kind in THINGS}
+
+
+def draw(scene: Scene, *, seed: int) -> Image.Image:
+    """Draw a scene as a SIZE x SIZE RGB image; the seed sets background, brightness and pixel noise."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((SIZE, SIZE, 3), rng.uniform(60, 110), dtype=np.float32)
+    for cell, thing in enumerate(scene):
+        if thing is not None:
+            row, column = divmod(cell, GRID)
+            window = pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
+            window[MASKS[thing.kind]] = np.array(COLOURS[thing.colour]) * rng.uniform(0.85, 1.1)
+    pixels += rng.normal(0, 8, pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def describe(scene: Scene, rng: random.Random | None = None, *, style: str = "full") -> str:
+    """Tell a scene in words, thing by thing: `b3 red circle, a1 blue k`; in random order where there is an `rng`.
+
+    The styles `kinds` and `colours` tell only one attribute of each thing.
+    """
+    told = {"full": str, "kinds": lambda thing: thing.kind, "colours": lambda thing: thing.colour}[style]
+    parts = [f"{cell_name(cell)} {told(thing)}" for cell, thing in enumerate(scene) if thing]
+    if rng is not None:
+        rng.shuffle(parts)
+    return ", ".join(parts)
