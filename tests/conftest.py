@@ -1,4 +1,4 @@
-"""Shared fixtures: composed runs of the embedded LVLM, and a small world on disk. The tiny model is the only stand-in."""
+"""Shared fixtures: composed runs of the embedded LVLM, a small world on disk, the real command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
-from vrx.config import RunConfig, to_run
+from vrx.checks import to_run
+from vrx.config import RunConfig
 from vrx.main import CONF
 
 SMALL = ["world.num_images=48", "world.num_questions=6", "wandb.mode=disabled"]

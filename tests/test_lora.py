@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from vrx import batches, engine, instructions, lora, models, train
-from vrx.config import select
+from vrx.checks import select
 from vrx.images import Pixels
 
 LAYERS = (0, 3, 17, 31)
@@ -58,7 +58,9 @@ def test_one_step_moves_every_adapter_and_the_projector_and_nothing_else(make_ru
     lora.apply_lora(lvlm, LAYERS, run.lora)
     module = train.Supervised(lvlm, Pixels(run.model).blank())
     before = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
-    runner = engine.create(module, [{"params": list(lora.trainable_parameters(module).values()), "lr": 1e-3}], run.train, run.engine)
+    runner = engine.create(
+        module, [{"params": list(lora.trainable_parameters(module).values()), "lr": 1e-3}], run.train, run.engine
+    )
     runner.backward(runner(**inputs(first_batch)))
     for name, tensor in module.named_parameters():
         moved = not torch.equal(tensor, before[name])

@@ -205,9 +205,7 @@ def test_a_reference_outside_the_answer_key_is_never_matched():
     assert metrics.tdiuc_match(dataclasses.replace(answer, choices=("red", "blue"))) == 0
 
 
-@pytest.mark.parametrize(
-    "metric", [metrics.box_iou, metrics.box_accuracy_unpadded, metrics.mmlu_log_likelihood]
-)
+@pytest.mark.parametrize("metric", [metrics.box_iou, metrics.box_accuracy_unpadded, metrics.mmlu_log_likelihood])
 def test_metric_without_what_it_compares_names_the_answer(metric):
     with pytest.raises(ValueError, match="answer 'q17'"):
         metric(Answer("q17", "[0, 0, 1, 1]", ("A",)))
@@ -222,12 +220,8 @@ PER_ANSWER = sorted(
     | {metrics.tdiuc_match_authors, metrics.mmlu_log_likelihood},
     key=lambda metric: metric.__name__,
 )
-PIECES = (
-    "[ [[ ] ( ) ),( , . : * - \n A B. Z 0.1 100 nan 1e999 inf % ² the one point million yes answer is İ ß"
-)
-texts = st.one_of(
-    st.text(max_size=60), st.lists(st.sampled_from([" ", *PIECES.split(" ")]), max_size=25).map("".join)
-)
+PIECES = "[ [[ ] ( ) ),( , . : * - \n A B. Z 0.1 100 nan 1e999 inf % ² the one point million yes answer is İ ß"
+texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from([" ", *PIECES.split(" ")]), max_size=25).map("".join))
 numbers = st.integers(1, 2000)
 
 
@@ -304,9 +298,7 @@ def test_gold_box_rendered_exactly_scores_one_in_every_frame(width, height, corn
 
     if sum(padded) < 3.999:  # else read as thousandths
         assert score(metrics.box_iou, "[{}, {}, {}, {}]", padded) == pytest.approx(1, abs=0.002)
-    assert score(metrics.box_iou_unpadded, "It is [ {},{},  {}, {} ].", unpadded) == pytest.approx(
-        1, abs=0.002
-    )
+    assert score(metrics.box_iou_unpadded, "It is [ {},{},  {}, {} ].", unpadded) == pytest.approx(1, abs=0.002)
     assert score(metrics.box_iou_qwen, "<box>({},{}),({},{})</box>", qwen) == pytest.approx(1, abs=0.002)
 
 

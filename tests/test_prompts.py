@@ -115,9 +115,7 @@ OFFICIAL_RUNS = [
 @pytest.mark.parametrize(("family", "key"), OFFICIAL_RUNS)
 def test_ids_labels_and_warning_are_the_official_ones(family, key):
     *no_bos, case_id, length = key.split("/")
-    samples = {
-        sample["id"]: sample for sample in cases(family)["conversations"] + cases(family).get("edge", [])
-    }
+    samples = {sample["id"]: sample for sample in cases(family)["conversations"] + cases(family).get("edge", [])}
     sample = samples[case_id]
     encoded = tokenize(
         sample["conversations"],
@@ -156,9 +154,7 @@ def test_labels_after_expansion_are_the_official_ones(family):
             continue
         _, case_id, length, _ = key.split("/")
         sample, length = samples[case_id], int(length)
-        encoded = tokenize(
-            sample["conversations"], tokenizer, template, has_image="image" in sample, max_length=length
-        )
+        encoded = tokenize(sample["conversations"], tokenizer, template, has_image="image" in sample, max_length=length)
         ids, labels = expand_images(
             encoded.input_ids, encoded.labels, image_token_id=9999, num_image_tokens=16, max_length=length
         )
@@ -235,9 +231,7 @@ def test_an_own_tokenizer_survives_saving_and_loading(tmp_path):
 def test_the_mask_starts_right_after_the_role_in_an_own_tokenizer():
     tokenizer = own_tokenizer()
     for answer in ("a dog", "0.25", "[0.10, 0.20]", "\nNo", " two spaces", "é!", "A", "5"):
-        encoded = tokenize(
-            conversation("<image>\nWhat is it?", answer), tokenizer, "bunny_llama3", has_image=True
-        )
+        encoded = tokenize(conversation("<image>\nWhat is it?", answer), tokenizer, "bunny_llama3", has_image=True)
         start = next(i for i, label in enumerate(encoded.labels) if label != IGNORE)
         assert tokenizer.convert_ids_to_tokens(encoded.input_ids[start - 1]) == "ĠASSISTANT:"
         assert tokenizer.decode(encoded.input_ids[start:]) == f" {answer}<|end_of_text|>"
@@ -248,8 +242,7 @@ def test_the_mask_starts_right_after_the_role_in_an_own_tokenizer():
 TEXT = st.text(alphabet="abcXYZ 019.,:?![]()é\n'", min_size=1, max_size=24).filter(str.strip)
 ROUNDS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4)
 TOKENIZERS = {"own": ("bunny_llama3", own_tokenizer)} | {
-    template: (template, lambda family=family: official_tokenizer(family))
-    for family, (_, template) in FAMILIES.items()
+    template: (template, lambda family=family: official_tokenizer(family)) for family, (_, template) in FAMILIES.items()
 }
 
 
@@ -263,14 +256,10 @@ def test_learned_are_exactly_the_answers_and_their_ends(name, rounds, has_image)
         values[0] = f"{values[0]} <image>"
     encoded = tokenize(conversation(*values), tokenizer, template, has_image=has_image)
     assert encoded.mismatch is None
-    assert all(
-        label in (IGNORE, token) for label, token in zip(encoded.labels, encoded.input_ids, strict=True)
-    )
+    assert all(label in (IGNORE, token) for label, token in zip(encoded.labels, encoded.input_ids, strict=True))
     assert encoded.input_ids.count(IMAGE_TOKEN) == has_image
     learned = [tokenizer.decode(run, clean_up_tokenization_spaces=False) for run in learned_runs(encoded)]
-    assert [text.strip(" ") for text in learned] == [
-        f"{a}{TEMPLATES[template].end}".strip(" ") for _, a in rounds
-    ]
+    assert [text.strip(" ") for text in learned] == [f"{a}{TEMPLATES[template].end}".strip(" ") for _, a in rounds]
 
 
 @given(
@@ -286,8 +275,7 @@ def test_expansion_keeps_text_and_never_silently_cuts_an_image(ids, num_image_to
     assert [token for token in whole_ids if token != 7] == [token for token in ids if token != IMAGE_TOKEN]
     assert whole_ids.count(7) == num_image_tokens * ids.count(IMAGE_TOKEN)
     assert all(
-        label == (IGNORE if token in (1, 7) else token)
-        for token, label in zip(whole_ids, whole_labels, strict=True)
+        label == (IGNORE if token in (1, 7) else token) for token, label in zip(whole_ids, whole_labels, strict=True)
     )
     cut = expand_images(ids, labels, **options, max_length=max_length, keep_cut_images=True)
     assert cut == (whole_ids[:max_length], whole_labels[:max_length])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as stdlib_random
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,9 @@ SELECTORS: dict[str, Callable[[int, int], selectors.Layers]] = {
     "consecutive top": partial(consecutive, start="top"),
     "hybrid_top_lower": hybrid_top_lower,
     "random": partial(random, seed=0),
-    "most_important": lambda num_layers, k: most_important(num_layers, k, scores=[layer % 7 for layer in range(num_layers)]),
+    "most_important": lambda num_layers, k: most_important(
+        num_layers, k, scores=[layer % 7 for layer in range(num_layers)]
+    ),
 }
 
 
@@ -98,13 +101,15 @@ def test_offset_one_gives_the_default_of_the_released_code():
 @given(decoder=decoders())
 def test_sparse_uniform_leaves_no_gap_much_wider_than_another(decoder: tuple[int, int]):
     layers = sparse_uniform(*decoder)
-    gaps = [after - before for before, after in zip(layers, layers[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(layers)]
     assert not gaps or max(gaps) - min(gaps) <= 2
 
 
 @unhurried
 @given(decoder=decoders(), offset=st.integers(-3, 3))
-def test_offset_moves_every_layer_or_is_refused_where_one_would_leave_the_decoder(decoder: tuple[int, int], offset: int):
+def test_offset_moves_every_layer_or_is_refused_where_one_would_leave_the_decoder(
+    decoder: tuple[int, int], offset: int
+):
     num_layers, k = decoder
     moved = tuple(layer + offset for layer in sparse_uniform(num_layers, k))
     if set(moved) <= set(range(num_layers)):

@@ -10,7 +10,10 @@ from pathlib import Path
 from vrx import tracking
 from vrx.config import WandbConfig
 
-RECORD = {"scores": {"tiny_gqa": {"value": 0.5, "stderr": 0.1, "num_samples": 6, "metrics": {}}}, "train": {"gpu_hours": 0.0}}
+RECORD = {
+    "scores": {"tiny_gqa": {"value": 0.5, "stderr": 0.1, "num_samples": 6, "metrics": {}}},
+    "train": {"gpu_hours": 0.0},
+}
 
 
 def write_curve(folder: Path, steps: int) -> None:
@@ -48,7 +51,16 @@ def test_curve_scores_and_axes_are_in_the_run(make_run, tmp_path, monkeypatch):
         wandb_run.follow()
         wandb_run.finish(RECORD)
     text = json.dumps(read_back(tmp_path))
-    for expected in ("abcd1234", "table1", "finetune", "mine", "train/loss", "num_layers", "data_fraction", "eval/tiny_gqa"):
+    for expected in (
+        "abcd1234",
+        "table1",
+        "finetune",
+        "mine",
+        "train/loss",
+        "num_layers",
+        "data_fraction",
+        "eval/tiny_gqa",
+    ):
         assert expected in text, expected
 
 
@@ -59,7 +71,11 @@ def test_a_resumed_run_does_not_send_a_step_twice(make_run, tmp_path, monkeypatc
         write_curve(tmp_path, steps)
         with tracking.following(run, tmp_path, "abcd1234") as wandb_run:
             wandb_run.follow()
-        sent = [record for record in read_back(tmp_path) if "history" in json.dumps(record) and "train/loss" in json.dumps(record)]
+        sent = [
+            record
+            for record in read_back(tmp_path)
+            if "history" in json.dumps(record) and "train/loss" in json.dumps(record)
+        ]
         assert len([record for record in sent if "train/lr" in json.dumps(record)]) >= 1
         assert json.loads((tmp_path / "wandb.json").read_text())["last_step"] == steps - 1
 

@@ -165,7 +165,10 @@ def test_photographs_of_any_shape_and_mode_are_trained_on(make_run, tmp_path):
     for number, (mode, size) in enumerate([("RGB", (90, 40)), ("L", (33, 70)), ("RGBA", (64, 64)), ("P", (5, 3))]):
         image = Image.linear_gradient("L").resize(size).convert(mode)
         image.save(tmp_path / f"{number}.png")
-        turns = [{"from": "human", "value": "<image>\nWas ist das? — 这是什么?"}, {"from": "gpt", "value": "A gradient."}]
+        turns = [
+            {"from": "human", "value": "<image>\nWas ist das? — 这是什么?"},
+            {"from": "gpt", "value": "A gradient."},
+        ]
         records.append({"id": number, "image": f"{number}.png", "model": "", "conversations": turns})
     (tmp_path / "photos.json").write_text(json.dumps(records))
     options = (f"instructions.path={tmp_path}/photos.json", f"instructions.image_folder={tmp_path}")

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vrx.config import ModelConfig, TrainConfig
-from vrx.images import BadImage, Pixels, inside, open_rgb
+from vrx.images import BadImage, Pixels, open_rgb
+from vrx.paths import inside
 from vrx.prompts import IGNORE, expand_images, tokenize
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vrx.config import BenchmarkConfig, named
 from vrx.metrics import Answer, mean, standard_error
+from vrx.paths import inside
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -121,9 +122,10 @@ def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], 
                 raise ValueError(f"{where}: image {row['image']!r} is no path")
             if folder is None:
                 raise ValueError(f"{where}: image {row['image']}, but benchmark.{name}.image_folder is not set")
-            image = (folder / row["image"]).resolve()
-            if not image.is_relative_to(folder):
-                raise ValueError(f"{where}: image {row['image']} leaves the image folder {folder}")
+            try:
+                image = inside(folder, row["image"])
+            except ValueError as error:
+                raise ValueError(f"{where}: image {error}") from None
             if not image.is_file():
                 raise ValueError(f"{where}: image {image} does not exist")
             sample = replace(sample, image=image)

@@ -1,19 +1,13 @@
-"""The schema of `conf/`: what a run may be told, as dataclasses; freezing it to a file and reading it back."""
+"""The schema of `conf/`: what a run may be told, as dataclasses."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
-
-PACKAGE = Path(__file__).parent
 
 
 @dataclass
@@ -195,106 +189,6 @@ def named(path: str, *, key: str = "_target_") -> Callable[..., Any]:
     return found
 
 
-def located(path: str) -> str:
-    """A path as given, but `vrx:…` inside the installed package."""
-    return str(PACKAGE / path.removeprefix("vrx:")) if path.startswith("vrx:") else path
-
-
-def num_selected(run: RunConfig) -> int:
-    """How many layers to select: `k`, the fraction of the decoder, or the length of an explicit list."""
-    if run.selector.layers is not None and run.selector._target_ != "vrx.selectors.fixed":
-        return len(run.selector.layers)
-    if run.layer_count.fraction is not None:
-        return max(1, math.floor(run.layer_count.fraction * run.model.num_layers + 0.5))
-    assert run.layer_count.k is not None, "check() lets no other through"
-    return run.layer_count.k
-
-
-def select(run: RunConfig) -> tuple[int, ...]:
-    """The decoder layers this run tunes."""
-    options = dataclasses.asdict(run.selector)
-    explicit = options["layers"] is not None
-    target = "vrx.selectors.fixed" if explicit else options["_target_"]
-    keys = ("layers",) if explicit else ("offset", "start", "seed")
-    arguments = {key: options[key] for key in keys if options[key] is not None}
-    selector = named(target, key="selector._target_")
-    try:
-        inspect.signature(selector).bind(run.model.num_layers, num_selected(run), **arguments)
-    except TypeError as error:
-        given = ", ".join(f"selector.{key}={value}" for key, value in arguments.items())
-        raise ValueError(f"{given or 'selector._target_=' + target}: {selector.__name__}: {error}") from None
-    return selector(run.model.num_layers, num_selected(run), **arguments)
-
-
-def check(run: RunConfig) -> None:
-    """Refuse what cannot work, before any weight is loaded: `ValueError` with the key, its value, and what is valid."""
-
-    def among(key: str, value: Any, valid: tuple) -> None:
-        if value not in valid:
-            raise ValueError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
-
-    def within(key: str, value: float | None, low: float, high: float = math.inf) -> None:
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"{key}={value}: valid is {low} " + ("or more" if high == math.inf else f"to {high}"))
-
-    train, processes = run.train, run.runtime.num_gpus or run.runtime.cpu_processes
-    if (run.layer_count.k is None) == (run.layer_count.fraction is None):
-        raise ValueError(f"layer_count.k={run.layer_count.k}: give either layer_count.k or layer_count.fraction")
-    within("layer_count.fraction", run.layer_count.fraction, 0.0, 1.0)
-    select(run)
-    if not 0 < run.data_fraction.fraction <= 1:
-        raise ValueError(f"data_fraction.fraction={run.data_fraction.fraction}: valid is above 0, at most 1")
-    for key in ("epochs", "max_steps", "global_batch_size", "micro_batch_size"):
-        within(f"train.{key}", getattr(train, key), 1)
-    for key in ("lr", "projector_lr", "weight_decay", "max_grad_norm"):
-        within(f"train.{key}", getattr(train, key), 0.0)
-    within("runtime.cpu_processes", run.runtime.cpu_processes, 1)
-    within("runtime.num_gpus", run.runtime.num_gpus, 0)
-    within("train.warmup_ratio", train.warmup_ratio, 0.0, 1.0)
-    if train.global_batch_size % (train.micro_batch_size * processes):
-        raise ValueError(
-            f"train.global_batch_size={train.global_batch_size}: valid is a multiple of train.micro_batch_size "
-            f"x processes = {train.micro_batch_size} x {processes} = {train.micro_batch_size * processes}"
-        )
-    within("lora.r", run.lora.r, 1)
-    within("lora.dropout", run.lora.dropout, 0.0, 0.999)
-    within("eval.batch_size", run.eval.batch_size, 1)
-    within("eval.limit", run.eval.limit, 1)
-    within("runtime.num_workers", run.runtime.num_workers, 0)
-    within("runtime.checkpoint_every", run.runtime.checkpoint_every, 1)
-    among("train.loss_average", train.loss_average, ("micro_batch", "token"))
-    among("train.dtype", train.dtype, ("float32", "bfloat16"))
-    among("engine.name", run.engine.name, ("deepspeed", "torch"))
-    among("engine.zero_stage", run.engine.zero_stage, (0, 1, 2, 3))
-    if run.engine.name == "torch" and processes > 1:
-        raise ValueError(f"engine.name=torch: runs in one process, not {processes}; valid there is engine.name=deepspeed")
-    among("instructions.on_bad_image", run.instructions.on_bad_image, ("error", "skip", "replace"))
-    among("model.image_processor", run.model.image_processor, ("clip", "siglip"))
-    among("model.image_aspect_ratio", run.model.image_aspect_ratio, ("pad", "square"))
-    among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
-    for name, benchmark in run.benchmark.items():
-        targets = {"_target_": benchmark._target_, "metric": benchmark.metric}
-        for key, target in (targets | {f"also.{key}": target for key, target in benchmark.also.items()}).items():
-            named(target, key=f"benchmark.{name}.{key}")
-        among(f"benchmark.{name}.aggregate", benchmark.aggregate, ("vrx.metrics.mean", "vrx.metrics.circular"))
-    if run.world is not None:
-        named(run.world._target_, key="world._target_")
-
-
-def to_run(composed: Any) -> RunConfig:
-    """The typed, checked run of a composed configuration (or of a frozen file)."""
-    plain = OmegaConf.to_container(composed)  # untyped, so that the merge refuses a key which `+` put in
-    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), plain))
-    assert isinstance(run, RunConfig)
-    check(run)
-    return run
-
-
 def freeze(run: RunConfig) -> str:
     """The run as YAML, every value resolved: what a worker starts from."""
     return OmegaConf.to_yaml(OmegaConf.structured(run))
-
-
-def thaw(path: Path) -> RunConfig:
-    """Read a frozen run back."""
-    return to_run(OmegaConf.load(path))

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from vrx.config import RuntimeConfig
 
 
@@ -22,6 +24,7 @@ class RunFailed(RuntimeError):
     """A worker ended badly; its own line said why."""
 
 
+READY = ".ready"
 REFUSAL = ".refusal"  # in a run's directory: why its worker would not go on
 
 
@@ -66,26 +69,45 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
 
 
-def launch(stage: str, run_dir: Path, *, processes: int, while_running: Callable[[], Any] = lambda: None) -> None:
+def launch(
+    stage: str, run_dir: Path, runtime: RuntimeConfig, *, while_running: Callable[[], Any] = lambda: None
+) -> None:
     """Run one stage of a run in worker processes of its own and wait; `RunFailed` where it does not end well.
 
     The workers are torchrun's; a worker that refuses its input leaves the reason in a file, which is told here.
+    `while_running` is called several times a second once they work, and when they have ended.
     """
+    processes, runtime_is_cpu = num_processes(runtime), runtime.num_gpus == 0
     command = [sys.executable, "-m", "vrx.distributed", "--nnodes=1", f"--nproc-per-node={processes}"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
     command += ["-m", "vrx.worker", stage, str(run_dir)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
+    if runtime_is_cpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin where something else runs too
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    refusal = run_dir / REFUSAL
+    refusal, ready = run_dir / REFUSAL, run_dir / READY
     refusal.unlink(missing_ok=True)
+    ready.unlink(missing_ok=True)
     process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    bar = tqdm(
+        desc=f"{stage}: starting {processes} process{'es' * (processes > 1)}",
+        bar_format="{desc} {elapsed}",
+        leave=False,
+        disable=None,  # where no one watches
+    )
     try:
         while process.poll() is None:
-            while_running()
+            if bar.disable or ready.exists():
+                bar.close()
+                while_running()
+            else:
+                bar.refresh()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1.0)
+                process.wait(timeout=0.3)
     finally:
+        bar.close()
         if process.poll() is None:
             process.terminate()
             process.wait()
@@ -93,7 +115,15 @@ def launch(stage: str, run_dir: Path, *, processes: int, while_running: Callable
     if refusal.is_file():
         raise RunFailed(refusal.read_text(encoding="utf-8"))
     if process.returncode:
-        raise RunFailed(f"{stage} ended with status {process.returncode} ({run_dir}); the same command goes on from there")
+        raise RunFailed(
+            f"{stage} ended with status {process.returncode} ({run_dir}); the same command goes on from there"
+        )
+
+
+def set_ready(run_dir: Path) -> None:
+    """Tell `launch` that the workers have begun, and that the terminal is theirs."""
+    if is_main():
+        (run_dir / READY).touch()
 
 
 def refuse(run_dir: Path, error: Exception) -> None:

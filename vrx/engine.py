@@ -85,7 +85,9 @@ class _Engine:
         for number, master in enumerate(self._masters()):
             parts = {key.partition(".")[2]: value for key, value in state.items() if key.startswith(f"{number}.")}
             if parts["master"].shape != master.shape:
-                raise ValueError(f"checkpoint: tensor {number} is {tuple(parts['master'].shape)}, not {tuple(master.shape)}")
+                raise ValueError(
+                    f"checkpoint: tensor {number} is {tuple(parts['master'].shape)}, not {tuple(master.shape)}"
+                )
             master.data.copy_(parts.pop("master"))
             self.optimizer.state[master] = {
                 key: value.clone() if key == "step" else value.to(master.device) for key, value in parts.items()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vrx import answers, benchmarks, records
 from vrx.config import RunConfig, freeze, named
-from vrx.distributed import launch, num_processes
+from vrx.distributed import launch
 
 
 def make_world(run: RunConfig) -> None:
@@ -37,17 +36,11 @@ def _read(run: RunConfig, run_dir: Path, name: str, samples: list[benchmarks.Sam
     return answers.read_answers(answers.answers_file(run_dir, name), made_from)
 
 
-def measure(
-    run: RunConfig,
-    run_dir: Path,
-    asked: dict[str, list[benchmarks.Sample]],
-    *,
-    while_running: Callable[[], Any] = lambda: None,
-) -> dict[str, Any]:
+def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]]) -> dict[str, Any]:
     """Scores of the run's benchmarks, by name; answers that are missing are made first, by workers."""
     if missing(run, run_dir, asked):
         records.write_atomic(run_dir / "config.yaml", freeze(run))
-        launch("generate", run_dir, processes=num_processes(run.runtime), while_running=while_running)
+        launch("generate", run_dir, run.runtime)
     return {
         name: benchmarks.score(run.benchmark[name], list(_read(run, run_dir, name, samples).values()))
         for name, samples in asked.items()

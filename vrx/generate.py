@@ -29,7 +29,8 @@ class Generator:
         *,
         image_token_id: int,
     ) -> None:
-        self.lvlm, self.tokenizer, self.config, self.image_token_id = lvlm.to(device()).eval(), tokenizer, config, image_token_id
+        self.lvlm = lvlm.to(device()).eval()  # type: ignore[arg-type]
+        self.tokenizer, self.config, self.image_token_id = tokenizer, config, image_token_id
         self.pixels = Pixels(config)
 
     def encode(self, sample: Sample) -> list[int]:

@@ -9,21 +9,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
 
-from vrx.config import ModelConfig, located
+from vrx.config import ModelConfig
+from vrx.paths import located
 
 PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}  # named: torchvision's differ by a step
 
 
 class BadImage(ValueError):
     """An image that is missing or cannot be decoded."""
-
-
-def inside(folder: Path, relative: str) -> Path:
-    """The path of an image named by data; refused where it would leave the image folder."""
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"image {relative} leaves the image folder {folder}")
-    return path
 
 
 def open_rgb(path: Path) -> Image.Image:

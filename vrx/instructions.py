@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vrx.config import InstructionsConfig
+from vrx.paths import inside
 from vrx.records import file_digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -63,9 +64,10 @@ def _check(record: Any, where: str, folder: Path | None, check_image: bool) -> d
     elif folder is None:
         raise refuse("image", f"is {image}, but instructions.image_folder is not set")
     else:
-        path = (folder / image).resolve()
-        if not path.is_relative_to(folder):
-            raise refuse("image", f"{image} leaves the image folder {folder}")
+        try:
+            path = inside(folder, image)
+        except ValueError as error:
+            raise refuse("image", str(error)) from None
         if check_image:
             _look_at(path, refuse)
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
@@ -120,7 +122,7 @@ def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
 def open_table(folder: Path) -> Dataset:
     import datasets
 
-    return datasets.load_from_disk(str(folder))
+    return datasets.load_from_disk(str(folder))  # type: ignore[return-value]
 
 
 def subset(num_rows: int, fraction: float, *, seed: int) -> list[int]:

@@ -15,8 +15,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vrx.config import PACKAGE, RunConfig, named, to_run
+from vrx.checks import to_run
+from vrx.config import RunConfig, named
 from vrx.distributed import RunFailed
+from vrx.paths import PACKAGE
 
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
@@ -40,7 +42,9 @@ def _no_such_key(override: str) -> str:
     close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
     siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
     top = [key for key in known if "." not in key]
-    return f"{override}: no such key; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(siblings or top)}"
+    return (
+        f"{override}: no such key; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(siblings or top)}"
+    )
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
@@ -52,7 +56,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
         group, name = option.groups()
         valid = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         close = difflib.get_close_matches(name, valid, 1)
-        return f"{group}={name}: no such option; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(valid)}"
+        return (
+            f"{group}={name}: no such option; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(valid)}"
+        )
     if named_override := re.search(r"(?:Could not override|Error merging override) '?([^'\s=]+)", text):
         start = named_override.group(1)
         override = next((item for item in overrides if item.lstrip("+~").startswith(start)), start)

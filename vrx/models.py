@@ -16,7 +16,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from vrx.config import ModelConfig, located
+from vrx.config import ModelConfig
+from vrx.paths import located
 from vrx.prompts import get_template, load_tokenizer
 
 TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
@@ -67,7 +68,7 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
         image_token_index=image_token_id(config, tokenizer),
         projector_hidden_act="gelu",
         vision_feature_layer=config.vision_feature_layer,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,  # type: ignore[arg-type]
         image_seq_length=config.num_image_tokens,
         tie_word_embeddings=backbone.config.tie_word_embeddings,
     )
@@ -116,4 +117,3 @@ def _check(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens
         raise ValueError(f"model.tokenizer={config.tokenizer}: {num_tokens} tokens, {config.backbone} embeds {rows}")
     meta = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     assert not meta, f"parameters without weights: {meta}"
-

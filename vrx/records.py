@@ -13,7 +13,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from vrx.config import PACKAGE, ModelConfig, RunConfig, located, select
+from vrx.checks import select
+from vrx.config import ModelConfig, RunConfig
+from vrx.paths import PACKAGE, located
 
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "datasets", "accelerate", "safetensors", "numpy", "pillow")
 
@@ -22,11 +24,14 @@ def write_atomic(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all, whatever kills us."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -117,7 +122,7 @@ def provenance() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    command = ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(PACKAGE), "rev-parse", "--verify", "HEAD"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     except FileNotFoundError:

@@ -17,7 +17,9 @@ def row(record: Record, all_layers: Record | None) -> str:
     """A run's table row as text: each benchmark with its standard error in percent, the average, and the share of the
     run that tunes all layers, where there is one."""
     names = list(record["scores"])
-    cells = [(name, f"{100 * entry['value']:.2f} ±{100 * entry['stderr']:.2f}") for name, entry in record["scores"].items()]
+    cells = [
+        (name, f"{100 * entry['value']:.2f} ±{100 * entry['stderr']:.2f}") for name, entry in record["scores"].items()
+    ]
     mean = average(record, names)
     if mean is not None:
         cells.append(("average", f"{100 * mean:.2f}"))

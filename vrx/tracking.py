@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vrx.config import RunConfig, WandbConfig, num_selected, select
+from vrx.checks import num_selected, select
+from vrx.config import RunConfig, WandbConfig
 from vrx.records import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,9 @@ class Follower:
     def finish(self, record: dict[str, Any]) -> None:
         summary = {f"eval/{name}": entry["value"] for name, entry in record["scores"].items()}
         summary |= {f"eval_stderr/{name}": entry["stderr"] for name, entry in record["scores"].items()}
-        summary |= {f"cost/{name}": value for name, value in (record.get("train") or {}).items() if name != "bad_images"}
+        summary |= {
+            f"cost/{name}": value for name, value in (record.get("train") or {}).items() if name != "bad_images"
+        }
         self.remote.summary.update(summary)
 
 

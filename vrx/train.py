@@ -1,11 +1,10 @@
-"""Training: the loop, its loss, its checkpoints."""
+"""Training: the loss, the schedule, the loop."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration
 
+from vrx import checkpoint
 from vrx.batches import Batch, Plan
 from vrx.config import TrainConfig
 from vrx.distributed import is_main, rank, world_size
 from vrx.engine import Engine, device
 from vrx.prompts import IGNORE
-from vrx.records import read_json, write_json
 
 
 class Supervised(nn.Module):
@@ -49,7 +47,8 @@ class Supervised(nn.Module):
         core = self.lvlm.model
         embeddings = core.get_input_embeddings()(input_ids)  # (batch, length, hidden)
         images = (self.blank if pixels is None else pixels).to(embeddings.device, embeddings.dtype)
-        features = torch.cat(list(core.get_image_features(pixel_values=images).pooler_output)).to(embeddings.dtype)
+        features: Any = core.get_image_features(pixel_values=images).pooler_output
+        features = torch.cat(list(features)).to(embeddings.dtype)  # (images x tokens, hidden)
         if pixels is None:
             embeddings = embeddings + 0.0 * features.sum()
         else:
@@ -116,10 +115,12 @@ def train(
                 row |= {"seconds": seconds, "seconds_waiting_for_data": waited}
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-                bar.set_postfix(loss=f"{total:.3f}", lr=f"{row['lr']:.1e}", tok_s=f"{told[1] / seconds:.0f}", refresh=False)
+                bar.set_postfix(
+                    loss=f"{total:.3f}", lr=f"{row['lr']:.1e}", tok_s=f"{told[1] / seconds:.0f}", refresh=False
+                )
             bar.update()
             if (step + 1) % every == 0 and step + 1 < plan.num_steps:
-                save_checkpoint(engine, run_dir, step + 1)
+                checkpoint.save(engine, run_dir, step + 1)
     bar.close()
 
 
@@ -134,79 +135,6 @@ def _all_sum(values: torch.Tensor) -> torch.Tensor:
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
     told = hashlib.sha256(f"dropout {seed} {step} {micro_batch}".encode()).digest()
     torch.manual_seed(int.from_bytes(told[:8], "big") >> 1)
-
-
-def save_checkpoint(engine: Engine, run_dir: Path, step: int) -> None:
-    """Keep what a resume needs: trainable weights, optimizer state of every rank, position. It appears whole."""
-    folder, partial = run_dir / "checkpoint" / f"step-{step}", run_dir / "checkpoint" / f".step-{step}.partial"
-    partial.mkdir(parents=True, exist_ok=True)
-    weights = engine.weights()
-    save_file(engine.optimizer_state(), partial / f"optimizer-{rank()}.safetensors")
-    if is_main():
-        save_file(weights, partial / "weights.safetensors")
-        write_json(partial / "position.json", {"step": step, "processes": world_size()})
-    if world_size() > 1:
-        dist.barrier()
-    if is_main():
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-        for old in (run_dir / "checkpoint").iterdir():
-            if old != folder:
-                shutil.rmtree(old)
-    if world_size() > 1:
-        dist.barrier()
-
-
-class Checkpoint:
-    """A checkpoint to go on from; None of it is read with pickle."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        position = read_json(folder / "position.json")
-        self.step: int = position["step"]
-        if position["processes"] != world_size():
-            raise ValueError(
-                f"{folder}: written by {position['processes']} processes, now there are {world_size()}; "
-                f"run with as many, or delete {folder.parent} to train from the start"
-            )
-
-    def _read(self, name: str) -> dict[str, torch.Tensor]:
-        try:
-            return load_file(self.folder / name)
-        except Exception as error:
-            raise ValueError(
-                f"{self.folder / name}: damaged ({error}); delete {self.folder.parent} to train from the start"
-            ) from None
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        return self._read("weights.safetensors")
-
-    def optimizer_state(self) -> dict[str, torch.Tensor]:
-        return self._read(f"optimizer-{rank()}.safetensors")
-
-
-def latest_checkpoint(run_dir: Path) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, where there is one."""
-    folders = list((run_dir / "checkpoint").glob("step-*"))
-    return Checkpoint(max(folders, key=lambda folder: int(folder.name[5:]))) if folders else None
-
-
-def rewind_log(run_dir: Path, step: int) -> None:
-    """Drop the log's rows from `step` on, and a last row that was cut: they will be written again."""
-    path = run_dir / "train.jsonl"
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if row["step"] < step:
-            kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
 
 
 def summary(run_dir: Path, *, trainable_parameters: int, num_gpus: int, peak_memory_gb: float) -> dict[str, Any]:

@@ -75,9 +75,7 @@ def _set_bos(tokenizer: "PreTrainedTokenizerBase", add: bool) -> None:
 
     bos, bos_id = tokenizer.bos_token, tokenizer.bos_token_id
     backend: Any = tokenizer.backend_tokenizer
-    backend.post_processor = TemplateProcessing(
-        single=f"{bos} $A" if add else "$A", special_tokens=[(bos, bos_id)]
-    )
+    backend.post_processor = TemplateProcessing(single=f"{bos} $A" if add else "$A", special_tokens=[(bos, bos_id)])
 
 
 def _encode_piece(text: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:

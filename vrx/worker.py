@@ -15,9 +15,10 @@ import torch
 import torch.distributed as dist
 import transformers
 
-from vrx import answers, batches, benchmarks, engine, generate, instructions, lora, models, train
-from vrx.config import RunConfig, select, thaw
-from vrx.distributed import die_with_parent, is_main, log, rank, refuse, world_size
+from vrx import answers, batches, benchmarks, checkpoint, engine, generate, instructions, lora, models, train
+from vrx.checks import select, thaw
+from vrx.config import RunConfig
+from vrx.distributed import die_with_parent, is_main, local_rank, log, rank, refuse, set_ready, world_size
 from vrx.images import BadImage, Pixels
 from vrx.records import read_json, write_json
 
@@ -39,28 +40,29 @@ def train_stage(run: RunConfig, run_dir: Path) -> None:
     if run.train.gradient_checkpointing:
         lvlm.activation_checkpointing_enable({"use_reentrant": False})
     module = train.Supervised(lvlm, Pixels(run.model).blank())
-    checkpoint = train.latest_checkpoint(run_dir)
+    resumed = checkpoint.latest(run_dir)
     trainable = lora.trainable_parameters(module)
     num_trainable = sum(parameter.numel() for parameter in trainable.values())
-    if checkpoint is not None:
-        for name, tensor in checkpoint.weights().items():
+    if resumed is not None:
+        for name, tensor in resumed.weights().items():
             trainable[name].data.copy_(tensor)
     groups = [
         {"params": [tensor for name, tensor in trainable.items() if "lora_" in name], "lr": run.train.lr},
         {"params": [tensor for name, tensor in trainable.items() if "lora_" not in name], "lr": run.train.projector_lr},
     ]
+    set_ready(run_dir)
     log(
-        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {num_trainable:,} parameters; "
-        f"{plan.num_steps} steps of {run.train.global_batch_size} samples from {len(plan.rows):,}"
+        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {num_trainable:,} "
+        f"parameters; {plan.num_steps} steps of {run.train.global_batch_size} samples from {len(plan.rows):,}"
     )
     runner = engine.create(module, groups, run.train, run.engine)
     start = 0
-    if checkpoint is not None:
-        runner.load_optimizer_state(checkpoint.optimizer_state())
-        start = checkpoint.step
+    if resumed is not None:
+        runner.load_optimizer_state(resumed.optimizer_state())
+        start = resumed.step
         log(f"going on from step {start}")
     if is_main():
-        train.rewind_log(run_dir, start)
+        checkpoint.rewind_log(run_dir, start)
     _barrier()
     folder = run.instructions.image_folder
     source = batches.Samples(
@@ -105,6 +107,7 @@ def generate_stage(run: RunConfig, run_dir: Path) -> None:
     image_token_id = models.image_token_id(run.model, tokenizer)
     generator = generate.Generator(lvlm, tokenizer, run.model, image_token_id=image_token_id)
     weights = answers.weights_digest(run.model, run_dir)
+    set_ready(run_dir)
     for name, config in run.benchmark.items():
         samples = benchmarks.samples(name, config, limit=run.eval.limit)
         made_from = answers.key(weights, samples, config.max_new_tokens)
@@ -145,7 +148,9 @@ def main() -> None:
     stage, run_dir = sys.argv[1], Path(sys.argv[2])
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    torch.backends.cuda.matmul.allow_tf32 = True
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+        torch.backends.cuda.matmul.allow_tf32 = True
     try:
         STAGES[stage](thaw(run_dir / "config.yaml"), run_dir)
     except (ValueError, FileNotFoundError, BadImage) as error:

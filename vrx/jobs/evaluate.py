@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from vrx import evaluation, records, tables
-from vrx.config import RunConfig, thaw
+from vrx.checks import thaw
+from vrx.config import RunConfig
 from vrx.distributed import only_one
 from vrx.tracking import following
 
@@ -21,7 +22,9 @@ def evaluate(run: RunConfig) -> None:
     else:
         run_dir = Path(run.job.run).absolute()
         if not (run_dir / "record.json").is_file():
-            raise FileNotFoundError(f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run")
+            raise FileNotFoundError(
+                f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run"
+            )
         before = records.read_json(run_dir / "record.json")
         identity, layers, trained = before["identity"], before["layers"], before["train"]
         kept = thaw(run_dir / "config.yaml")  # the model and how it was trained are the run's, whatever was typed

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from vrx import evaluation, instructions, records, tables
-from vrx.config import RunConfig, freeze, select
+from vrx.checks import check_processes, select
+from vrx.config import RunConfig, freeze
 from vrx.distributed import launch, log, num_processes, only_one
 from vrx.tracking import following
 
 
 def finetune(run: RunConfig) -> None:
     """Bring a run to its record; what is done is skipped, what was interrupted goes on."""
+    check_processes(run, num_processes(run.runtime))
     evaluation.make_world(run)
     asked = evaluation.check_benchmarks(run)
     digest = instructions.data_digest(run.instructions)
@@ -32,7 +34,7 @@ def finetune(run: RunConfig) -> None:
                 records.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
                 records.write_json(run_dir / "layers.json", list(select(run)))
                 records.write_atomic(run_dir / "config.yaml", freeze(run))
-                launch("train", run_dir, processes=num_processes(run.runtime), while_running=wandb_run.follow)
+                launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
             scores = evaluation.measure(run, run_dir, asked)
             record = evaluation.write_record(run_dir, identity, list(select(run)), records.read_json(done), scores)
             wandb_run.finish(record)

@@ -50,8 +50,6 @@ def build(config: WorldConfig) -> None:
     partial.replace(folder)
 
 
-
-
 def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, Any]:
     """Several questions about one scene, drawn, or now and then told in words."""
     scene = sample(rng)
@@ -88,7 +86,9 @@ def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list
             question = maker(scene, rng)
         row: dict[str, Any] = {"id": f"{index}"}
         if name == "tiny_mmlu":
-            question = Question(f"{describe(scene, rng)}\n{question.text}", question.answer, question.kind, question.choices)
+            question = Question(
+                f"{describe(scene, rng)}\n{question.text}", question.answer, question.kind, question.choices
+            )
         else:
             row["image"] = f"{name}/{index}.png"
             _save(scene, images / row["image"], rng)
@@ -120,7 +120,9 @@ def _choice(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
     letter = "ABCD"[question.choices.index(question.answer)]
     told = {"hint": question.context} if question.context else {}
     choices = list(question.choices)
-    return [{**row, **told, "question": question.text, "choices": choices, "answer": letter, "question_type": question.kind}]
+    return [
+        {**row, **told, "question": question.text, "choices": choices, "answer": letter, "question_type": question.kind}
+    ]
 
 
 def _rotations(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:

@@ -182,13 +182,40 @@ def description(scene: Scene, rng: random.Random, *, style: str = "full") -> Que
     return Question("Describe the scene.", describe(scene, style=style), "description")
 
 
+def inventory(scene: Scene, rng: random.Random, *, style: str = "full") -> Question:
+    """Where everything is: the description with each cell after its thing."""
+    words = [part.split(" ") for part in describe(scene, style=style).split(", ")]
+    return Question("Where is everything?", ", ".join(" ".join([*part[1:], part[0]]) for part in words), "inventory")
+
+
 def box_text(cell: int) -> str:
     return "[" + ", ".join(f"{value:.2f}" for value in box(cell)) + "]"
 
 
 TYPED = (recognition, colour_at, colour_of, count, count_colour, presence, position)
-VISUAL: tuple[Maker, ...] = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science, region, ocr, description)
-TEXT_FULL: tuple[Maker, ...] = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science, box_of_cell, description)
+VISUAL: tuple[Maker, ...] = (
+    *TYPED,
+    letter_at,
+    letter_of_colour,
+    line,
+    relation,
+    choice,
+    science,
+    region,
+    ocr,
+    description,
+)
+TEXT_FULL: tuple[Maker, ...] = (
+    *TYPED,
+    letter_at,
+    letter_of_colour,
+    line,
+    relation,
+    choice,
+    science,
+    box_of_cell,
+    description,
+)
 TEXT_KINDS: tuple[Maker, ...] = (recognition, count, position_of_kind, letter_at)
 TEXT_COLOURS: tuple[Maker, ...] = (colour_at, count_colour)
 

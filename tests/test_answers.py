@@ -1,0 +1,172 @@
+"""Answers are kept by what made them: nothing is asked twice, and no model gets another's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vrx.answers import (
+    answers_file,
+    collect,
+    key,
+    part_file,
+    read_answers,
+    read_parts,
+    weights_digest,
+    write_answer,
+    write_header,
+)
+from vrx.benchmarks import Sample
+from vrx.config import ModelConfig
+from vrx.metrics import Answer
+
+KEY = "0123456789abcdef"
+FULL = Answer("a", "text", ("r", "s"), ("A", "B"), "type", "group", (64, 48), (1.0, 2.0, 3.5, 4.0), (-0.5, -1.0))
+
+
+def samples(*ids: str) -> list[Sample]:
+    return [Sample(f"What is {name}?", None, Answer(name, "", ("r",))) for name in ids]
+
+
+def write(path: Path, answers: list[Answer], *, made_from: str = KEY, cut: int = 0) -> Path:
+    """Write an answer file; `cut` bytes are missing at its end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        write_header(file, made_from)
+        for answer in answers:
+            write_answer(file, answer)
+    if cut:
+        path.write_bytes(path.read_bytes()[:-cut])
+    return path
+
+
+# ---- files
+
+
+def test_an_answer_comes_back_as_it_was_written(tmp_path: Path):
+    bare = Answer("b", "", ())
+    assert read_answers(write(tmp_path / "a.jsonl", [FULL, bare]), KEY) == {"a": FULL, "b": bare}
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
+    answers = [Answer(str(number), text, (text,)) for number, text in enumerate(texts)]
+    path = write(tmp_path_factory.getbasetemp() / "any.jsonl", answers)
+    assert list(read_answers(path, KEY).values()) == answers
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_last_line_that_was_cut_is_dropped_and_no_other(tmp_path: Path, cut: int):
+    last = Answer("last", "赤い\u2028", ("é",), choices=("ü",))
+    found = read_answers(write(tmp_path / "a.jsonl", [FULL, last], cut=cut), KEY)
+    assert found == ({"a": FULL, "last": last} if cut == 1 else {"a": FULL})  # the first byte cut is the line's end
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"key": "01234', '{"other": 1}\n'])
+def test_a_file_without_its_header_holds_no_answers(tmp_path: Path, text: str):
+    (tmp_path / "a.jsonl").write_text(text)
+    assert read_answers(tmp_path / "a.jsonl", KEY) == {}
+
+
+def test_a_file_that_is_not_there_holds_no_answers(tmp_path: Path):
+    assert read_answers(tmp_path / "a.jsonl", KEY) == {}
+
+
+def test_answers_made_from_something_else_are_not_served(tmp_path: Path):
+    assert read_answers(write(tmp_path / "a.jsonl", [FULL]), "another") == {}
+
+
+# ---- keys
+
+
+def test_the_same_questions_to_the_same_weights_have_the_same_key():
+    assert key("w", samples("a", "b"), 8) == key("w", samples("a", "b"), 8)
+
+
+OTHERS = {
+    "weights": ("v", samples("a", "b"), 8),
+    "limit of tokens": ("w", samples("a", "b"), 9),
+    "an id": ("w", samples("a", "c"), 8),
+    "one question less": ("w", samples("a"), 8),
+    "the order": ("w", samples("b", "a"), 8),
+    "a prompt": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], prompt="Why?")], 8),
+    "an image": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], image=Path("b.png"))], 8),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_key_for_another(what: str):
+    assert key(*OTHERS[what]) != key("w", samples("a", "b"), 8)
+
+
+def test_what_only_scoring_looks_at_asks_for_no_new_answers():
+    rescored = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
+    assert key("w", rescored, 8) == key("w", samples("a"), 8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelConfig:
+    """A model of three folders with a file of weights each."""
+    parts = {}
+    for part in ("backbone", "vision_tower", "projector"):
+        folder = tmp_path / part
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(part.encode())
+        parts[part] = str(folder)
+    return ModelConfig(name="m", **parts)
+
+
+def test_weights_are_told_apart_by_what_is_in_their_files(model: ModelConfig, tmp_path: Path):
+    run_dir = tmp_path / "run"
+    seen = [weights_digest(model, run_dir)]
+    assert weights_digest(model, tmp_path / "another run") == seen[0]  # where nothing is tuned the run is no matter
+
+    (run_dir / "adapter").mkdir(parents=True)
+    for name, content in (("adapter_model", b"1"), ("projector", b"2"), ("adapter_model", b"3")):
+        (run_dir / "adapter" / f"{name}.safetensors").write_bytes(content)
+        seen.append(weights_digest(model, run_dir))
+    for part in ("backbone", "vision_tower", "projector"):
+        (Path(getattr(model, part)) / "model.safetensors").write_bytes(b"others")
+        seen.append(weights_digest(model, run_dir))
+    assert len(set(seen)) == len(seen)
+
+
+# ---- parts
+
+
+def test_parts_are_joined_in_the_order_of_the_samples(tmp_path: Path):
+    asked = samples("c", "a", "d", "b")
+    for rank, names in enumerate(("db", "ac")):
+        write(part_file(tmp_path, "gqa", rank), [Answer(name, name.upper(), ("r",)) for name in names])
+    collect(tmp_path, "gqa", asked, KEY)
+    found = read_answers(answers_file(tmp_path, "gqa"), KEY)
+    assert [(name, answer.text) for name, answer in found.items()] == [("c", "C"), ("a", "A"), ("d", "D"), ("b", "B")]
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["gqa.jsonl"]  # the parts are gone
+
+
+def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_path: Path):
+    write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
+    write(part_file(tmp_path, "gqa", 11), [Answer("b", "2", ())])
+    write(part_file(tmp_path, "gqa", 2), [Answer("c", "3", ())], made_from="another")
+    write(part_file(tmp_path, "gqa_more", 0), [Answer("d", "4", ())])
+    assert set(read_parts(tmp_path, "gqa", KEY)) == {"a", "b"}
+
+
+def test_a_part_lacking_an_answer_is_not_collected(tmp_path: Path):
+    write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
+    with pytest.raises(KeyError, match="b"):
+        collect(tmp_path, "gqa", samples("a", "b"), KEY)
+    assert not answers_file(tmp_path, "gqa").exists()
+    assert set(read_parts(tmp_path, "gqa", KEY)) == {"a"}
+
+
+def test_an_answer_file_is_json_lines_with_a_header(tmp_path: Path):
+    lines = write(tmp_path / "a.jsonl", [FULL]).read_text(encoding="utf-8").split("\n")
+    assert json.loads(lines[0]) == {"key": KEY}
+    assert json.loads(lines[1])["text"] == "text"

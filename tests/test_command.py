@@ -1,0 +1,107 @@
+"""The command itself: a refusal is one line and exit status 2, and nothing but work on weights imports torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Refusal = Callable[..., str]
+COMMAND = Path(sys.executable).with_name("vrx")
+
+
+def run(*arguments: str, cwd: Path, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the installed command, by an interpreter with options of its own where `python` names some."""
+    command = [*(sys.executable, *python), str(COMMAND)] if python else [str(COMMAND)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        [*command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+REFUSED = {  # overrides, the last of them bad: what the line says
+    ("trian.max_steps=3",): ("trian.max_steps=3: no such key", "did you mean train.max_steps?", "valid: job, model,"),
+    ("train.lrr=1",): ("train.lrr=1: no such key", "did you mean train.lr?", "train.projector_lr, train.weight_decay"),
+    ("+train.lrr=1",): ("+train.lrr=1: no such key", "did you mean train.lr?", "train.projector_lr"),
+    ("model=llava",): ("model=llava: no such option", "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b"),
+    ("layer_count=7_layers",): ("layer_count=7_layers: no such option", "10_layers, 16_layers, 1_layer, 25pct"),
+    ("benchmark=[gqa,foo]",): ("benchmark=foo: no such option", "gqa, mmbench, mmlu"),
+    ("train.lr=abc",): ("train.lr=abc: ", "'abc'", "Float"),
+    ("train.global_batch_size=1.5",): ("train.global_batch_size=1.5: ", "Integer"),
+    ("seed=[1",): ("seed=[1: not key=value",),
+    ("layer_count=40_layers",): ("layer_count.k=40: valid are 1 to 32",),
+    ("selector.layers=[0,32]",): ("selector.layers=[0, 32]: [32] not among the layers 0 to 31",),
+    ("train.global_batch_size=33",): ("train.global_batch_size=33: valid is a multiple of", "32 x 1 = 32"),
+    ("train.dtype=float16",): ("train.dtype=float16: valid are float32, bfloat16",),
+    ("job._target_=os.system",): ("job._target_=os.system: only public functions of vrx",),
+    ("benchmark.tiny_gqa.metric=os.system",): ("benchmark.tiny_gqa.metric=os.system: only public functions of vrx",),
+    ("model=llava-1.5-7b", "world.seed=1"): ("world.seed=1: world is null", "model=tiny"),
+    ("model=llava-1.5-7b", "benchmark=gqa"): ("benchmark.gqa.path=null: name its questions",),
+    ("job=evaluate", "job.run=nowhere"): ("job.run=nowhere: holds no record.json",),
+}
+SMALL = ("world.num_images=1", "world.num_questions=1")  # for what is refused only after the world is made
+
+
+@pytest.mark.parametrize("overrides", REFUSED, ids=" ".join)
+def test_a_bad_override_is_refused_in_one_line(tmp_path: Path, overrides: tuple[str, ...]):
+    told = run(*(SMALL if overrides[0] == "job=evaluate" else ()), *overrides, cwd=tmp_path)
+    assert told.stdout == ""
+    assert told.stderr.startswith("vrx: " + REFUSED[overrides][0])
+    assert told.stderr.count("\n") == 1
+    assert told.stderr.endswith("\n")
+    for part in REFUSED[overrides]:
+        assert part in told.stderr
+    assert told.returncode == 2
+
+
+def test_a_refused_command_leaves_nothing_behind(tmp_path: Path):
+    run("train.dtype=float16", cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_tells_each_of_its_bad_runs(tmp_path: Path):
+    told = run("-m", "layer_count.k=33,34", cwd=tmp_path)
+    assert [line.partition(":")[2].strip() for line in told.stderr.splitlines()] == [
+        f"layer_count.k={k}: valid are 1 to 32, the decoder layers of the model" for k in (33, 34)
+    ]
+    assert told.returncode == 2
+
+
+def test_the_whole_traceback_is_there_for_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    told = subprocess.run(
+        [str(COMMAND), "train.dtype=float16"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "Traceback" in told.stderr
+    assert told.returncode != 0
+
+
+HEAVY = ("torch", "transformers", "deepspeed", "peft", "datasets", "wandb", "matplotlib")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job"), ("train.dtype=float16",)], ids=" ".join)
+def test_what_does_no_work_imports_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]):
+    told = run(*arguments, cwd=tmp_path, python=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines() if line.startswith("import time:")}
+    assert "vrx.config" in imported
+    assert not imported & set(HEAVY)
+
+
+def test_help_shows_commands_and_every_group_with_its_options(tmp_path: Path):
+    told = run("--help", cwd=tmp_path)
+    assert told.stdout.startswith("vrx: tune a few decoder layers")
+    for words in ("vrx -m seed=0,1,2", "model: bunny-llama3-8b", "selector: all", "recipe: fast, paper", "--cfg job"):
+        assert words in told.stdout
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_cfg_job_shows_what_would_run(tmp_path: Path):
+    told = run("--cfg", "job", "seed=7", cwd=tmp_path)
+    assert "seed: 7\n" in told.stdout
+    assert "_target_: vrx.jobs.finetune.finetune\n" in told.stdout
+    assert (told.returncode, told.stderr) == (0, "")
