@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from vrx import tracking
@@ -43,6 +44,10 @@ def test_a_run_is_offline_without_an_account_and_asks_nothing(monkeypatch, tmp_p
     assert tracking.resolve_mode(WandbConfig()) == "online"
 
 
+def values(told: list[dict], kind: str) -> list[dict]:
+    return [record[kind] for record in told if record["type"] == kind]
+
+
 def test_curve_scores_and_axes_are_in_the_run(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     run = make_run("wandb.mode=offline", "wandb.tags=[mine]", "wandb.group=table1")
@@ -50,34 +55,28 @@ def test_curve_scores_and_axes_are_in_the_run(make_run, tmp_path, monkeypatch):
     with tracking.following(run, tmp_path, "abcd1234") as wandb_run:
         wandb_run.follow()
         wandb_run.finish(RECORD)
-    text = json.dumps(read_back(tmp_path))
-    for expected in (
-        "abcd1234",
-        "table1",
-        "finetune",
-        "mine",
-        "train/loss",
-        "num_layers",
-        "data_fraction",
-        "eval/tiny_gqa",
-    ):
-        assert expected in text, expected
+    told = read_back(tmp_path)
+    (start,) = values(told, "run")
+    assert (start["run_id"], start["run_group"], start["job_type"]) == ("abcd1234", "table1", "finetune")
+    assert {"mine", "tiny", "sparse_uniform"} <= set(start["tags"])
+    axes = {"model": "tiny", "selector": "sparse_uniform", "num_layers": 8, "data_fraction": 1, "seed": 0}
+    assert axes.items() <= start["config"]["update"].items()
+    rows = [row["item"] for row in values(told, "history")]
+    assert [(row["train/step"], row["train/loss"]) for row in rows] == [(0, 5), (1, 4), (2, 3)]
+    summary = {key: value for update in values(told, "summary") for key, value in update["update"].items()}
+    assert summary["eval/tiny_gqa"] == 0.5 and summary["cost/gpu_hours"] == 0
 
 
-def test_a_resumed_run_does_not_send_a_step_twice(make_run, tmp_path, monkeypatch):
+def test_a_resumed_run_sends_no_step_twice(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    run = make_run("wandb.mode=offline")
+    run, sent = make_run("wandb.mode=offline"), []
     for steps in (2, 4):
         write_curve(tmp_path, steps)
         with tracking.following(run, tmp_path, "abcd1234") as wandb_run:
             wandb_run.follow()
-        sent = [
-            record
-            for record in read_back(tmp_path)
-            if "history" in json.dumps(record) and "train/loss" in json.dumps(record)
-        ]
-        assert len([record for record in sent if "train/lr" in json.dumps(record)]) >= 1
-        assert json.loads((tmp_path / "wandb.json").read_text())["last_step"] == steps - 1
+        sent += [(row["step"]["num"], row["item"]["train/step"]) for row in values(read_back(tmp_path), "history")]
+        time.sleep(1.1)  # offline folders are named by the second
+    assert sent == [(step, step) for step in range(4)]
 
 
 def test_a_failing_dashboard_stops_nothing(make_run, tmp_path, caplog):

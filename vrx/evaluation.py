@@ -8,6 +8,7 @@ from typing import Any
 from vrx import answers, benchmarks, records
 from vrx.config import RunConfig, freeze, named
 from vrx.distributed import launch
+from vrx.metrics import Answer
 
 
 def make_world(run: RunConfig) -> None:
@@ -26,25 +27,36 @@ def check_benchmarks(run: RunConfig) -> dict[str, list[benchmarks.Sample]]:
     return {name: benchmarks.samples(name, config, limit=run.eval.limit) for name, config in run.benchmark.items()}
 
 
-def missing(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]]) -> list[str]:
-    """Benchmarks without a whole answer file made from the run's weights and these questions."""
-    return [name for name, samples in asked.items() if len(_read(run, run_dir, name, samples)) < len(samples)]
+def have(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]]) -> dict[str, list[Answer]]:
+    """The answers that are there already, by benchmark: whole files made from the run's weights and these questions."""
+    weights = answers.weights_digest(run.model, run_dir)
+    found = {}
+    for name, samples in asked.items():
+        made_from = answers.key(weights, samples, run.benchmark[name].max_new_tokens)
+        read = answers.read_answers(answers.answers_file(run_dir, name), made_from)
+        if len(read) == len(samples):
+            found[name] = list(read.values())
+    return found
 
 
-def _read(run: RunConfig, run_dir: Path, name: str, samples: list[benchmarks.Sample]) -> dict[str, Any]:
-    made_from = answers.key(answers.weights_digest(run.model, run_dir), samples, run.benchmark[name].max_new_tokens)
-    return answers.read_answers(answers.answers_file(run_dir, name), made_from)
+def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]]) -> dict[str, Any] | None:
+    """The record, where it holds just what the answers there score for everything asked."""
+    path, found = run_dir / "record.json", have(run, run_dir, asked)
+    if not path.is_file() or len(found) < len(asked):
+        return None
+    record = records.read_json(path)
+    scores = {name: benchmarks.score(run.benchmark[name], found[name]) for name in asked}
+    return record if scores.items() <= record["scores"].items() else None
 
 
 def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]]) -> dict[str, Any]:
     """Scores of the run's benchmarks, by name; answers that are missing are made first, by workers."""
-    if missing(run, run_dir, asked):
+    found = have(run, run_dir, asked)
+    if len(found) < len(asked):
         records.write_atomic(run_dir / "config.yaml", freeze(run))
         launch("generate", run_dir, run.runtime)
-    return {
-        name: benchmarks.score(run.benchmark[name], list(_read(run, run_dir, name, samples).values()))
-        for name, samples in asked.items()
-    }
+        found = have(run, run_dir, asked)
+    return {name: benchmarks.score(run.benchmark[name], found[name]) for name in asked}
 
 
 def write_record(

@@ -94,7 +94,7 @@ class Follower:
             if row["step"] > latest:
                 speed = row["tokens"] / row["seconds"]
                 told = {"train/step": row["step"], "train/loss": row["loss"], "train/lr": row["lr"]}
-                self.remote.log({**told, "train/tokens_per_second": speed})
+                self.remote.log({**told, "train/tokens_per_second": speed}, step=row["step"])
                 latest = row["step"]
         if latest > sent:
             write_json(self.place, {"id": self.run_id, "last_step": latest})

@@ -8,7 +8,7 @@ from pathlib import Path
 from vrx import evaluation, records, tables
 from vrx.checks import thaw
 from vrx.config import RunConfig
-from vrx.distributed import only_one
+from vrx.distributed import log, only_one
 from vrx.tracking import following
 
 
@@ -29,9 +29,14 @@ def evaluate(run: RunConfig) -> None:
         identity, layers, trained = before["identity"], before["layers"], before["train"]
         kept = thaw(run_dir / "config.yaml")  # the model and how it was trained are the run's, whatever was typed
         run = dataclasses.replace(kept, benchmark=run.benchmark, eval=run.eval, runtime=run.runtime, wandb=run.wandb)
-    with only_one(run_dir), following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
-        scores = evaluation.measure(run, run_dir, asked)
-        record = evaluation.write_record(run_dir, identity, layers, trained, scores)
-        wandb_run.finish(record)
+    with only_one(run_dir):
+        record = evaluation.finished(run, run_dir, asked)
+        if record is not None:
+            log(f"{run_dir.name} has these scores; nothing to do")
+        else:
+            with following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
+                scores = evaluation.measure(run, run_dir, asked)
+                record = evaluation.write_record(run_dir, identity, layers, trained, scores)
+                wandb_run.finish(record)
     print(tables.row(record, records.all_layers_record(run_dir, record) if layers else None))
     print(f"record: {run_dir / 'record.json'}")

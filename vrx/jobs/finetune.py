@@ -20,13 +20,11 @@ def finetune(run: RunConfig) -> None:
     identity = records.identity(run, digest)
     run_dir = records.run_directory(run, identity, label=records.label(run))
     with only_one(run_dir):
-        done, record_file = run_dir / "train.json", run_dir / "record.json"
-        if done.is_file() and record_file.is_file() and not evaluation.missing(run, run_dir, asked):
-            record = records.read_json(record_file)
-            if set(asked) <= set(record["scores"]):
-                log(f"{run_dir.name} is finished; nothing to do")
-                _show(run_dir, record)
-                return
+        done, record = run_dir / "train.json", evaluation.finished(run, run_dir, asked)
+        if done.is_file() and record is not None:
+            log(f"{run_dir.name} is finished; nothing to do")
+            _show(run_dir, record)
+            return
         with following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
             if not done.is_file():
                 data = Path(run.runtime.output_root).absolute() / "data"
