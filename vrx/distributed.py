@@ -77,13 +77,15 @@ def launch(
     The workers are torchrun's; a worker that refuses its input leaves the reason in a file, which is told here.
     `while_running` is called several times a second once they work, and when they have ended.
     """
-    processes, runtime_is_cpu = num_processes(runtime), runtime.num_gpus == 0
+    processes = num_processes(runtime)
     command = [sys.executable, "-m", "vrx.distributed", "--nnodes=1", f"--nproc-per-node={processes}"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
     command += ["-m", "vrx.worker", stage, str(run_dir)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
-    if runtime_is_cpu:
+    if runtime.num_gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""
+    if runtime.num_gpus == 0 or not count_gpus():
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found nothing better
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin where something else runs too
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
