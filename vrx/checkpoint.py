@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vrx.distributed import is_main, rank, world_size
 from vrx.engine import Engine
-from vrx.records import read_json, write_json
+from vrx.records import read_json, write_atomic, write_json
 
 
 def save(engine: Engine, run_dir: Path, step: int) -> None:
@@ -83,6 +83,4 @@ def rewind_log(run_dir: Path, step: int) -> None:
             break
         if row["step"] < step:
             kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_atomic(path, "".join(kept))

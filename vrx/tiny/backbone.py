@@ -91,7 +91,7 @@ def build_tokenizer(folder: Path) -> None:
     corpus += ["\nAnswer with the option's letter from the given choices directly."] * 50
     for _ in range(3000):
         scene, pairs = conversation(rng, MOST, num_questions=4)
-        visual = [make(sample(rng), rng) for make in questions.VISUAL if make is not questions.inventory]
+        visual = [make(sample(rng), rng) for make in questions.VISUAL]
         pairs += [(questions.prompt(question), questions.reply(question)) for question in visual if question]
         corpus += [f"{scene}\n{text} ASSISTANT: {reply}" for text, reply in pairs]
         corpus += [f"USER: {text}" for text, _ in pairs]

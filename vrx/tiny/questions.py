@@ -193,29 +193,9 @@ def box_text(cell: int) -> str:
 
 
 TYPED = (recognition, colour_at, colour_of, count, count_colour, presence, position)
-VISUAL: tuple[Maker, ...] = (
-    *TYPED,
-    letter_at,
-    letter_of_colour,
-    line,
-    relation,
-    choice,
-    science,
-    region,
-    ocr,
-    description,
-)
-TEXT_FULL: tuple[Maker, ...] = (
-    *TYPED,
-    letter_at,
-    letter_of_colour,
-    line,
-    relation,
-    choice,
-    science,
-    box_of_cell,
-    description,
-)
+EITHER = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science)  # of a picture or of a scene in words
+VISUAL: tuple[Maker, ...] = (*EITHER, region, ocr, description)
+TEXT_FULL: tuple[Maker, ...] = (*EITHER, box_of_cell, description)
 TEXT_KINDS: tuple[Maker, ...] = (recognition, count, position_of_kind, letter_at)
 TEXT_COLOURS: tuple[Maker, ...] = (colour_at, count_colour)
 
