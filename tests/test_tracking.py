@@ -67,6 +67,15 @@ def test_curve_scores_and_axes_are_in_the_run(make_run, tmp_path, monkeypatch):
     assert summary["eval/tiny_gqa"] == 0.5 and summary["cost/gpu_hours"] == 0
 
 
+def test_the_number_of_layers_is_that_of_the_layers_tuned(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = make_run("wandb.mode=offline", "selector=all", "layer_count=8_layers")
+    with tracking.following(run, tmp_path, "abcd1234"):
+        pass
+    (start,) = values(read_back(tmp_path), "run")
+    assert start["config"]["update"]["num_layers"] == 32
+
+
 def test_a_resumed_run_sends_no_step_twice(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     run, sent = make_run("wandb.mode=offline"), []

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vrx.checks import num_selected, select
+from vrx.checks import select
 from vrx.config import RunConfig, WandbConfig
 from vrx.records import read_json, write_json
 
@@ -48,11 +48,12 @@ class Follower:
         import wandb
 
         run, config = self.run, self.run.wandb
+        layers = select(run)
         flat = {
             "model": run.model.name,
             "selector": run.selector.name,
-            "num_layers": num_selected(run),
-            "layers": list(select(run)),
+            "num_layers": len(layers),
+            "layers": list(layers),
             "data_fraction": run.data_fraction.fraction,
             "seed": run.seed,
             "recipe": run.recipe,
