@@ -51,6 +51,7 @@ TEMPLATES: dict[str, Template] = {
         Template("vicuna_v1", end="</s>", pad="unk", reader="llama", later_rounds_lose_one=True),
         Template("bunny_llama3", end="<|end_of_text|>", pad="eos", reader="file"),
         Template("bunny_phi3", end="<|endoftext|>", pad="eos", reader="file"),
+        Template("tiny", end="<|end_of_text|>", pad="eos", reader="file", system=""),  # of the embedded LVLM
     )
 }
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -16,84 +16,69 @@ from torch import nn
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from vrx.tiny import questions
-from vrx.tiny.scenes import describe, sample
+from vrx.prompts import SYSTEM
+from vrx.tiny import questions as q
+from vrx.tiny.scenes import COLOURS, GRID, THINGS, Thing, cell_name, describe, sample
 
 BOS, EOS, IMAGE = "<|begin_of_text|>", "<|end_of_text|>", "<|image|>"
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-WORDS = r" ?[A-Za-z]+\d*:?| ?\d+\.\d+| ?\d+| ?[^\sA-Za-z\d]|\s"  # one pre-token a word, decimals whole
+WORDS = r" ?[A-Za-z]+\d*(?:-[A-Za-z]+)*:?| ?\d+\.\d+| ?\d+| ?[^\sA-Za-z\d]|\s"  # a pre-token a word, decimals whole
 
+Makers = tuple[q.Maker, ...]
+LOOK_UP: Makers = (q.recognition, q.colour_at, q.description)
+CHOOSE: Makers = (q.options, q.option, q.option, q.recognition, q.presence, q.relation)
+HARD: Makers = (q.options, *[q.option] * 2, *[q.choice] * 3, *[q.science] * 2, q.relation, q.presence, q.line)
 
-def _in(style: str, maker: Callable[..., questions.Question]) -> questions.Maker:
-    return functools.partial(maker, style=style)
-
-
-Makers = dict[str, tuple[int, tuple[questions.Maker, ...]]]  # weight and questions of each style of telling the scene
-LOOK_UP: Makers = {
-    "kinds": (1, (questions.recognition, _in("kinds", questions.description))),
-    "colours": (1, (questions.colour_at, _in("colours", questions.description))),
-}
-MOST: Makers = {
-    "full": (5, questions.TEXT_FULL),
-    "kinds": (3, questions.TEXT_KINDS),
-    "colours": (2, questions.TEXT_COLOURS),
-}
-SEARCH: Makers = {
-    "full": (5, (questions.position, questions.colour_of, questions.letter_of_colour, questions.inventory)),
-    "kinds": (3, (questions.position_of_kind, _in("kinds", questions.inventory))),
-    "colours": (2, (_in("colours", questions.inventory),)),
-}
-ALL: Makers = {**MOST, "full": (5, (*questions.TEXT_FULL, questions.inventory))}
+LEFT: Makers = (*[q.relation] * 5, q.line, q.count, q.count_colour)  # what the 8 layers know least
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the backbone's pre-training, first on some questions and then on more.
+    """A stretch of the backbone's pre-training: some questions first, then more.
 
-    Looking up comes first: on everything at once the answers stay guesses for thousands of steps.
+    The first ones, and dense ones such as descriptions, teach what the others need. On everything at once the answers
+    stay guesses for thousands of steps.
     """
 
     num_layers: int
     steps: int
-    lr: float
+    lr: float  # of the layers' matrices, with Muon
     batch_size: int
+    length: int  # tokens of a row
     first: Makers
     first_steps: int
     then: Makers
 
 
 PHASES = (
-    Phase(8, 3000, 3e-3, 24, LOOK_UP, 600, MOST),
-    Phase(8, 1000, 2e-3, 24, SEARCH, 500, ALL),
-    Phase(32, 700, 1.5e-3, 16, ALL, 0, ALL),
+    Phase(8, 1500, 0.01, 16, 180, LOOK_UP, 150, q.TEXT),
+    Phase(8, 1300, 0.01, 16, 220, CHOOSE, 350, (*q.TEXT, *HARD)),
+    Phase(32, 450, 0.006, 12, 220, (), 0, (*q.TEXT, *HARD, *LEFT)),
 )
 
 
 def conversation(rng: random.Random, makers: Makers, *, num_questions: int) -> tuple[str, list[tuple[str, str]]]:
     """A scene in words and (question, reply) pairs about it."""
     scene = sample(rng)
-    style = rng.choices(tuple(makers), weights=[weight for weight, _ in makers.values()])[0]
     pairs: list[tuple[str, str]] = []
     while len(pairs) < num_questions:
-        question = rng.choice(makers[style][1])(scene, rng)
+        question = rng.choice(makers)(scene, rng)
         if question is not None:
-            pairs.append((questions.prompt(question), questions.reply(question)))
-    return describe(scene, rng, style=style), pairs
+            pairs.append((q.prompt(question), q.reply(question)))
+    return describe(scene), pairs
 
 
 def build_tokenizer(folder: Path) -> None:
     """Byte-level BPE in the layout of Llama-3's: every word of the world is one token, other text falls to bytes."""
     rng = random.Random(0)
-    corpus = [SYSTEM + " USER: ASSISTANT: " + "\nAnswer the question using a single word or phrase."] * 50
-    corpus += ["\nAnswer with the option's letter from the given choices directly."] * 50
+    corpus = [SYSTEM] * 50
+    corpus += [
+        f" {cell_name(cell)}-{Thing(*names)}" for cell in range(GRID**2) for names in product(COLOURS, THINGS)
+    ] * 50
     for _ in range(3000):
-        scene, pairs = conversation(rng, MOST, num_questions=4)
-        visual = [make(sample(rng), rng) for make in questions.VISUAL]
-        pairs += [(questions.prompt(question), questions.reply(question)) for question in visual if question]
-        corpus += [f"{scene}\n{text} ASSISTANT: {reply}" for text, reply in pairs]
+        scene, pairs = conversation(rng, q.TEXT, num_questions=4)
+        visual = [make(sample(rng), rng) for make in q.VISUAL]
+        pairs += [(q.prompt(question), q.reply(question)) for question in visual if question]
+        corpus += [f" USER: {scene}\n{text} ASSISTANT: {reply}" for text, reply in pairs]
         corpus += [f"USER: {text}" for text, _ in pairs]
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -105,7 +90,7 @@ def build_tokenizer(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = [BOS, EOS, IMAGE]
-    trainer = trainers.BpeTrainer(vocab_size=1024, min_frequency=20, special_tokens=special, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(vocab_size=4096, min_frequency=20, special_tokens=special, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
@@ -120,7 +105,7 @@ def text_batch(rng: random.Random, encode, makers: Makers, *, batch_size: int, n
     labels = torch.full((batch_size, length), -100)
     for row in range(batch_size):
         scene, pairs = conversation(rng, makers, num_questions=num_questions)
-        tokens, targets = list(encode(BOS) + encode(SYSTEM)), []
+        tokens, targets = list(encode(BOS)), []
         for number, (text, reply) in enumerate(pairs):
             opening = f" USER: {scene}\n{text}" if number == 0 else f"USER: {text}"
             asked, replied = encode(opening + " ASSISTANT:"), encode(" " + reply) + encode(EOS)
@@ -148,20 +133,30 @@ def deepen(shallow: LlamaForCausalLM, num_layers: int, rng: random.Random) -> Ll
     return deep
 
 
-def train(parameters, step, *, steps: int, lr: float, name: str, warmup: int = 100, decay: float = 0.5) -> None:
-    """AdamW with linear warm-up and a linear fall over the last part; `step(n) -> loss`."""
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+def train(parameters, step, *, steps: int, lr: float, name: str, matrices=(), matrices_lr: float = 0.0) -> None:
+    """AdamW (and Muon for `matrices`) with a short warm-up and a linear fall; `step(n) -> loss`.
+
+    Muon, which equalises the directions of a matrix's update, finds the backbone's look-ups in a third of the steps.
+    """
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+    ]
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, lr=matrices_lr, weight_decay=0.0, adjust_lr_fn="original"))
+    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    everything = [tensor for group, _ in groups for tensor in group["params"]]
     bar = tqdm(range(steps), desc=name)
     average = math.nan
     for number in bar:
-        factor = min(1.0, (number + 1) / warmup, (steps - number) / (decay * steps))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * factor
+        for group, peak in groups:
+            group["lr"] = peak * min(1.0, (number + 1) / 100, (steps - number) / (0.8 * steps))
         loss = step(number)
-        optimizer.zero_grad()
+        for tensor in everything:
+            tensor.grad = None
         loss.backward()
-        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
-        optimizer.step()
+        nn.utils.clip_grad_norm_(everything, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
         average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
         bar.set_postfix(loss=f"{average:.3f}")
 
@@ -172,7 +167,7 @@ def build_backbone(folder: Path, tokenizer) -> None:
         lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids)
     )
     torch.manual_seed(0)
-    model = fresh_backbone(tokenizer)
+    model = fresh_backbone(tokenizer, PHASES[0].num_layers)
     for number, phase in enumerate(PHASES, start=1):
         kept = folder if phase is PHASES[-1] else folder.with_name(f"backbone-{number}")
         if kept.is_dir():
@@ -186,12 +181,13 @@ def build_backbone(folder: Path, tokenizer) -> None:
         model.save_pretrained(kept)
 
 
-def fresh_backbone(tokenizer) -> LlamaForCausalLM:
+def fresh_backbone(tokenizer, num_layers: int) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=PHASES[0].num_layers,
+        intermediate_size=128,
+        head_dim=32,
+        num_hidden_layers=num_layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=2048,
@@ -199,6 +195,7 @@ def fresh_backbone(tokenizer) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
         tie_word_embeddings=False,
         initializer_range=0.06,
         dtype="float32",
@@ -206,17 +203,32 @@ def fresh_backbone(tokenizer) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config)
     for layer in model.model.layers:
         for output in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            nn.init.normal_(output.weight, std=0.06 / math.sqrt(2 * PHASES[0].num_layers))  # type: ignore[arg-type]
+            nn.init.normal_(output.weight, std=0.06 / math.sqrt(2 * num_layers))  # type: ignore[arg-type]
+    words_from_parts(model.model.embed_tokens.weight, tokenizer)
     return model
+
+
+@torch.no_grad()
+def words_from_parts(embeddings: torch.Tensor, tokenizer) -> None:
+    """Start the embedding of a word like `b3-red-circle` as the sum of those of `b3`, `red` and `circle`."""
+    for word, number in tokenizer.get_vocab().items():
+        if "-" in word[2:]:
+            parts = tokenizer.convert_tokens_to_ids(["Ġ" + part for part in word.removeprefix("Ġ").split("-")])
+            if tokenizer.unk_token_id not in parts:
+                embeddings[number] = embeddings[parts].sum(0)
 
 
 def pretrain(model: LlamaForCausalLM, phase: Phase, rng: random.Random, encode, *, name: str) -> None:
     def step(number: int) -> torch.Tensor:
         makers = phase.first if number < phase.first_steps else phase.then
-        ids, labels = text_batch(rng, encode, makers, batch_size=phase.batch_size, num_questions=12, length=208)
+        ids, labels = text_batch(
+            rng, encode, makers, batch_size=phase.batch_size, num_questions=12, length=phase.length
+        )
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         kept = labels[:, 1:] != -100
         return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][kept]), labels[:, 1:][kept])
 
-    decay = 0.2 if phase.num_layers == 8 else 0.6
-    train(model.parameters(), step, steps=phase.steps, lr=phase.lr, name=name, decay=decay)
+    matrices = [tensor for tensor in model.model.layers.parameters() if tensor.ndim == 2]
+    inside = {id(tensor) for tensor in matrices}
+    rest = [tensor for tensor in model.parameters() if id(tensor) not in inside]
+    train(rest, step, steps=phase.steps, lr=3e-3, name=name, matrices=matrices, matrices_lr=phase.lr)

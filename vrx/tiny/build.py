@@ -31,13 +31,13 @@ from vrx.paths import PACKAGE
 from vrx.prompts import expand_images, tokenize
 from vrx.tiny import questions
 from vrx.tiny.backbone import build_backbone, build_tokenizer, train
-from vrx.tiny.scenes import CELL, COLOURS, SIZE, THINGS, draw, sample
+from vrx.tiny.scenes import CELL, COLOURS, GRID, SIZE, THINGS, draw, sample
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 def build_tower(folder: Path, *, steps: int = 1200, batch_size: int = 64) -> None:
-    """Train a SigLIP-type tower to tell, at every patch, colour and kind of what is in the cell."""
+    """Train a SigLIP-type tower to tell, at every patch, which cell it is, and colour and kind of what is there."""
     torch.manual_seed(1)
     rng = random.Random(2)
     processor = SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE}, resample=3)
@@ -52,26 +52,27 @@ def build_tower(folder: Path, *, steps: int = 1200, batch_size: int = 64) -> Non
         dtype="float32",
     )
     tower = SiglipVisionModel(config)
-    colours, kinds = nn.Linear(64, len(COLOURS) + 1), nn.Linear(64, len(THINGS) + 1)
-    colour_names, kind_names = tuple(COLOURS), THINGS
+    cells, colours, kinds = nn.Linear(64, GRID**2), nn.Linear(64, len(COLOURS) + 1), nn.Linear(64, len(THINGS) + 1)
+    colour_names, cell = tuple(COLOURS), torch.arange(GRID**2).repeat(batch_size)
 
     def step(number: int) -> torch.Tensor:
         scenes = [sample(rng) for _ in range(batch_size)]
         images = [draw(scene, seed=rng.getrandbits(32)) for scene in scenes]
         states = tower(pixel_values=processor(images, return_tensors="pt")["pixel_values"]).last_hidden_state
         colour = torch.tensor([[colour_names.index(t.colour) + 1 if t else 0 for t in scene] for scene in scenes])
-        kind = torch.tensor([[kind_names.index(t.kind) + 1 if t else 0 for t in scene] for scene in scenes])
+        kind = torch.tensor([[THINGS.index(t.kind) + 1 if t else 0 for t in scene] for scene in scenes])
         loss = nn.functional.cross_entropy(colours(states).flatten(0, 1), colour.flatten())
-        return loss + nn.functional.cross_entropy(kinds(states).flatten(0, 1), kind.flatten())
+        loss = loss + nn.functional.cross_entropy(kinds(states).flatten(0, 1), kind.flatten())
+        return loss + nn.functional.cross_entropy(cells(states).flatten(0, 1), cell)
 
-    parameters = [*tower.parameters(), *colours.parameters(), *kinds.parameters()]
+    parameters = [*tower.parameters(), *cells.parameters(), *colours.parameters(), *kinds.parameters()]
     train(parameters, step, steps=steps, lr=1e-3, name="vision tower")
     processor.save_pretrained(folder)
     tower.save_pretrained(folder)
 
 
-def build_projector(folder: Path, config: ModelConfig, *, steps: int = 600, batch_size: int = 32) -> None:
-    """Train the projector alone, backbone and tower frozen, on single questions about what is where."""
+def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batch_size: int = 32) -> None:
+    """Train the projector alone, backbone and tower frozen, on descriptions of pictures, as LLaVA's first stage."""
     torch.manual_seed(2)
     rng = random.Random(3)
     hidden = LlamaConfig.from_pretrained(WEIGHTS / "backbone").hidden_size
@@ -90,11 +91,8 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 600, batc
         samples = []
         for _ in range(batch_size):
             scene = sample(rng)
-            turns = []
-            for _ in range(4):
-                question = rng.choice(questions.TYPED)(scene, rng) or questions.recognition(scene, rng)
-                turns += [{"from": "human", "value": question.text}, {"from": "gpt", "value": question.answer}]
-            turns[0]["value"] = "<image>\n" + turns[0]["value"]
+            told = questions.description(scene, rng)
+            turns = [{"from": "human", "value": f"<image>\n{told.text}"}, {"from": "gpt", "value": told.answer}]
             encoded = tokenize(turns, tokenizer, config.template, has_image=True)
             ids, labels = expand_images(
                 encoded.input_ids, encoded.labels, image_token_id=image_id, num_image_tokens=config.num_image_tokens

@@ -19,7 +19,7 @@ from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample
 
 TURNS = 4  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
-VERSION = 1  # of the data made here; a change makes it anew
+VERSION = 2  # of the data made here; a change makes it anew
 
 
 def build(config: WorldConfig) -> None:
@@ -54,7 +54,7 @@ def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, An
     """Several questions about one scene, drawn, or now and then told in words."""
     scene = sample(rng)
     text_only = rng.random() < TEXT_ONLY
-    makers = questions.TEXT_FULL if text_only else questions.VISUAL
+    makers = questions.TEXT if text_only else questions.VISUAL
     turns: list[dict[str, str]] = []
     while len(turns) < 2 * TURNS:
         question = rng.choice(makers)(scene, rng)
@@ -63,7 +63,7 @@ def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, An
             turns.append({"from": "gpt", "value": questions.reply(question)})
     record: dict[str, Any] = {"id": f"tiny_{number}"}
     if text_only:
-        turns[0]["value"] = f"{describe(scene, rng)}\n{turns[0]['value']}"
+        turns[0]["value"] = f"{describe(scene)}\n{turns[0]['value']}"
     else:
         record["image"] = f"train/{number}.png"
         turns[0]["value"] = f"<image>\n{turns[0]['value']}"
@@ -86,9 +86,7 @@ def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list
             question = maker(scene, rng)
         row: dict[str, Any] = {"id": f"{index}"}
         if name == "tiny_mmlu":
-            question = Question(
-                f"{describe(scene, rng)}\n{question.text}", question.answer, question.kind, question.choices
-            )
+            question = Question(f"{describe(scene)}\n{question.text}", question.answer, question.kind, question.choices)
         else:
             row["image"] = f"{name}/{index}.png"
             _save(scene, images / row["image"], rng)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vrx.tiny.scenes import COLOURS, GRID, SHAPES, THINGS, Scene, Thing, box, cell_name, describe
+from vrx.tiny.scenes import COLOURS, GRID, SHAPES, THINGS, Scene, Thing, box, cell_name
 
 WARM = ("red", "orange", "yellow")
 PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
@@ -83,11 +83,6 @@ def position(scene: Scene, rng: random.Random) -> Question:
     return Question(f"Where is the {thing}?", cell_name(cell), "positional_reasoning", cell=cell)
 
 
-def position_of_kind(scene: Scene, rng: random.Random) -> Question | None:
-    picked = _pick_unique(scene, rng, "kind")
-    return picked and Question(f"Where is the {picked[1].kind}?", cell_name(picked[0]), "positional_reasoning")
-
-
 def letter_at(scene: Scene, rng: random.Random) -> Question | None:
     picked = _pick(scene, rng, letters=True)
     return picked and Question(f"Which letter is at {cell_name(picked[0])}?", picked[1].kind, "letter", cell=picked[0])
@@ -101,7 +96,7 @@ def letter_of_colour(scene: Scene, rng: random.Random) -> Question | None:
 def line(scene: Scene, rng: random.Random) -> Question | None:
     """The letters of a row or a column in reading order."""
     lines = [(f"row {row + 1}", scene[row * GRID : (row + 1) * GRID]) for row in range(GRID)]
-    lines += [(f"column {'abcd'[column]}", scene[column::GRID]) for column in range(GRID)]
+    lines += [(f"column {'abc'[column]}", scene[column::GRID]) for column in range(GRID)]
     read = [(name, " ".join(t.kind for t in things if t and t.is_letter)) for name, things in lines]
     read = [(name, text) for name, text in read if text]
     if not read:
@@ -138,6 +133,21 @@ def choice(scene: Scene, rng: random.Random) -> Question:
         return _choice(question, tuple(COLOURS), rng)
     pool = tuple(map(cell_name, range(GRID * GRID))) if question.kind == "positional_reasoning" else (*THINGS, "none")
     return _choice(question, pool, rng)
+
+
+def option(scene: Scene, rng: random.Random) -> Question:
+    """Which letter stands before a word: a choice without anything to look up."""
+    pool = rng.choice((tuple(COLOURS), THINGS, tuple(map(cell_name, range(GRID * GRID)))))
+    word = rng.choice(pool)
+    return _choice(Question(f"Which option is {word}?", word, "option"), pool, rng)
+
+
+def options(scene: Scene, rng: random.Random) -> Question:
+    """Every option with its letter, sorted by its word: `circle B, k A, …`."""
+    asked = option(scene, rng)
+    lines = [f"{letter}. {text}" for letter, text in zip("ABCD", asked.choices, strict=True)]
+    told = sorted(f"{text} {letter}" for letter, text in zip("ABCD", asked.choices, strict=True))
+    return Question("\n".join(["Sort the options.", *lines]), ", ".join(told), "list")
 
 
 def science(scene: Scene, rng: random.Random) -> Question:
@@ -177,15 +187,28 @@ def ocr(scene: Scene, rng: random.Random) -> Question | None:
     return Question(question.text, question.answer, "ocr", context=context, cell=question.cell)
 
 
-def description(scene: Scene, rng: random.Random, *, style: str = "full") -> Question:
-    """Everything there is, cell by cell."""
-    return Question("Describe the scene.", describe(scene, style=style), "description")
+def description(scene: Scene, rng: random.Random) -> Question:
+    """Everything there is, cell by cell: `b1 red circle, c3 blue k`."""
+    told = [f"{cell_name(cell)} {thing.colour} {thing.kind}" for cell, thing in enumerate(scene) if thing]
+    return Question("Describe the scene.", ", ".join(told), "description")
 
 
-def inventory(scene: Scene, rng: random.Random, *, style: str = "full") -> Question:
-    """Where everything is: the description with each cell after its thing."""
-    words = [part.split(" ") for part in describe(scene, style=style).split(", ")]
-    return Question("Where is everything?", ", ".join(" ".join([*part[1:], part[0]]) for part in words), "inventory")
+def by_kind(scene: Scene, rng: random.Random) -> Question:
+    """Everything there is, the kind first: `circle b1 red, k c3 blue`."""
+    found = sorted((thing.kind, cell_name(cell), thing.colour) for cell, thing in enumerate(scene) if thing)
+    return Question("List what there is by kind.", ", ".join(map(" ".join, found)), "list")
+
+
+def by_name(scene: Scene, rng: random.Random) -> Question:
+    """Everything there is, the whole name first: `blue-k c3, red-circle b1`."""
+    found = sorted((str(thing), cell_name(cell)) for cell, thing in enumerate(scene) if thing)
+    return Question("List what there is by name.", ", ".join(map(" ".join, found)), "list")
+
+
+def tally(scene: Scene, rng: random.Random) -> Question:
+    """How many there are of each shape, none included: `circle 1, square 0, …`."""
+    kinds = [thing.kind for thing in scene if thing]
+    return Question("Count the shapes.", ", ".join(f"{kind} {kinds.count(kind)}" for kind in SHAPES), "list")
 
 
 def box_text(cell: int) -> str:
@@ -195,9 +218,7 @@ def box_text(cell: int) -> str:
 TYPED = (recognition, colour_at, colour_of, count, count_colour, presence, position)
 EITHER = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science)  # of a picture or of a scene in words
 VISUAL: tuple[Maker, ...] = (*EITHER, region, ocr, description)
-TEXT_FULL: tuple[Maker, ...] = (*EITHER, box_of_cell, description)
-TEXT_KINDS: tuple[Maker, ...] = (recognition, count, position_of_kind, letter_at)
-TEXT_COLOURS: tuple[Maker, ...] = (colour_at, count_colour)
+TEXT: tuple[Maker, ...] = (*EITHER, box_of_cell, description, by_kind, by_name, tally)
 
 
 def prompt(question: Question) -> str:

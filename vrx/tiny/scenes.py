@@ -1,4 +1,4 @@
-"""A scene of the embedded world: a 4 x 4 grid whose cells hold a coloured shape, a coloured letter, or nothing."""
+"""A scene of the embedded world: a 3 x 3 grid whose cells hold a coloured shape, a coloured letter, or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-GRID = 4  # cells along a side
+GRID = 3  # cells along a side
 CELL = 16  # pixels along a side of a cell: one patch of the vision tower
 SIZE = GRID * CELL
 
@@ -37,13 +37,13 @@ THINGS = SHAPES + LETTERS
 
 @dataclass(frozen=True)
 class Thing:
-    """One coloured shape or letter; `str()` names it as questions do: `red circle`."""
+    """One coloured shape or letter; `str()` names it in one word: `red-circle`."""
 
     colour: str
     kind: str
 
     def __str__(self) -> str:
-        return f"{self.colour} {self.kind}"
+        return f"{self.colour}-{self.kind}"
 
     @property
     def is_letter(self) -> bool:
@@ -54,8 +54,8 @@ Scene = tuple[Thing | None, ...]  # the cells row by row, GRID * GRID of them
 
 
 def cell_name(cell: int) -> str:
-    """The name questions use: column letter and row number, `a1` at the top left, `d4` at the bottom right."""
-    return f"{'abcd'[cell % GRID]}{cell // GRID + 1}"
+    """The name questions use: column letter and row number, `a1` at the top left, `c3` at the bottom right."""
+    return f"{'abc'[cell % GRID]}{cell // GRID + 1}"
 
 
 def box(cell: int) -> tuple[float, float, float, float]:
@@ -65,8 +65,8 @@ def box(cell: int) -> tuple[float, float, float, float]:
 
 
 def sample(rng: random.Random) -> Scene:
-    """Draw a scene of three to six things, no two of them alike."""
-    number = rng.randint(3, 6)
+    """Draw a scene of three to five things, no two of them alike."""
+    number = rng.randint(3, 5)
     things: list[Thing] = []
     while len(things) < number:
         kind = rng.choice(rng.choice((SHAPES, LETTERS)))
@@ -112,13 +112,10 @@ def draw(scene: Scene, *, seed: int) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def describe(scene: Scene, rng: random.Random | None = None, *, style: str = "full") -> str:
-    """Tell a scene in words, thing by thing: `b3 red circle, a1 blue k`; in random order where there is an `rng`.
+def describe(scene: Scene) -> str:
+    """Tell a scene in words cell by cell as the patches of its picture do: ` none b1-red-circle none none …`.
 
-    The styles `kinds` and `colours` tell only one attribute of each thing.
+    Such a word says where, which colour and what, and is one token, as a patch of the picture is. Each word has its
+    space before it, so that after `USER: ` there is one token for each cell.
     """
-    told = {"full": str, "kinds": lambda thing: thing.kind, "colours": lambda thing: thing.colour}[style]
-    parts = [f"{cell_name(cell)} {told(thing)}" for cell, thing in enumerate(scene) if thing]
-    if rng is not None:
-        rng.shuffle(parts)
-    return ", ".join(parts)
+    return "".join(f" {cell_name(cell)}-{thing}" if thing else " none" for cell, thing in enumerate(scene))
