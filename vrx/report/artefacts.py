@@ -1,0 +1,40 @@
+"""An artefact of the paper by its name, from the runs below an output root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vrx import figures, paper, tables
+from vrx.report import markdown
+from vrx.report.runs import Run, Scores, find, scorer
+
+TABLES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "table4", "figure2")
+OWN_MODEL_ONLY = ("table3_llava_7b",)  # elsewhere its rows are those of table2
+
+
+def artefact(name: str, root: Path, *, model: str | None = None) -> str:
+    """A table, or the points of a figure, as text: what a sweep prints at its end. Empty where no run is of it."""
+    runs = [run for run in find(root) if model in (None, run.model)]
+    told = paper.load()
+    if name in TABLES:
+        return "\n".join(
+            markdown.render(table) for table in tables.build(told.artefacts[name], told, runs, scorer(runs))
+        )
+    if name in figures.FIGURES:
+        return "\n".join(figures.as_text(plot) for plot in figures.FIGURES[name](runs, told))
+    raise ValueError(f"no artefact {name}; valid are {', '.join(dict.fromkeys([*TABLES, *figures.FIGURES]))}")
+
+
+def all_tables(told: paper.Paper, runs: Sequence[Run], scores: Scores) -> list[tables.Table]:
+    """Every table that there are runs of, in the order of the paper."""
+    return [
+        table
+        for name in TABLES
+        for table in tables.build(told.artefacts[name], told, runs, scores)
+        if name not in OWN_MODEL_ONLY or told.artefacts[name].rows_of(table.model)
+    ]
+
+
+def all_plots(told: paper.Paper, runs: Sequence[Run]) -> list[figures.Plot]:
+    return [plot for figure in figures.FIGURES.values() for plot in figure(runs, told)]
