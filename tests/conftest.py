@@ -57,3 +57,9 @@ def vrx(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+@pytest.fixture
+def run_schema() -> None:
+    """Hydra knows the schema of a run, as the command tells it."""
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)

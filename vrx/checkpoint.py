@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vrx.distributed import is_main, rank, world_size
 from vrx.engine import Engine
-from vrx.records import read_json, write_atomic, write_json
+from vrx.records import read_json, read_log, write_atomic, write_json
 
 
 def save(engine: Engine, run_dir: Path, step: int) -> None:
@@ -73,14 +73,4 @@ def latest(run_dir: Path) -> Checkpoint | None:
 def rewind_log(run_dir: Path, step: int) -> None:
     """Drop the log's rows from `step` on, and a last row that was cut: they will be written again."""
     path = run_dir / "train.jsonl"
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if row["step"] < step:
-            kept.append(line + "\n")
-    write_atomic(path, "".join(kept))
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] < step))

@@ -128,6 +128,7 @@ class RuntimeConfig:
 
     output_root: str = "outputs"
     num_gpus: int | None = None  # one process each; null: all there are
+    gpus_per_run: int | None = None  # of a sweep, whose runs share the machine; null: all to each
     cpu_processes: int = 1  # where there is no GPU
     num_workers: int = 2  # loader processes of each rank
     checkpoint_every: int = 500  # optimizer steps
@@ -152,6 +153,8 @@ class JobConfig:
 @dataclass
 class SweepConfig:
     name: str | None = None
+    dry_run: bool = False  # list the runs, start nothing
+    fail_fast: bool = False  # stop at the first run that fails
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import logging
 import os
 import shutil
@@ -44,6 +45,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
+@functools.cache
 def count_gpus() -> int:
     """GPUs of this machine, asked of the driver tool: the calling process need not import torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -53,6 +55,13 @@ def count_gpus() -> int:
         return 0
     listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def gpu_numbers() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = visible.split(",") if visible is not None else map(str, range(count_gpus()))
+    return [device.strip() for device in named if device.strip() not in ("", "-1")]
 
 
 def num_processes(runtime: RuntimeConfig) -> int:
@@ -157,6 +166,18 @@ def only_one(run_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RunFailed(f"{run_dir}: another vrx works on this run; wait for it or stop it") from None
         yield
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a process works on this run now."""
+    if not (run_dir / ".lock").is_file():
+        return False
+    with (run_dir / ".lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def log(message: str) -> None:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vrx.checks import to_run
 from vrx.config import RunConfig, named
 from vrx.distributed import RunFailed
+from vrx.expansion import composing, is_local, is_sweep
 from vrx.paths import PACKAGE
 
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
@@ -97,7 +98,11 @@ def main() -> None:
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_job)()
+        if is_sweep(sys.argv[1:]) and is_local(overrides):
+            with composing(CONF):
+                named("vrx.jobs.sweep.sweep")(overrides, report, REFUSALS)
+        else:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_job)()
     except REFUSALS as error:
         report(error)
     except AssertionError as error:  # OmegaConf's, for a key below one that is null

@@ -20,13 +20,13 @@ from vrx.paths import PACKAGE, located
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "datasets", "accelerate", "safetensors", "numpy", "pillow")
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all, whatever kills us."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -46,6 +46,17 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines log that may still be written; a last row that was cut is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
 
 
 def digest(value: Any) -> str:
@@ -134,6 +145,20 @@ def provenance() -> dict[str, Any]:
         "machine": platform.machine(),
         "versions": versions,
     }
+
+
+def typical_seconds(run_dir: Path, run_identity: dict[str, Any]) -> float | None:
+    """What runs beside this one took to train, those of as many steps on as much data; None where there is none."""
+
+    def size(value: dict[str, Any]) -> list[Any]:
+        return [value["model"], value["train"], value["data"]]
+
+    found = []
+    for path in run_dir.parent.glob("*/record.json"):
+        record = read_json(path)
+        if record["train"] and size(record["identity"]) == size(run_identity):
+            found.append(record["train"]["seconds"])
+    return sum(found) / len(found) if found else None
 
 
 def all_layers_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ Everything happens in the driver, beside the training processes, and nothing her
 
 from __future__ import annotations
 
-import json
 import logging
 import netrc
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 from vrx.checks import select
 from vrx.config import RunConfig, WandbConfig
-from vrx.records import read_json, write_json
+from vrx.records import read_json, read_log, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ class Follower:
         self.run, self.run_dir, self.run_id = run, run_dir, run_id
         self.place = run_dir / "wandb.json"
         self.remote: Any = None
+        self.seen = 0  # bytes of the log
 
     def start(self) -> None:
         import wandb
@@ -83,15 +83,13 @@ class Follower:
     def follow(self) -> None:
         """Send the training curve's new rows; rows sent by an earlier command are not sent again."""
         log = self.run_dir / "train.jsonl"
-        if self.remote is None or not log.is_file():
+        size = log.stat().st_size if log.is_file() else 0
+        if self.remote is None or size == self.seen:
             return
+        self.seen = size
         sent = read_json(self.place)["last_step"] if self.place.is_file() else -1
         latest = sent
-        for line in log.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
+        for row in read_log(log):
             if row["step"] > latest:
                 speed = row["tokens"] / row["seconds"]
                 told = {"train/step": row["step"], "train/loss": row["loss"], "train/lr": row["lr"]}

@@ -22,6 +22,7 @@ from vrx.config import TrainConfig
 from vrx.distributed import is_main, rank, world_size
 from vrx.engine import Engine, device
 from vrx.prompts import IGNORE
+from vrx.records import read_log
 
 
 class Supervised(nn.Module):
@@ -139,7 +140,7 @@ def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
 
 def summary(run_dir: Path, *, trainable_parameters: int, num_gpus: int, peak_memory_gb: float) -> dict[str, Any]:
     """What `train.json` tells; times are summed over the steps, so a run that was interrupted counts none twice."""
-    rows = [json.loads(line) for line in (run_dir / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = read_log(run_dir / "train.jsonl")
     seconds = sum(row["seconds"] for row in rows)
     return {
         "steps": len(rows),

@@ -8,6 +8,7 @@ from vrx import evaluation, instructions, records, tables
 from vrx.checks import check_processes, select
 from vrx.config import RunConfig, freeze
 from vrx.distributed import launch, log, num_processes, only_one
+from vrx.multirun import Progress
 from vrx.tracking import following
 
 
@@ -37,6 +38,23 @@ def finetune(run: RunConfig) -> None:
             record = evaluation.write_record(run_dir, identity, list(select(run)), records.read_json(done), scores)
             wandb_run.finish(record)
         _show(run_dir, record)
+
+
+def progress(run: RunConfig) -> Progress:
+    """How far this run is; starts nothing and makes nothing."""
+    data_there = run.instructions.path is not None and Path(run.instructions.path).is_file()
+    if not data_there and run.world is not None:
+        return Progress("to do")  # its data come with the first run
+    identity = records.identity(run, instructions.data_digest(run.instructions))
+    run_dir = records.run_directory(run, identity, label=records.label(run))
+    expected = records.typical_seconds(run_dir, identity)
+    if (run_dir / "train.json").is_file():
+        asked = evaluation.check_benchmarks(run)
+        if evaluation.finished(run, run_dir, asked) is not None:
+            return Progress("done", run_dir, expected)
+        return Progress("resumable", run_dir, expected)
+    resumable = any((run_dir / "checkpoint").glob("step-*"))
+    return Progress("resumable" if resumable else "to do", run_dir, expected)
 
 
 def _show(run_dir: Path, record: dict) -> None:
