@@ -79,7 +79,6 @@ REFUSALS = (HydraException, OmegaConfBaseException, ValueError, FileNotFoundErro
 def main() -> None:
     """Entry point of the installed command. A refusal is one line and exit status 2, also after a multirun."""
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come to us instead of Hydra's several lines
     overrides = [item for item in sys.argv[1:] if "=" in item]
     failures: list[str] = []
 
@@ -102,6 +101,7 @@ def main() -> None:
             with composing(CONF):
                 named("vrx.jobs.sweep.sweep")(overrides, report, REFUSALS)
         else:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come to us instead of Hydra's several lines
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_job)()
     except REFUSALS as error:
         report(error)
