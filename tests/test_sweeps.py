@@ -32,7 +32,9 @@ def identities(*overrides: str) -> list[str]:
     return [records.digest(records.identity(run, "the data")) for run in runs]
 
 
-@pytest.mark.parametrize("overrides", [["seed=0,1", "engine.name=torch"], ["seed=range(3)", "lora={r:4,alpha:8},{r:8}"]])
+@pytest.mark.parametrize(
+    "overrides", [["seed=0,1", "engine.name=torch"], ["seed=range(3)", "lora={r:4,alpha:8},{r:8}"]]
+)
 def test_a_sweep_expands_as_hydras_own_sweeper_does(run_schema: None, overrides: list[str]):
     with composing(CONF):
         ours = expansion.expand(overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -27,7 +28,14 @@ def data_digest(config: InstructionsConfig) -> str:
         raise ValueError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
     if not Path(config.path).is_file():
         raise FileNotFoundError(f"instructions.path={config.path}: no such file")
-    return file_digest(Path(config.path))
+    told = Path(config.path).stat()
+    return _digest_of(Path(config.path), told.st_size, told.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
+    """A sweep asks for each of its runs, and the real files are a gigabyte."""
+    return file_digest(path)
 
 
 def _check(record: Any, where: str, folder: Path | None, check_image: bool) -> dict[str, str | None]:
