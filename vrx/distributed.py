@@ -168,6 +168,15 @@ def only_one(run_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait for one's turn at making a folder that several runs need."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def is_held(run_dir: Path) -> bool:
     """Whether a process works on this run now."""
     if not (run_dir / ".lock").is_file():

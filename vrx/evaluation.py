@@ -7,7 +7,7 @@ from typing import Any
 
 from vrx import answers, benchmarks, records
 from vrx.config import RunConfig, freeze, named
-from vrx.distributed import launch
+from vrx.distributed import launch, one_at_a_time
 from vrx.metrics import Answer
 
 
@@ -17,7 +17,8 @@ def make_world(run: RunConfig) -> None:
         return
     used = [run.instructions.path, *(benchmark.path for benchmark in run.benchmark.values())]
     if any(path and Path(path).is_relative_to(run.world.folder) for path in used):
-        named(run.world._target_)(run.world)
+        with one_at_a_time(Path(run.world.folder)):
+            named(run.world._target_)(run.world)
 
 
 def check_benchmarks(run: RunConfig) -> dict[str, list[benchmarks.Sample]]:

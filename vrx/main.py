@@ -81,6 +81,7 @@ def main() -> None:
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     overrides = [item for item in sys.argv[1:] if "=" in item]
     failures: list[str] = []
+    on_cluster = is_sweep(sys.argv[1:]) and not is_local(overrides)
 
     def report(error: Exception) -> None:
         if full_traceback:
@@ -92,12 +93,14 @@ def main() -> None:
         try:
             run = to_run(composed)
             named(run.job._target_, key="job._target_")(run)
-        except REFUSALS as error:  # shown at once; in a multirun the other runs go on
+        except REFUSALS as error:
+            if on_cluster:
+                raise  # there, Hydra brings it back from the job
             report(error)
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     try:
-        if is_sweep(sys.argv[1:]) and is_local(overrides):
+        if is_sweep(sys.argv[1:]) and not on_cluster:
             with composing(CONF):
                 named("vrx.jobs.sweep.sweep")(overrides, report, REFUSALS)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from vrx import evaluation, instructions, records, tables
 from vrx.checks import check_processes, select
 from vrx.config import RunConfig, freeze
-from vrx.distributed import launch, log, num_processes, only_one
+from vrx.distributed import launch, log, num_processes, one_at_a_time, only_one
 from vrx.multirun import Progress
 from vrx.tracking import following
 
@@ -29,7 +29,8 @@ def finetune(run: RunConfig) -> None:
         with following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
             if not done.is_file():
                 data = Path(run.runtime.output_root).absolute() / "data"
-                table = instructions.table(run.instructions, data, digest=digest)
+                with one_at_a_time(data / "instructions"):
+                    table = instructions.table(run.instructions, data, digest=digest)
                 records.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
                 records.write_json(run_dir / "layers.json", list(select(run)))
                 records.write_atomic(run_dir / "config.yaml", freeze(run))

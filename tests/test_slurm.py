@@ -1,0 +1,118 @@
+"""A sweep through a real SLURM of one node: each run a job of its own, a cancelled one goes on by the same command."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import command
+from test_runs import STEPS, adapter, has_steps, rows
+
+needed = ("munged", "slurmctld", "slurmd", "sbatch")
+missing = [name for name in needed if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)} here; Debian: slurm-wlm munge"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="SLURM's daemons are started as root"),
+    pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="pip install -e '.[slurm]' brings it"),
+]
+CONFIG = """ClusterName=local
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/munge.sock
+CryptoType=crypto/munge
+SlurmctldPort=16817
+SlurmdPort=16818
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+ReturnToService=2
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+MailProg=/bin/true
+NodeName=localhost NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which this cluster is the cluster; its daemons end with the tests."""
+    folder = tmp_path_factory.mktemp("slurm")
+    folder.chmod(0o755)
+    for part in folder.parents:  # munged runs as its own user and must reach its folder
+        if part.owner() == "root" and str(part).startswith("/tmp/"):
+            part.chmod(0o755)
+    for name in ("state", "spool", "munge"):
+        (folder / name).mkdir(mode=0o755)
+    munge = folder / "munge"
+    (munge / "munge.key").write_bytes(os.urandom(1024))
+    (munge / "munge.key").chmod(0o600)
+    for path in (munge, munge / "munge.key"):
+        shutil.chown(path, "munge", "munge")
+    (folder / "slurm.conf").write_text(CONFIG.format(folder=folder))
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
+    environment["PATH"] += ":/usr/sbin"
+    options = [
+        f"--{name}-file={munge}/munge{end}" for name, end in (("key", ".key"), ("pid", "d.pid"), ("log", "d.log"))
+    ]
+    options += [f"--socket={munge}/munge.sock", f"--seed-file={munge}/munge.seed", "--force"]
+    for daemon in (
+        ["runuser", "-u", "munge", "--", "munged", *options],
+        ["slurmctld"],
+        ["slurmd", "-N", "localhost"],
+    ):
+        subprocess.run(daemon, env=environment, check=True, timeout=60)
+    yield environment
+    subprocess.run(["scancel", "--user=root"], env=environment, check=False, timeout=30)
+    for file in (folder / "slurmd.pid", folder / "slurmctld.pid", munge / "munged.pid"):
+        if file.is_file():
+            os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+SWEEP = ("sweep=smoke", *STEPS, "engine.name=torch", "benchmark=[tiny_gqa]", "hydra/launcher=submitit_slurm")
+LAUNCHER = ("hydra.launcher.partition=debug", "hydra.launcher.timeout_min=10", "hydra.launcher.mem_gb=1")
+
+
+def folders(root: Path) -> list[Path]:
+    return sorted((root / "outputs" / "finetune" / "tiny").iterdir())
+
+
+def test_a_job_that_is_cancelled_goes_on_by_the_same_command(slurm: dict[str, str], tmp_path: Path):
+    cancelled, calm = tmp_path / "cancelled", tmp_path / "calm"
+    for root in (cancelled, calm):
+        root.mkdir()
+    process = subprocess.Popen(command(*SWEEP, *LAUNCHER), cwd=cancelled, env=slurm, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not has_steps(2)(cancelled):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=slurm, check=True)
+    process.wait(timeout=300)
+    for root in (cancelled, calm):
+        told = subprocess.run(
+            command(*SWEEP, *LAUNCHER), cwd=root, env=slurm, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert told.returncode == 0, told.stderr
+    assert len(folders(calm)) == 2
+    for one, other in zip(folders(cancelled), folders(calm), strict=True):
+        assert one.name == other.name and adapter(one) == adapter(other)
+        assert [row["step"] for row in rows(one)] == list(range(6))
