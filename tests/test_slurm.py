@@ -48,7 +48,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 MailProg=/bin/true
-NodeName=localhost NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000 State=UNKNOWN
 PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 """
 
@@ -68,7 +68,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     (munge / "munge.key").chmod(0o600)
     for path in (munge, munge / "munge.key"):
         shutil.chown(path, "munge", "munge")
-    (folder / "slurm.conf").write_text(CONFIG.format(folder=folder))
+    (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, cpus=os.cpu_count()))
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
     environment["PATH"] += ":/usr/sbin"
     options = [
