@@ -46,11 +46,8 @@ def is_main() -> bool:
 
 
 @functools.cache
-def count_gpus() -> int:
+def _installed_gpus() -> int:
     """GPUs of this machine, asked of the driver tool: the calling process need not import torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
     if not (tool := shutil.which("nvidia-smi")):
         return 0
     listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
@@ -60,8 +57,12 @@ def count_gpus() -> int:
 def gpu_numbers() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    named = visible.split(",") if visible is not None else map(str, range(count_gpus()))
+    named = visible.split(",") if visible is not None else map(str, range(_installed_gpus()))
     return [device.strip() for device in named if device.strip() not in ("", "-1")]
+
+
+def count_gpus() -> int:
+    return len(gpu_numbers())
 
 
 def num_processes(runtime: RuntimeConfig) -> int:

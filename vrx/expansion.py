@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
-
-LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def is_sweep(arguments: list[str]) -> bool:
@@ -28,7 +25,6 @@ def composing(conf: Path) -> Iterator[None]:
     """Let `composed` find the configuration's groups while the block runs."""
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         yield
-    GlobalHydra.instance().clear()
 
 
 def composed(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
