@@ -18,11 +18,11 @@ from vrx.answers import (
     read_answers,
     read_parts,
     weights_digest,
-    write_answer,
-    write_header,
+    write_answers,
 )
 from vrx.benchmarks import Sample
 from vrx.config import ModelConfig
+from vrx.generate import share
 from vrx.metrics import Answer
 
 KEY = "0123456789abcdef"
@@ -36,10 +36,7 @@ def samples(*ids: str) -> list[Sample]:
 def write(path: Path, answers: list[Answer], *, made_from: str = KEY, cut: int = 0) -> Path:
     """Write an answer file; `cut` bytes are missing at its end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        write_header(file, made_from)
-        for answer in answers:
-            write_answer(file, answer)
+    write_answers(path, made_from, answers)
     if cut:
         path.write_bytes(path.read_bytes()[:-cut])
     return path
@@ -156,6 +153,21 @@ def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_pa
     write(part_file(tmp_path, "gqa", 2), [Answer("c", "3", ())], made_from="another")
     write(part_file(tmp_path, "gqa_more", 0), [Answer("d", "4", ())])
     assert set(read_parts(tmp_path, "gqa", KEY)) == {"a", "b"}
+
+
+@given(num_ranks=st.integers(1, 4), seen=st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=4, max_size=4))
+def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_ranks: int, seen: list[set[str]]):
+    """A rank that starts late sees answers of the others already; nothing may be lost by that."""
+    asked, answered = samples(*"abcdefgh"), set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", str(num_ranks))
+        for rank in range(num_ranks):
+            patch.setenv("RANK", str(rank))
+            done = seen[rank] & answered
+            mine = {sample.answer.id for sample in share(asked, done=done)}
+            assert not mine & answered
+            answered |= mine | done
+    assert answered == set("abcdefgh")
 
 
 def test_a_part_lacking_an_answer_is_not_collected(tmp_path: Path):

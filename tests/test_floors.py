@@ -11,18 +11,21 @@ import pytest
 
 from vrx.paths import PACKAGE
 
-# From the ground up; `jobs` stands for every job. A module imports from the floors below its own, and from no other.
+# From the ground up; `jobs` stands for every job, `stages` for every stage of a worker. A module imports from the
+# floors below its own, and from no other.
 # Planned modules have their floor already.
 FLOORS: list[set[str]] = [
     {"config", "paths", "boxes", "extraction", "normalisation", "vocabulary", "expansion"},
     {"selectors", "importance", "metrics", "paper", "checks", "report.bootstrap"},
     {"records"},
     {"distributed"},
+    {"devices"},
     {"prompts", "instructions", "benchmarks", "images", "tiny.scenes"},
     {"models", "batches", "answers", "tiny.questions"},
     {"lora", "surgery", "engine", "tiny.data", "tiny.backbone"},
     {"checkpoint", "tiny.build"},
     {"train", "generate", "probe"},
+    {"stages"},
     {"worker", "report.runs"},
     {"report.cells", "report.predictions"},
     {"tables", "figures", "tracking", "evaluation", "multirun"},
@@ -93,15 +96,19 @@ def ours(name: str) -> set[str]:
     return {module.removeprefix("vrx.") for module in imports(name) if module.removeprefix("vrx.") in MODULES}
 
 
+def room_of(name: str) -> str:
+    return name.split(".")[0] if name.startswith(("jobs.", "stages.")) else name
+
+
 def floor(name: str) -> int:
-    room = "jobs" if name.startswith("jobs.") else name
+    room = room_of(name)
     (number,) = [number for number, rooms in enumerate(FLOORS) if room in rooms]
     return number
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_has_one_floor(name: str):
-    assert sum(("jobs" if name.startswith("jobs.") else name) in rooms for rooms in FLOORS) == 1
+    assert sum(room_of(name) in rooms for rooms in FLOORS) == 1
 
 
 @pytest.mark.parametrize("name", MODULES)

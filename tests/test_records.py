@@ -298,7 +298,7 @@ ALL = SelectorConfig(name="all", _target_="vrx.selectors.all")
 def test_a_record_comes_back_as_it_was_written(keep: Keep):
     folder, record = keep()
     assert records.read_json(folder / "record.json") == record
-    assert set(record) == {"run_id", "identity", "layers", "train", "scores", "provenance"}
+    assert set(record) == {"run_id", "identity", "layers", "selectors", "train", "scores", "provenance"}
     assert folder.name.endswith(f"_{record['run_id']}")
 
 
@@ -309,6 +309,11 @@ def test_a_record_keeps_what_earlier_commands_measured(keep: Keep):
     assert set(record["scores"]) == {"gqa", "mmlu"}
     again = write_record(folder, record["identity"], record["layers"], record["train"], {"gqa": more["mmlu"]})
     assert again["scores"]["gqa"]["value"] == 0.25
+
+
+def test_a_field_that_is_null_is_no_part_of_what_a_run_is(run: RunConfig):
+    assert "max_steps" not in records.identity(changed(run, "train.max_steps", None), DATA)["train"]
+    assert records.identity(changed(run, "train.max_steps", 3), DATA)["train"]["max_steps"] == 3
 
 
 def test_the_all_layers_run_is_found_by_its_identity(keep: Keep):

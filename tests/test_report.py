@@ -103,11 +103,7 @@ def make(
             wrong = HOSTILE if sample.answer.id == "3" else "B"
             text = "A" if lots.random() < skill else wrong
             found[sample.answer.id] = dataclasses.replace(sample.answer, text=text)
-        text = io.StringIO()
-        answers.write_header(text, "any key")
-        for answer in found.values():
-            answers.write_answer(text, answer)
-        records.write_atomic(answers.answers_file(folder, name), text.getvalue())
+        answers.write_answers(answers.answers_file(folder, name), "any key", found.values())
         scores[name] = benchmarks.score(configs[name], list(found.values()))
     told = {name: dataclasses.asdict(config) for name, config in configs.items()}
     records.write_atomic(folder / "config.yaml", yaml.safe_dump({"benchmark": told}))

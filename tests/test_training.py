@@ -23,14 +23,14 @@ def curve(run_dir: Path) -> list[float]:
 
 def worker(run, run_dir: Path) -> Path:
     """Run the train stage of a run in this process."""
-    from vrx.worker import train_stage
+    from vrx.stages.training import train
 
     digest = instructions.data_digest(run.instructions)
     table = instructions.table(run.instructions, run_dir / "data", digest=digest)
     run_dir.mkdir(exist_ok=True)
     (run_dir / "data.json").write_text(json.dumps({"table": str(table)}))
     (run_dir / "config.yaml").write_text(freeze(run))
-    train_stage(run, run_dir)
+    train(run, run_dir)
     return run_dir
 
 

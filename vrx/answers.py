@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -36,12 +37,17 @@ def part_file(run_dir: Path, benchmark: str, rank: int) -> Path:
     return folder / f".{benchmark}.{rank}.part"
 
 
-def write_header(file: TextIO, made_from: str) -> None:
-    file.write(json.dumps({"key": made_from}) + "\n")
-
-
 def write_answer(file: TextIO, answer: Answer) -> None:
     file.write(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
+
+
+def write_answers(path: Path, made_from: str, answers: Iterable[Answer]) -> None:
+    """Write a whole file of answers, or none."""
+    text = io.StringIO()
+    text.write(json.dumps({"key": made_from}) + "\n")
+    for answer in answers:
+        write_answer(text, answer)
+    write_atomic(path, text.getvalue())
 
 
 def read_answers(path: Path, made_from: str) -> dict[str, Answer]:
@@ -71,10 +77,6 @@ def read_parts(run_dir: Path, benchmark: str, made_from: str) -> dict[str, Answe
 def collect(run_dir: Path, benchmark: str, samples: list[Sample], made_from: str) -> None:
     """Join the ranks' parts into the benchmark's answer file, in the order of its samples."""
     found = read_parts(run_dir, benchmark, made_from)
-    text = io.StringIO()
-    write_header(text, made_from)
-    for sample in samples:
-        write_answer(text, found[sample.answer.id])
-    write_atomic(answers_file(run_dir, benchmark), text.getvalue())
+    write_answers(answers_file(run_dir, benchmark), made_from, [found[sample.answer.id] for sample in samples])
     for path in (run_dir / "answers").glob(f".{benchmark}.*.part"):
         path.unlink()

@@ -45,6 +45,14 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        import torch.distributed
+
+        torch.distributed.barrier()
+
+
 @functools.cache
 def _installed_gpus() -> int:
     """GPUs of this machine, asked of the driver tool: the calling process need not import torch."""

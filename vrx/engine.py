@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from vrx.config import EngineConfig, TrainConfig
+from vrx.devices import device
 from vrx.distributed import world_size
 
 State = dict[str, torch.Tensor]
@@ -52,12 +52,6 @@ def create(module: nn.Module, groups: list[dict[str, Any]], train: TrainConfig, 
     if engine.name == "torch":
         return TorchEngine(module, optimizer, accumulation, train.max_grad_norm)
     return DeepSpeedEngine(module, optimizer, deepspeed_config(module, train, engine), engine.zero_stage)
-
-
-def device() -> torch.device:
-    if torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
 
 
 class _Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,25 @@ def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Samp
 
 
 def write_record(
-    run_dir: Path, identity: dict[str, Any], layers: list[int], train: dict[str, Any] | None, scores: dict[str, Any]
+    run_dir: Path,
+    identity: dict[str, Any],
+    layers: list[int],
+    train: dict[str, Any] | None,
+    scores: dict[str, Any],
+    *,
+    selectors: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write `record.json`; scores of benchmarks measured by earlier commands stay in it."""
+    """Write `record.json`; scores of benchmarks measured by earlier commands, and names of selectors that chose these
+    layers, stay in it."""
     path = run_dir / "record.json"
-    before = records.read_json(path)["scores"] if path.is_file() else {}
+    before = records.read_json(path) if path.is_file() else {}
     record = {
         "run_id": records.digest(identity)[:8],
         "identity": identity,
         "layers": layers,
+        "selectors": sorted({*before.get("selectors", ()), *selectors}),
         "train": train,
-        "scores": {**before, **scores},
+        "scores": {**before.get("scores", {}), **scores},
         "provenance": records.provenance(),
     }
     records.write_json(path, record)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
-from vrx.answers import part_file, read_answers, read_parts, write_answer, write_header
+from vrx.answers import part_file, read_answers, read_parts, write_answer, write_answers
 from vrx.benchmarks import Sample
 from vrx.config import ModelConfig
+from vrx.devices import device
 from vrx.distributed import is_main, rank, world_size
-from vrx.engine import device
 from vrx.images import Pixels, open_rgb
 from vrx.prompts import expand_images, tokenize_prompt
 
@@ -56,6 +57,11 @@ class Generator:
         return [text.strip() for text in texts]
 
 
+def share(samples: Sequence[Sample], *, done: Container[str]) -> list[Sample]:
+    """What this rank is to answer. Whose a sample is does not depend on what is done: another rank may be at work."""
+    return [sample for sample in samples[rank() :: world_size()] if sample.answer.id not in done]
+
+
 def generate(
     generator: Generator,
     name: str,
@@ -70,23 +76,18 @@ def generate(
 
     Batches hold prompts of like length. A killed process loses the batch it was at.
     """
-    done = read_parts(run_dir, name, made_from)
-    mine = [sample for sample in samples if sample.answer.id not in done][rank() :: world_size()]
+    mine = share(samples, done=read_parts(run_dir, name, made_from))
     encoded = sorted(
         ((generator.encode(sample), sample) for sample in mine), key=lambda pair: (len(pair[0]), pair[1].answer.id)
     )
     part = part_file(run_dir, name, rank())
-    kept = read_answers(part, made_from)
-    with part.open("w", encoding="utf-8") as file:  # written anew, without a last line that was cut
-        write_header(file, made_from)
-        for answer in kept.values():
-            write_answer(file, answer)
-        file.flush()
-        with tqdm(total=len(mine), desc=name, unit="question", disable=not is_main(), delay=1, leave=False) as bar:
-            for first in range(0, len(encoded), batch_size):
-                batch = encoded[first : first + batch_size]
-                texts = generator.answer([sample for _, sample in batch], [ids for ids, _ in batch], max_new_tokens)
-                for (_, sample), text in zip(batch, texts, strict=True):
-                    write_answer(file, dataclasses.replace(sample.answer, text=text))
-                file.flush()
-                bar.update(len(batch))
+    write_answers(part, made_from, read_answers(part, made_from).values())  # anew, without a last line that was cut
+    bar = tqdm(total=len(mine), desc=name, unit="question", disable=not is_main(), delay=1, leave=False)
+    with part.open("a", encoding="utf-8") as file, bar:
+        for first in range(0, len(encoded), batch_size):
+            batch = encoded[first : first + batch_size]
+            texts = generator.answer([sample for _, sample in batch], [ids for ids, _ in batch], max_new_tokens)
+            for (_, sample), text in zip(batch, texts, strict=True):
+                write_answer(file, dataclasses.replace(sample.answer, text=text))
+            file.flush()
+            bar.update(len(batch))

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vrx.config import LoraConfig
-from vrx.models import decoder_layers, projector
+from vrx.config import LoraConfig, ModelConfig
+from vrx.models import decoder_layers, load, projector
 
 LAYERS_PATH = "model.language_model.layers"
 PROJECTOR_FILE = "projector.safetensors"
@@ -96,3 +96,9 @@ def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> LlavaFor
     tuned = peft.PeftModel.from_pretrained(model, str(folder))
     projector(tuned).load_state_dict(load_file(folder / PROJECTOR_FILE))
     return tuned.merge_and_unload()
+
+
+def load_tuned(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:
+    """The LVLM as a run left it: its adapter merged and its projector, or untouched where the run has none."""
+    lvlm = load(config, dtype=dtype)
+    return load_adapter(lvlm, run_dir / "adapter") if (run_dir / "adapter").is_dir() else lvlm

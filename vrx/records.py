@@ -87,13 +87,21 @@ def weights_fingerprint(config: ModelConfig) -> dict[str, str]:
     return found
 
 
+def _given(part: Any) -> dict[str, Any]:
+    """The fields of a configuration that have a value."""
+    return {key: value for key, value in dataclasses.asdict(part).items() if value is not None}
+
+
 def untouched(run: RunConfig) -> dict[str, Any]:
     """The identity of an LVLM that was not tuned."""
-    return {"model": dataclasses.asdict(run.model), "weights": weights_fingerprint(run.model)}
+    return {"model": _given(run.model), "weights": weights_fingerprint(run.model)}
 
 
 def identity(run: RunConfig, data_digest: str) -> dict[str, Any]:
-    """What is trained, and nothing else: not where it runs, not what is measured on it, not the selector's name."""
+    """What is trained, and nothing else: not where it runs, not what is measured on it, not the selector's name.
+
+    A field that is null is no part of it, so that a new option leaves the runs made before it what they are.
+    """
     return {
         **untouched(run),
         "layers": list(select(run)),
@@ -102,9 +110,9 @@ def identity(run: RunConfig, data_digest: str) -> dict[str, Any]:
             "fraction": run.data_fraction.fraction,
             "on_bad_image": run.instructions.on_bad_image,
         },
-        "lora": dataclasses.asdict(run.lora),
-        "train": dataclasses.asdict(run.train),
-        "engine": dataclasses.asdict(run.engine),
+        "lora": _given(run.lora),
+        "train": _given(run.train),
+        "engine": _given(run.engine),
         "seed": run.seed,
     }
 

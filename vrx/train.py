@@ -19,8 +19,9 @@ from transformers import LlavaForConditionalGeneration
 from vrx import checkpoint
 from vrx.batches import Batch, Plan
 from vrx.config import TrainConfig
+from vrx.devices import device
 from vrx.distributed import is_main, rank, world_size
-from vrx.engine import Engine, device
+from vrx.engine import Engine
 from vrx.prompts import IGNORE
 from vrx.records import read_log
 

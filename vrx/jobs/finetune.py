@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from vrx import evaluation, instructions, records, tables
@@ -20,10 +21,16 @@ def finetune(run: RunConfig) -> None:
     digest = instructions.data_digest(run.instructions)
     identity = records.identity(run, digest)
     run_dir = records.run_directory(run, identity, label=records.label(run))
+    layers, selectors = list(select(run)), [run.selector.name]
+    run = dataclasses.replace(run, selector=dataclasses.replace(run.selector, layers=layers))  # for good
     with only_one(run_dir):
         done, record = run_dir / "train.json", evaluation.finished(run, run_dir, asked)
         if done.is_file() and record is not None:
             log(f"{run_dir.name} is finished; nothing to do")
+            names = sorted({*record.get("selectors", ()), *selectors})
+            if record.get("selectors") != names:  # these layers by another name
+                record["selectors"] = names
+                records.write_json(run_dir / "record.json", record)
             _show(run_dir, record)
             return
         with following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
@@ -32,11 +39,12 @@ def finetune(run: RunConfig) -> None:
                 with one_at_a_time(data / "instructions"):
                     table = instructions.table(run.instructions, data, digest=digest)
                 records.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
-                records.write_json(run_dir / "layers.json", list(select(run)))
+                records.write_json(run_dir / "layers.json", layers)
                 records.write_atomic(run_dir / "config.yaml", freeze(run))
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
             scores = evaluation.measure(run, run_dir, asked)
-            record = evaluation.write_record(run_dir, identity, list(select(run)), records.read_json(done), scores)
+            trained = records.read_json(done)
+            record = evaluation.write_record(run_dir, identity, layers, trained, scores, selectors=selectors)
             wandb_run.finish(record)
         _show(run_dir, record)
 
