@@ -103,6 +103,11 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
     }
     expected = tuned.eval()(**call).logits
 
+    inner = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
+    lora.save_adapter(tuned, inner, tmp_path / "again")  # as training names them
+    file = "adapter_model.safetensors"
+    assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
+
     plain = peft.PeftModel.from_pretrained(models.load(run.model), str(tmp_path))
     models.projector(plain).load_state_dict(load_file(tmp_path / lora.PROJECTOR_FILE))
     assert torch.equal(plain.eval()(**call).logits, expected)

@@ -85,6 +85,16 @@ def test_a_run_leaves_what_the_contract_names(undisturbed):
     assert folder.name.endswith(record["run_id"])
 
 
+def test_the_adapter_on_disk_holds_every_tensor_that_was_trained(undisturbed):
+    """PEFT leaves out tensors whose names it does not know, and loads a file without them, in silence."""
+    folder = run_dir(undisturbed)
+    tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
+    projector = load_file(folder / "adapter" / "projector.safetensors")
+    trained = json.loads((folder / "record.json").read_text())["train"]["trainable_parameters"]
+    assert sum(tensor.numel() for tensor in [*tensors.values(), *projector.values()]) == trained
+    assert all(tensor.any() for tensor in tensors.values())  # B starts at 0 and has moved
+
+
 def test_the_same_command_again_changes_nothing(undisturbed, vrx):
     folder = run_dir(undisturbed)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -159,11 +161,41 @@ def start_deepspeed() -> Any:
     return deepspeed
 
 
-def deepspeed_config(module: nn.Module, train: TrainConfig, engine: EngineConfig) -> dict[str, Any]:
-    """The authors' zero3.json with its `auto` values filled in as transformers did (from the hidden size h)."""
-    hidden = max(parameter.shape[-1] for name, parameter in module.named_parameters() if "embed_tokens" in name)
+@contextmanager
+def sharing_weights(train: TrainConfig, engine: EngineConfig, *, enabled: bool = True) -> Iterator[None]:
+    """At ZeRO-3, share out what `from_pretrained` loads in this block among the ranks while it is read.
+
+    Rank 0 reads the files, the others never hold more than their part; `load` would give each a whole copy.
+    """
+    if not enabled or engine.name != "deepspeed" or engine.zero_stage != 3:
+        yield
+        return
+    start_deepspeed()
+    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    told = HfDeepSpeedConfig(deepspeed_config(None, train, engine))  # transformers asks for it as long as it lives
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+        del told
+
+
+def hidden_size(module: nn.Module) -> int:
+    """The width of the embeddings, also where ZeRO-3 has shared them out already."""
+    embeddings = (parameter for name, parameter in module.named_parameters() if "embed_tokens" in name)
+    return max(getattr(parameter, "ds_shape", parameter.shape)[-1] for parameter in embeddings)
+
+
+def deepspeed_config(module: nn.Module | None, train: TrainConfig, engine: EngineConfig) -> dict[str, Any]:
+    """The authors' zero3.json with its `auto` values filled in as transformers did (from the hidden size h).
+
+    Before there is a module these values are left out.
+    """
     zero: dict[str, Any] = {"stage": engine.zero_stage, "overlap_comm": True, "contiguous_gradients": True}
-    if engine.zero_stage == 3:
+    if engine.zero_stage == 3 and module is not None:
+        hidden = hidden_size(module)
         zero |= {
             "sub_group_size": int(1e9),
             "reduce_bucket_size": hidden * hidden,

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
 
 from vrx.config import ModelConfig
-from vrx.paths import located
+from vrx.paths import fetched
 
 PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}  # named: torchvision's differ by a step
 
@@ -40,7 +40,9 @@ class Pixels:
     """Turns images into pixel values; `size` is (height, width) of the result."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self.processor = PROCESSORS[config.image_processor].from_pretrained(located(config.vision_tower))
+        self.processor = PROCESSORS[config.image_processor].from_pretrained(
+            fetched("model.vision_tower", config.vision_tower, weights=False)
+        )
         self.pad = config.image_aspect_ratio == "pad"
         red, green, blue = (int(255 * mean) for mean in self.processor.image_mean)
         self.colour = (red, green, blue)

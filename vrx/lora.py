@@ -16,10 +16,11 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from vrx.config import LoraConfig, ModelConfig
-from vrx.models import decoder_layers, load, projector
+from vrx.layouts import PROJECTOR_FILE
+from vrx.models import decoder_layers, load, merge_adapter, projector
 
 LAYERS_PATH = "model.language_model.layers"
-PROJECTOR_FILE = "projector.safetensors"
+WRAPPED = "base_model.model."  # what PEFT puts before the names of the model it wraps
 
 
 def apply_lora(
@@ -80,8 +81,12 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save_adapter(model: peft.PeftModel, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Save the adapter in PEFT's own format and the projector beside it; `state` holds full tensors by name."""
-    model.save_pretrained(str(folder), state_dict={name: tensor for name, tensor in state.items() if "lora_" in name})
+    """Save the adapter in PEFT's own format and the projector beside it; `state` holds full tensors by name, of the
+    LVLM or of the wrapped one: PEFT leaves a name without its own prefix out, silently."""
+    named = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if "lora_" in name}
+    model.save_pretrained(str(folder), state_dict={f"{WRAPPED}{name}": tensor for name, tensor in named.items()})
+    written = len(load_file(folder / "adapter_model.safetensors"))
+    assert written == len(named) > 0, f"{written} of {len(named)} tensors of the adapter were saved"
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     told = json.loads((folder / "adapter_config.json").read_text())
     told["target_modules"].sort()  # a set to PEFT, which would write it in another order each time
@@ -93,9 +98,9 @@ def save_adapter(model: peft.PeftModel, state: dict[str, torch.Tensor], folder: 
 
 def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> LlavaForConditionalGeneration:
     """The LVLM with a saved adapter merged into its weights and the tuned projector in place."""
-    tuned = peft.PeftModel.from_pretrained(model, str(folder))
-    projector(tuned).load_state_dict(load_file(folder / PROJECTOR_FILE))
-    return tuned.merge_and_unload()
+    merge_adapter(model, folder)
+    projector(model).load_state_dict(load_file(folder / PROJECTOR_FILE))
+    return model
 
 
 def load_tuned(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:

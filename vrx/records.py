@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -10,12 +9,17 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vrx.checks import select
-from vrx.config import ModelConfig, RunConfig
-from vrx.paths import PACKAGE, located
+from vrx.checks import select, selector_name
+from vrx.config import RunConfig
+from vrx.identity import digest, tuned
+from vrx.identity import untouched as untouched
+from vrx.identity import weights_fingerprint as weights_fingerprint
+from vrx.paths import PACKAGE
 
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "datasets", "accelerate", "safetensors", "numpy", "pillow")
 
@@ -30,8 +34,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say whose write it was
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -48,6 +55,30 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A run's record; what another version added to it stays. A `ValueError` where the file is none."""
+    record = read_json(path)
+    kinds = {"run_id": str, "identity": dict, "layers": list, "scores": dict}
+    entries = {"value", "stderr", "num_samples"}
+    try:
+        wrong = [key for key, kind in kinds.items() if not isinstance(record[key], kind)]
+        wrong += [] if record["train"] is None or isinstance(record["train"], dict) else ["train"]
+        wrong += [f"scores.{name}" for name, entry in record["scores"].items() if not entries <= entry.keys()]
+        wrong += [] if isinstance(record["identity"]["model"]["num_layers"], int) else ["identity.model.num_layers"]
+    except (KeyError, TypeError, AttributeError) as error:
+        wrong = [str(error)] if isinstance(error, KeyError) else ["its form"]
+    if wrong:
+        raise ValueError(f"{path}: not the record of a run, by {wrong[0]}")
+    return record
+
+
+def records_beside(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """The records of the runs that lie beside this one, and its own; what is no record is passed over."""
+    for path in sorted(run_dir.parent.glob("*/record.json")):
+        with suppress(ValueError, OSError):
+            yield read_record(path)
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON Lines log that may still be written; a last row that was cut is left out."""
     rows = []
@@ -59,62 +90,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def digest(value: Any) -> str:
-    """sha256 of a JSON value, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_fingerprint(config: ModelConfig) -> dict[str, str]:
-    """What tells one set of weights from another, cheaply: of a local folder the names and sizes of the files and the
-    first MiB of each, of a hub id the id."""
-    found = {}
-    for part in ("backbone", "vision_tower", "projector"):
-        folder = Path(located(getattr(config, part)))
-        if not folder.is_dir():
-            found[part] = getattr(config, part)
-            continue
-        told = hashlib.sha256()
-        for file in sorted(folder.iterdir()):
-            if file.suffix in (".safetensors", ".bin", ".json"):
-                with file.open("rb") as stream:
-                    told.update(f"{file.name} {file.stat().st_size} ".encode() + stream.read(1 << 20))
-        found[part] = told.hexdigest()[:16]
-    return found
-
-
-def _given(part: Any) -> dict[str, Any]:
-    """The fields of a configuration that have a value."""
-    return {key: value for key, value in dataclasses.asdict(part).items() if value is not None}
-
-
-def untouched(run: RunConfig) -> dict[str, Any]:
-    """The identity of an LVLM that was not tuned."""
-    return {"model": _given(run.model), "weights": weights_fingerprint(run.model)}
-
-
 def identity(run: RunConfig, data_digest: str) -> dict[str, Any]:
-    """What is trained, and nothing else: not where it runs, not what is measured on it, not the selector's name.
-
-    A field that is null is no part of it, so that a new option leaves the runs made before it what they are.
-    """
-    return {
-        **untouched(run),
-        "layers": list(select(run)),
-        "data": {
-            "sha256": data_digest,
-            "fraction": run.data_fraction.fraction,
-            "on_bad_image": run.instructions.on_bad_image,
-        },
-        "lora": _given(run.lora),
-        "train": _given(run.train),
-        "engine": _given(run.engine),
-        "seed": run.seed,
-    }
+    """What is trained by a run, and nothing else; see `vrx/identity.py`."""
+    return tuned(run, list(select(run)), data_digest)
 
 
 def run_directory(run: RunConfig, run_identity: dict[str, Any], *, label: str) -> Path:
@@ -129,8 +112,7 @@ def run_directory(run: RunConfig, run_identity: dict[str, Any], *, label: str) -
 
 def label(run: RunConfig) -> str:
     """The readable part of a fine-tune's directory: sparse_uniform-8_100pct_seed0."""
-    selector = "layers" if run.selector.layers and run.selector._target_ != "vrx.selectors.fixed" else run.selector.name
-    return f"{selector}-{len(select(run))}_{100 * run.data_fraction.fraction:g}pct_seed{run.seed}"
+    return f"{selector_name(run)}-{len(select(run))}_{100 * run.data_fraction.fraction:g}pct_seed{run.seed}"
 
 
 def provenance() -> dict[str, Any]:
@@ -159,13 +141,10 @@ def typical_seconds(run_dir: Path, run_identity: dict[str, Any]) -> float | None
     """What runs beside this one took to train, those of as many steps on as much data; None where there is none."""
 
     def size(value: dict[str, Any]) -> list[Any]:
-        return [value["model"], value["train"], value["data"]]
+        return [value.get(key) for key in ("model", "train", "data")]
 
-    found = []
-    for path in run_dir.parent.glob("*/record.json"):
-        record = read_json(path)
-        if record["train"] and size(record["identity"]) == size(run_identity):
-            found.append(record["train"]["seconds"])
+    alike = [record for record in records_beside(run_dir) if size(record["identity"]) == size(run_identity)]
+    found = [record["train"]["seconds"] for record in alike if record["train"] and "seconds" in record["train"]]
     return sum(found) / len(found) if found else None
 
 
@@ -176,8 +155,5 @@ def all_layers_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any] |
         return {key: part for key, part in value["identity"].items() if key != "layers"}
 
     depth = record["identity"]["model"]["num_layers"]
-    for path in sorted(run_dir.parent.glob("*/record.json")):
-        other = read_json(path)
-        if len(other["layers"]) == depth and rest(other) == rest(record):
-            return other
-    return None
+    alike = (other for other in records_beside(run_dir) if len(other["layers"]) == depth)
+    return next((other for other in alike if rest(other) == rest(record)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,27 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, PreTrainedModel, PreTrainedTokenizerBase
+
+from vrx.stored import Stored as Stored
 
 # In memory and in a backbone's files; in an LVLM's files; in a bare decoder. A vision tower's layers match none.
 LAYER = re.compile(r"(?:model\.language_model\.|language_model\.model\.|model\.|)layers\.(\d+)\.(.+)")
 DERIVED = "rotary_emb.inv_freq"  # a buffer that old checkpoints hold and models compute
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 Match = dict[str, tuple[str, str]]  # of one layer: a tensor's name within the layer -> its name here, its name there
-
-
-def _shards(folder: Path, name: str) -> list[Path]:
-    index = folder / f"{name}.index.json"
-    if index.is_file():
-        return sorted({folder / shard for shard in json.loads(index.read_text())["weight_map"].values()})
-    return [folder / name] if (folder / name).is_file() else []
-
-
-def _mapped(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def match_layers(state: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor]) -> list[Match]:
@@ -67,7 +56,8 @@ def _layers(state: Mapping[str, Tensor]) -> list[dict[str, str]]:
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    return state.shapes[name] if isinstance(state, Stored) else tuple(state[name].shape)
+    shapes = getattr(state, "shapes", None)  # where a state knows them without reading the tensor
+    return tuple(shapes[name] if shapes is not None else state[name].shape)
 
 
 def revert_layers(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layers: Sequence[int]) -> None:
@@ -84,6 +74,20 @@ def revert_layers(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], 
         for layer in chosen:
             for here, there in matches[layer].values():
                 state[here].copy_(backbone_state[there])
+
+
+@contextlib.contextmanager
+def reverted(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layers: Sequence[int]) -> Iterator[None]:
+    """Put layers back while the block runs; afterwards the model is bit for bit what it was."""
+    decoder = _decoder(model).layers
+    chosen = [decoder[layer] for layer in _checked(layers, len(decoder))]
+    before = [{name: tensor.to("cpu", copy=True) for name, tensor in layer.state_dict().items()} for layer in chosen]
+    try:
+        revert_layers(model, backbone_state, layers)
+        yield
+    finally:
+        for layer, state in zip(chosen, before, strict=True):
+            layer.load_state_dict(state)
 
 
 def prune_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -152,39 +156,3 @@ def save_pruned(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     )
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
-
-
-class Stored(Mapping[str, Tensor]):
-    """The tensors of a checkpoint folder by name, each read from disk when asked for and kept by nobody.
-
-    Reads safetensors or, where there are none, `.bin` files (mapped into memory, without code in them), in one file or
-    in shards with an index. `shapes` knows the tensors' shapes without reading them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        found = next((name for name in WEIGHTS if _shards(folder, name)), None)
-        if found is None:
-            raise FileNotFoundError(f"{folder}: holds neither {' nor '.join(WEIGHTS)}, whole or in shards")
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._file: dict[str, Path] = {}
-        for path in _shards(folder, found):
-            if path.suffix == ".bin":
-                told = {name: tuple(tensor.shape) for name, tensor in _mapped(path).items()}
-            else:
-                with safe_open(path, "pt") as file:
-                    told = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            self.shapes |= told
-            self._file |= dict.fromkeys(told, path)
-
-    def __getitem__(self, name: str) -> Tensor:
-        path = self._file[name]
-        if path.suffix == ".bin":
-            return _mapped(path)[name]
-        with safe_open(path, "pt") as file:  # opened each time: a file held open keeps every page that was read
-            return file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file)
-
-    def __len__(self) -> int:
-        return len(self._file)
