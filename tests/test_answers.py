@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from vrx.answers import (
     answers_file,
     collect,
+    given,
+    keep_references,
     key,
     part_file,
     read_answers,
@@ -51,7 +54,7 @@ def test_an_answer_comes_back_as_it_was_written(tmp_path: Path):
 
 
 @settings(deadline=None)
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+@drawn(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
     answers = [Answer(str(number), text, (text,)) for number, text in enumerate(texts)]
     path = write(tmp_path_factory.getbasetemp() / "any.jsonl", answers)
@@ -93,7 +96,7 @@ OTHERS = {
     "one question less": ("w", samples("a"), 8),
     "the order": ("w", samples("b", "a"), 8),
     "a prompt": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], prompt="Why?")], 8),
-    "an image": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], image=Path("b.png"))], 8),
+    "an image": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], image=Path("b.png"))], 8),  # not there
 }
 
 
@@ -105,6 +108,32 @@ def test_another_key_for_another(what: str):
 def test_what_only_scoring_looks_at_asks_for_no_new_answers():
     rescored = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
     assert key("w", rescored, 8) == key("w", samples("a"), 8)
+
+
+def test_an_image_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Path):
+    def with_image(content: bytes, name: str) -> str:
+        (tmp_path / name).write_bytes(content)
+        return key("w", [dataclasses.replace(samples("a")[0], image=tmp_path / name)], 8)
+
+    long = bytes(300_000)
+    first = with_image(long, "a.png")
+    assert with_image(long, "b.png") == first
+    assert with_image(long[:-1] + b"1", "a.png") != first
+    assert with_image(b"1" + long[1:], "a.png") != first
+    assert with_image(long[:-1], "a.png") != first
+    assert len({with_image(content, "c.png") for content in (b"", b"1", b"2", b"12")}) == 4
+
+
+def test_a_way_of_asking_has_its_own_key_and_a_likelihood_that_of_its_reference():
+    assert len({key("w", samples("a"), 8, ask=ask) for ask in ("text", "letters", "likelihood")}) == 3
+    others = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
+    assert key("w", others, 8, ask="likelihood") != key("w", samples("a"), 8, ask="likelihood")
+
+
+def test_answers_are_scored_against_the_references_there_are_now():
+    read = {"a": Answer("a", "said", ("old",), question_type="old", choice_log_probs=(-1.0,), log_likelihood=-2.0)}
+    (answer,) = given([Sample("?", None, Answer("a", "", ("new",), group="g"))], read)
+    assert answer == Answer("a", "said", ("new",), group="g", choice_log_probs=(-1.0,), log_likelihood=-2.0)
 
 
 @pytest.fixture
@@ -134,6 +163,27 @@ def test_weights_are_told_apart_by_what_is_in_their_files(model: ModelConfig, tm
     assert len(set(seen)) == len(seen)
 
 
+def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, tmp_path: Path):
+    """As a checkpoint does in the same place that was tuned again in some layers: same name, size, beginning."""
+    file, content = Path(model.backbone) / "model.safetensors", bytearray(9 << 20)
+    seen = set()
+    for place in range(0, len(content), 1 << 20):
+        content[place : place + (1 << 18)] = b"1" * (1 << 18)
+        file.write_bytes(content)
+        seen.add(weights_digest(model, tmp_path / "run"))
+    assert len(seen) == 9
+
+
+def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Path):
+    path = write(answers_file(tmp_path, "gqa"), [Answer("a", "said", ("old",))])
+    right = [Answer("a", "said", ("new",))]
+    keep_references(tmp_path, "gqa", right)
+    assert list(read_answers(path, KEY).values()) == right
+    before = path.stat().st_mtime_ns
+    keep_references(tmp_path, "gqa", right)
+    assert path.stat().st_mtime_ns == before
+
+
 # ---- parts
 
 
@@ -155,7 +205,7 @@ def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_pa
     assert set(read_parts(tmp_path, "gqa", KEY)) == {"a", "b"}
 
 
-@given(num_ranks=st.integers(1, 4), seen=st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=4, max_size=4))
+@drawn(num_ranks=st.integers(1, 4), seen=st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=4, max_size=4))
 def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_ranks: int, seen: list[set[str]]):
     """A rank that starts late sees answers of the others already; nothing may be lost by that."""
     asked, answered = samples(*"abcdefgh"), set()

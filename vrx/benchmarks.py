@@ -2,8 +2,9 @@
 
 A family is a function `(name, config) -> samples`. Its file is JSON Lines, one question a line:
 `id`, `image` (a path under the image folder; none for text only), `question`, and
-short answers: `answers` (list), `question_type`; multiple choice: `choices` (list), `answer` (letter), `hint`, `group`
-(the question a rotation belongs to); grounding: `box` (x1, y1, x2, y2 in pixels), `width`, `height`.
+short answers: `answers` (list), `question_type`, `choices`; multiple choice: `choices` (list), `answer` (letter),
+`hint`, `group` (the question a rotation belongs to); grounding: `box` (x1, y1, x2, y2 in pixels), `width`, `height`;
+documents: `text` in place of a question, `num_words`, `num_bytes`. `vrx/readers` make such files from official ones.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config import BenchmarkConfig, named
-from vrx.metrics import Answer, mean, standard_error
+from vrx.conversion import converted
+from vrx.metrics import Answer, circular, mean, mean_per_type, perplexity, standard_error
 from vrx.paths import inside
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -32,6 +34,7 @@ class Sample:
 
 def samples(name: str, config: BenchmarkConfig, *, limit: int | None) -> list[Sample]:
     """The samples of a benchmark, the first `limit`; an empty one is refused."""
+    config = converted(name, config)
     found: list[Sample] = named(config._target_)(name, config)
     if not found:
         raise ValueError(f"benchmark.{name}.path={config.path}: holds no question")
@@ -50,6 +53,7 @@ def short_answer(name: str, config: BenchmarkConfig) -> list[Sample]:
             id=str(row["id"]),
             text="",
             references=_texts(row, "answers"),
+            choices=_texts(row, "choices") if "choices" in row else (),
             question_type=row.get("question_type", ""),
         )
         return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
@@ -88,6 +92,20 @@ def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
         size = (int(row["width"]), int(row["height"]))
         answer = Answer(id=str(row["id"]), text="", references=(), box=(x1, y1, x2, y2), image_size=size)
         return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
+
+    return list(_read(name, config, build))
+
+
+def document(name: str, config: BenchmarkConfig) -> list[Sample]:
+    """Whole texts, whose likelihood is asked for; words and bytes are counted in them, or told by the file."""
+
+    def build(row: dict[str, Any]) -> Sample:
+        text = row["text"]
+        if not text.strip():
+            raise ValueError("text is empty")
+        words, size = row.get("num_words", len(text.split())), row.get("num_bytes", len(text.encode()))
+        answer = Answer(str(row["id"]), "", (), question_type=row.get("question_type", ""))
+        return Sample(text, None, replace(answer, num_words=words, num_bytes=size))
 
     return list(_read(name, config, build))
 
@@ -134,21 +152,32 @@ def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], 
 
 def score(config: BenchmarkConfig, answers: list[Answer]) -> dict[str, Any]:
     """A benchmark's entry in the record: the main score, how many questions it is over, its standard error, and every
-    metric by name. Fractions in [0, 1]."""
-    metrics = {"score": config.metric, **config.also}
-    found: dict[str, tuple[float, float, int]] = {}
-    for name, path in metrics.items():
-        metric = named(path)
-        if config.aggregate == "vrx.metrics.circular":
-            scores = named(config.aggregate)(answers, metric)
-            found[f"{name}_every_row"] = _three([metric(answer) for answer in answers])
-        else:
-            scores = [metric(answer) for answer in answers]
-        found[name] = _three(scores)
-    value, stderr, number = found["score"]
-    values = {name: entry[0] for name, entry in found.items() if name != "score"}
-    return {"value": value, "num_samples": number, "stderr": stderr, "metrics": values}
+    metric by name, fractions in [0, 1]; of a likelihood also the `perplexity`, which is none."""
+    main, found = _scores("score", config.metric, config, answers)
+    for name, path in config.also.items():
+        scores, beside = _scores(name, path, config, answers)
+        found |= {name: mean(scores), **beside}
+    entry = {"value": mean(main), "num_samples": len(main), "stderr": standard_error(main), "metrics": found}
+    if config.aggregate == "vrx.metrics.perplexity":
+        return {**entry, "perplexity": perplexity(answers)}
+    metric = named(config.metric)
+    empty = sum(not answer.text.strip() and metric(answer) == 1 for answer in answers)
+    return {**entry, "empty_answers_counted_right": empty} if empty else entry
 
 
-def _three(scores: list[float]) -> tuple[float, float, int]:
-    return mean(scores), standard_error(scores), len(scores)
+def _scores(
+    name: str, path: str, config: BenchmarkConfig, answers: list[Answer]
+) -> tuple[list[float], dict[str, float]]:
+    """A metric's score of each question, and its other means by name."""
+    metric = named(path)
+    each, beside = [metric(answer) for answer in answers], {}
+    if config.per_type:
+        beside[f"{name}_per_type"] = mean_per_type(answers, each)
+        beside[f"{name}_per_type_harmonic"] = mean_per_type(answers, each, harmonic=True)
+    if config.aggregate != "vrx.metrics.circular":
+        return each, beside
+    first: dict[str, float] = {}
+    for answer, score in zip(answers, each, strict=True):
+        first.setdefault(answer.group or answer.id, score)
+    beside |= {f"{name}_every_row": mean(each), f"{name}_first_pass": mean(first.values())}
+    return circular(answers, metric), beside

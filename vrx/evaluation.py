@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vrx import answers, benchmarks, records
 from vrx.config import RunConfig, freeze, named
-from vrx.distributed import launch, one_at_a_time
+from vrx.distributed import launch, log, one_at_a_time
 from vrx.metrics import Answer
 
 
@@ -34,19 +34,24 @@ def have(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]
     weights = answers.weights_digest(run.model, run_dir)
     found = {}
     for name, samples in asked.items():
-        made_from = answers.key(weights, samples, run.benchmark[name].max_new_tokens)
+        config = run.benchmark[name]
+        made_from = answers.key(weights, samples, config.max_new_tokens, ask=config.ask)
         read = answers.read_answers(answers.answers_file(run_dir, name), made_from)
         if len(read) == len(samples):
-            found[name] = list(read.values())
+            found[name] = answers.given(samples, read)
     return found
 
 
 def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]]) -> dict[str, Any] | None:
     """The record, where it holds just what the answers there score for everything asked."""
     path, found = run_dir / "record.json", have(run, run_dir, asked)
-    if not path.is_file() or len(found) < len(asked):
+    if not path.exists() or len(found) < len(asked):
         return None
-    record = records.read_json(path)
+    try:
+        record = records.read_record(path)
+    except (ValueError, OSError) as error:
+        log(f"{error}; it is made again from the answers there are")
+        return None
     scores = {name: benchmarks.score(run.benchmark[name], found[name]) for name in asked}
     return record if scores.items() <= record["scores"].items() else None
 
@@ -58,7 +63,18 @@ def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Samp
         records.write_atomic(run_dir / "config.yaml", freeze(run))
         launch("generate", run_dir, run.runtime)
         found = have(run, run_dir, asked)
+    for name, read in found.items():
+        answers.keep_references(run_dir, name, read)
     return {name: benchmarks.score(run.benchmark[name], found[name]) for name in asked}
+
+
+def _before(path: Path) -> dict[str, Any]:
+    """The record that is there; what is there and is none is put aside, for whoever wrote it."""
+    try:
+        return records.read_record(path) if path.exists() else {}
+    except (ValueError, OSError):
+        path.replace(path.with_name("record.json.broken"))
+        return {}
 
 
 def write_record(
@@ -69,12 +85,14 @@ def write_record(
     scores: dict[str, Any],
     *,
     selectors: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `record.json`; scores of benchmarks measured by earlier commands, and names of selectors that chose these
     layers, stay in it."""
     path = run_dir / "record.json"
-    before = records.read_json(path) if path.is_file() else {}
+    before = _before(path)
     record = {
+        **before,
         "run_id": records.digest(identity)[:8],
         "identity": identity,
         "layers": layers,
@@ -82,6 +100,7 @@ def write_record(
         "train": train,
         "scores": {**before.get("scores", {}), **scores},
         "provenance": records.provenance(),
+        **(more or {}),
     }
     records.write_json(path, record)
     return record

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import LlavaForConditionalGeneration, LogitsProcessorList, PreTrainedTokenizerBase
 
+from vrx import vocabulary
 from vrx.answers import part_file, read_answers, read_parts, write_answer, write_answers
-from vrx.benchmarks import Sample
+from vrx.benchmarks import LETTERS, Sample
 from vrx.config import ModelConfig
 from vrx.devices import device
-from vrx.distributed import is_main, rank, world_size
+from vrx.distributed import is_main, log, rank, world_size
 from vrx.images import Pixels, open_rgb
-from vrx.prompts import expand_images, tokenize_prompt
+from vrx.metrics import Answer
+from vrx.prompts import expand_images, get_template, tokenize_prompt
+
+Respond = Callable[[list[Sample], list[list[int]]], list[Answer]]  # to a batch of samples and their prompts' ids
 
 
 class Generator:
@@ -42,16 +46,44 @@ class Generator:
         number = self.config.num_image_tokens
         return expand_images(prompt, None, image_token_id=self.image_token_id, num_image_tokens=number)[0]
 
-    @torch.inference_mode()
     def answer(self, samples: list[Sample], ids: list[list[int]], max_new_tokens: int) -> list[str]:
         """The texts a batch of samples is answered with, greedily; prompts are padded on the left."""
+        return self._generate(samples, ids, max_new_tokens, [])
+
+    def answer_and_weigh_letters(
+        self, samples: list[Sample], ids: list[list[int]], max_new_tokens: int
+    ) -> list[tuple[str, tuple[float, ...]]]:
+        """`answer`, and the log-probability each option's letter has to be the first token (as hendrycks/test)."""
+        role = get_template(self.config.template).gpt
+        letters = [vocabulary.encode(f"{role}: {letter}", self.tokenizer, has_image=False)[-1] for letter in LETTERS]
+        first: list[torch.Tensor] = []
+
+        def remember(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            if not first:
+                first.append(logits.float().log_softmax(-1)[:, letters].cpu())
+            return logits
+
+        texts = self._generate(samples, ids, max_new_tokens, [remember])
+        rows = first[0].tolist()
+        return [
+            (text, tuple(row[: len(sample.answer.choices)]))
+            for sample, text, row in zip(samples, texts, rows, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _generate(self, samples: list[Sample], ids: list[list[int]], max_new_tokens: int, watching: list) -> list[str]:
         length, pad = max(map(len, ids)), int(self.tokenizer.pad_token_id)  # type: ignore[arg-type]
         input_ids = torch.tensor([[pad] * (length - len(row)) + row for row in ids], device=device())
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device())
         images = [self.pixels(open_rgb(sample.image)) for sample in samples if sample.image]
         inputs = {"pixel_values": torch.stack(images).to(device(), self.lvlm.dtype)} if images else {}
         output = self.lvlm.generate(
-            input_ids=input_ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, **inputs
+            input_ids=input_ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            logits_processor=LogitsProcessorList(watching),
+            **inputs,
         )
         texts = self.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -68,26 +100,58 @@ def generate(
     samples: list[Sample],
     run_dir: Path,
     *,
-    max_new_tokens: int,
+    respond: Respond,
     batch_size: int,
     made_from: str,
 ) -> None:
     """Answer a benchmark into this rank's part file, a batch at a time; what is there already is not asked again.
 
-    Batches hold prompts of like length. A killed process loses the batch it was at.
+    Batches hold prompts of like length, the longest first: a batch size that the GPU's memory does not hold shows at
+    once, and is halved. A killed process loses the batch it was at.
     """
     mine = share(samples, done=read_parts(run_dir, name, made_from))
     encoded = sorted(
-        ((generator.encode(sample), sample) for sample in mine), key=lambda pair: (len(pair[0]), pair[1].answer.id)
+        ((generator.encode(sample), sample) for sample in mine), key=lambda pair: (-len(pair[0]), pair[1].answer.id)
     )
     part = part_file(run_dir, name, rank())
     write_answers(part, made_from, read_answers(part, made_from).values())  # anew, without a last line that was cut
     bar = tqdm(total=len(mine), desc=name, unit="question", disable=not is_main(), delay=1, leave=False)
     with part.open("a", encoding="utf-8") as file, bar:
-        for first in range(0, len(encoded), batch_size):
-            batch = encoded[first : first + batch_size]
-            texts = generator.answer([sample for _, sample in batch], [ids for ids, _ in batch], max_new_tokens)
-            for (_, sample), text in zip(batch, texts, strict=True):
-                write_answer(file, dataclasses.replace(sample.answer, text=text))
+        while encoded:
+            batch = encoded[:batch_size]
+            try:
+                answers = respond([sample for _, sample in batch], [ids for ids, _ in batch])
+            except torch.cuda.OutOfMemoryError:
+                answers = None  # outside the handler, whose traceback holds the tensors
+            if answers is None:
+                batch_size = _half(name, len(batch))
+                continue
+            for answer in answers:
+                write_answer(file, answer)
             file.flush()
+            encoded = encoded[len(batch) :]
             bar.update(len(batch))
+
+
+def _half(name: str, batch_size: int) -> int:
+    torch.cuda.empty_cache()
+    if batch_size == 1:
+        raise ValueError(f"benchmark.{name}: the GPU's memory does not hold one question; take a larger or a freer GPU")
+    log(f"{name}: {batch_size} questions at a time are more than the GPU's memory holds; going on with half")
+    return batch_size // 2
+
+
+def answer_texts(generator: Generator, max_new_tokens: int, *, weigh_letters: bool = False) -> Respond:
+    """Ask for texts; with `weigh_letters` for the log-probabilities of the option letters as well."""
+
+    def respond(samples: list[Sample], ids: list[list[int]]) -> list[Answer]:
+        if weigh_letters:
+            pairs = generator.answer_and_weigh_letters(samples, ids, max_new_tokens)
+        else:
+            pairs = [(text, ()) for text in generator.answer(samples, ids, max_new_tokens)]
+        return [
+            dataclasses.replace(sample.answer, text=text, choice_log_probs=letters)
+            for sample, (text, letters) in zip(samples, pairs, strict=True)
+        ]
+
+    return respond

@@ -6,31 +6,12 @@ compared with were made that way; the docstring names the scorer. Where several 
 
 import math
 import string
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from vrx import boxes, extraction, normalisation
+from vrx.aggregates import Answer, circular, mean, mean_per_type, perplexity, standard_error
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One generated text with everything that scoring it takes.
-
-    `references` are the accepted answers: of a multiple-choice question the right letter. `choices` are the
-    options' wordings, A first (None where a row has no such option). `group` is what the rotations of one
-    question share. `box` is the gold box (x1, y1, x2, y2) in pixels, `image_size` is (width, height).
-    """
-
-    id: str
-    text: str
-    references: tuple[str, ...]
-    choices: tuple[str, ...] = ()
-    question_type: str = ""
-    group: str = ""
-    image_size: tuple[int, int] | None = None
-    box: tuple[float, float, float, float] | None = None
-    choice_log_probs: tuple[float, ...] = ()
+__all__ = ["Answer", "circular", "mean", "mean_per_type", "perplexity", "standard_error"]
 
 
 def _any_reference(answer: Answer, equal: Callable[[str, str], bool]) -> float:
@@ -248,51 +229,11 @@ def box_accuracy_qwen(answer: Answer) -> float:
     return float(box_iou_qwen(answer) >= 0.5)
 
 
-# ---- aggregates
+# ---- likelihood
 
 
-def mean(scores: Iterable[float]) -> float:
-    """The plain mean; the order of the scores does not change a bit of it."""
-    scores = list(scores)
-    if not scores:
-        raise ValueError("no scores to average: the benchmark has no answers")
-    return math.fsum(scores) / len(scores)
-
-
-def standard_error(scores: Iterable[float]) -> float:
-    """Standard error of the mean, from the sample variance (n - 1); 0 for a single score."""
-    scores = list(scores)
-    centre = mean(scores)
-    variance = math.fsum((score - centre) ** 2 for score in scores) / max(1, len(scores) - 1)
-    return math.sqrt(variance / len(scores))
-
-
-def circular(answers: Iterable[Answer], metric: Callable[[Answer], float]) -> list[float]:
-    """One score per question: 1 if every rotation of it, the answers of one `group`, is right (CircularEval).
-
-    Questions come in the order of their first rotation; an answer without a group is a question of its own.
-    """
-    right: dict[tuple[str, str], bool] = {}
-    for answer in answers:
-        question = (answer.group, "" if answer.group else answer.id)
-        right[question] = right.get(question, True) and metric(answer) == 1
-    return [float(all_right) for all_right in right.values()]
-
-
-def mean_per_type(
-    answers: Iterable[Answer], scores: Iterable[float], *, harmonic: bool = False, normalised: bool = False
-) -> float:
-    """Mean over question types of the mean score of the type (TDIUC's MPT; BBH's mean over tasks).
-
-    `harmonic` takes the harmonic mean over types, where one type at 0 pulls all to 0. `normalised` (N-MPT)
-    first averages over the distinct references of a type, so that frequent answers count no more than rare
-    ones; those outside the answer key (see `tdiuc_match`) count as one.
-    """
-    by_type: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for answer, score in zip(answers, scores, strict=True):
-        in_key = not answer.choices or any(gold in answer.choices for gold in answer.references)
-        by_type[answer.question_type][answer.references if normalised and in_key else ()].append(score)
-    accuracies = [mean(map(mean, by_reference.values())) for by_reference in by_type.values()]
-    if not harmonic:
-        return mean(accuracies)
-    return min(1.0, 1 / mean(1 / (accuracy + 1e-12) for accuracy in accuracies))  # the script's 1e-10 percent
+def token_likelihood(answer: Answer) -> float:
+    """What a token of the reference is given, the geometric mean over them: one over the perplexity (Figure 1)."""
+    if answer.log_likelihood is None or not answer.num_tokens:
+        raise ValueError(f"answer {answer.id!r} has no log_likelihood; set ask: likelihood for its benchmark")
+    return math.exp(min(0.0, answer.log_likelihood / answer.num_tokens))

@@ -24,19 +24,26 @@ def average(record: Record, names: list[str]) -> float | None:
     return sum(values) / len(values) if values and len(values) == len(names) else None
 
 
+def tasks(record: Record) -> list[str]:
+    """The benchmarks of a record whose score is a share of right answers: all but those of perplexity."""
+    return [name for name, entry in record["scores"].items() if "perplexity" not in entry]
+
+
 def row(record: Record, all_layers: Record | None) -> str:
     """A run's table row as text: each benchmark with its standard error in percent, the average, and the share of the
     run that tunes all layers, where there is one."""
-    names = list(record["scores"])
-    cells = [
-        (name, f"{100 * entry['value']:.2f} ±{100 * entry['stderr']:.2f}") for name, entry in record["scores"].items()
-    ]
+    names = tasks(record)
+    entries = {name: record["scores"][name] for name in names}
+    cells = [(name, f"{100 * entry['value']:.2f} ±{100 * entry['stderr']:.2f}") for name, entry in entries.items()]
     mean = average(record, names)
     if mean is not None:
         cells.append(("average", f"{100 * mean:.2f}"))
     reference = average(all_layers, names) if all_layers else None
     if mean is not None and reference:
         cells.append(("of all layers", f"{100 * mean / reference:.2f}"))
+    for name in [name for name in record["scores"] if name not in names]:
+        told = record["scores"][name]["perplexity"]
+        cells.append((name, f"perplexity {told['token']:.4g} by token, {told['word']:.4g} by word"))
     width = max(len(name) for name, _ in cells)
     layers = record["layers"]
     told = f"layers {', '.join(map(str, layers))}" if layers else "untouched"
@@ -134,10 +141,35 @@ def _table(artefact: Artefact, paper: Paper, runs: list[Run], scores: Scores, *,
         for column in cells if own else cells.keys() & {"share"}:
             cells[column] = beside(cells[column], artefact, printed, column)
         rows.append(Row(label, layers, printed.fraction, tuple(mine), cells))
+    if artefact.name == "table1":
+        rows += _unprinted(artefact, artefact.rows_of(source), runs, scores)
     title = artefact.title if own else f"{artefact.title}, with {model} for {paper.models[source].title}"
     title += f" ({apart})" if apart else ""
     name = f"{artefact.name}_{model}" + (f"_{number}" if number > 1 else "")
     return Table(name, title, model, columns, tuple(rows), tuple(_notes(rows, own=own)))
+
+
+def _unprinted(artefact: Artefact, rows: Sequence[Printed], runs: list[Run], scores: Scores) -> list[Row]:
+    """Rows of selectors that the table does not print, such as freshly scored ones and controls, with as many layers.
+
+    They go by name: another seed's scores, or lot, choose other layers.
+    """
+    found: dict[str, list[Run]] = {}
+    counts, whole = {row.num_layers for row in rows}, [run for run in runs if len(run.layers) == run.depth]
+    reference = [run for run in whole if run.fraction == 1]
+    for run in runs:
+        if run.is_tuned and run.fraction == 1 and len(run.layers) in counts and run not in whole:
+            for name in set(run.record.get("selectors", ())) - {row.selector for row in rows} - {"layers"}:
+                found.setdefault(name, []).append(run)
+    made = []
+    for name, mine in sorted(found.items()):
+        layers = {tuple(sorted(run.layers)) for run in mine}
+        cells = {column: measured([column], mine, reference, scores, compare=True) for column in artefact.columns}
+        cells["average"] = measured(artefact.columns, mine, reference, scores, compare=True)
+        cells["share"] = Cell(value=cells["average"].share)
+        label = f"Ours: {name.replace('_', ' ')}"
+        made.append(Row(label, layers.pop() if len(layers) == 1 else None, 1.0, tuple(mine), cells))
+    return made
 
 
 def _notes(rows: list[Row], *, own: bool) -> list[str]:
@@ -155,6 +187,8 @@ def _notes(rows: list[Row], *, own: bool) -> list[str]:
     sizes = [{row.cells[name].num_samples for row in rows} - {None} for name in rows[0].cells]
     if any(len(found) > 1 for found in sizes):
         notes.append("Not all rows were asked the same number of questions.")
+    if any(row.layers is None and row.runs for row in rows):
+        notes.append("Rows of ours whose seeds chose different layers go by the selector's name.")
     for row in rows:
         for cell in row.cells.values():
             if cell.erratum is not None:

@@ -1,4 +1,4 @@
-"""The embedded world on disk: instruction data as LLaVA's JSON with images, and nine benchmarks as JSON Lines."""
+"""The embedded world on disk: instruction data as LLaVA's JSON with images, its benchmarks as JSON Lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 from tqdm import tqdm
 
 from vrx.config import WorldConfig
-from vrx.records import read_json, write_json
+from vrx.records import read_json, write_atomic, write_json
 from vrx.tiny import questions
 from vrx.tiny.questions import Question
 from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample
 
 TURNS = 4  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
+TEXT_ONLY_BENCHMARKS = ("tiny_mmlu", "tiny_text")
 VERSION = 2  # of the data made here; a change makes it anew
 
 
@@ -27,22 +28,23 @@ def build(config: WorldConfig) -> None:
     folder = Path(config.folder)
     told = {"version": VERSION, "images": config.num_images, "questions": config.num_questions, "seed": config.seed}
     if (folder / "world.json").is_file() and read_json(folder / "world.json") == told:
+        for name in QUESTIONS:  # one that is newer than this world
+            if not _file(folder, name).is_file():
+                write_atomic(_file(folder, name), _lines(name, config, folder / "images"))
         return
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
     (partial / "benchmarks").mkdir()
-    bar = tqdm(total=config.num_images + len(BENCHMARKS), desc="making the tiny world", delay=1)
+    bar = tqdm(total=config.num_images + len(QUESTIONS), desc="making the tiny world", delay=1)
     rng = random.Random(f"world {config.seed} instructions")
     records = []
     for number in range(config.num_images):
         records.append(_conversation(rng, number, partial / "images"))
         bar.update()
     write_json(partial / "instructions.json", records)
-    for name in BENCHMARKS:
-        rows = _benchmark(name, random.Random(f"world {config.seed} {name}"), config.num_questions, partial / "images")
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (partial / "benchmarks" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    for name in QUESTIONS:
+        write_atomic(_file(partial, name), _lines(name, config, partial / "images"))
         bar.update()
     bar.close()
     write_json(partial / "world.json", told)
@@ -76,8 +78,17 @@ def _save(scene: Scene, path: Path, rng: random.Random) -> None:
     draw(scene, seed=rng.getrandbits(32)).save(path, compress_level=1)
 
 
+def _file(folder: Path, name: str) -> Path:
+    return folder / "benchmarks" / f"{name}.jsonl"
+
+
+def _lines(name: str, config: WorldConfig, images: Path) -> str:
+    rows = _benchmark(name, random.Random(f"world {config.seed} {name}"), config.num_questions, images)
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list[dict[str, Any]]:
-    makers, rows_of = BENCHMARKS[name]
+    makers, rows_of = QUESTIONS[name]
     rows: list[dict[str, Any]] = []
     for index in range(number):
         maker, scene, question = makers[index % len(makers)], sample(rng), None
@@ -85,7 +96,7 @@ def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list
             scene = sample(rng)
             question = maker(scene, rng)
         row: dict[str, Any] = {"id": f"{index}"}
-        if name == "tiny_mmlu":
+        if name in TEXT_ONLY_BENCHMARKS:
             question = Question(f"{describe(scene)}\n{question.text}", question.answer, question.kind, question.choices)
         else:
             row["image"] = f"{name}/{index}.png"
@@ -98,7 +109,7 @@ Rows = Callable[[dict[str, Any], Question], list[dict[str, Any]]]
 
 
 def _short(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
-    answers = [question.answer]
+    answers = [questions.reply(question)]
     return [{**row, "question": questions.prompt(question), "answers": answers, "question_type": question.kind}]
 
 
@@ -144,3 +155,4 @@ BENCHMARKS: dict[str, tuple[tuple[questions.Maker, ...], Rows]] = {
     "tiny_textvqa": ((questions.ocr,), _ten),
     "tiny_mmlu": ((questions.choice,), _choice),
 }
+QUESTIONS = {**BENCHMARKS, "tiny_text": (questions.TEXT, _short)}  # the last for perplexity
