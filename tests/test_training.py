@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -158,6 +159,53 @@ def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
     samples.image_folder = tmp_path
     with pytest.raises(ValueError, match=r"record tiny_\d+: image .*no such file"):
         samples[row]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["image first", "image later"])
+def test_a_sample_whose_image_is_cut_trains_on_what_comes_before_it_and_is_counted(make_run, samples, late):
+    """The official model keeps a part of the image's features; the labels before them do not see these."""
+    table = samples.rows
+    row = next(index for index in range(len(table)) if table[index]["image"])
+    seen = {**table[row], "conversations": json.dumps(conversation(late))}
+    samples.rows = [seen]
+    whole = samples[0]
+    first = whole["input_ids"].index(samples.image_token_id)
+    samples.config = dataclasses.replace(samples.config, max_length=first + 4)
+    cut = samples[0]
+    assert whole["cut"] == [] and len(cut["cut"]) == 1 and "model.max_length" in cut["cut"][0]
+    assert cut["pixels"] is None and not cut["bad"]
+    assert (cut["input_ids"], cut["labels"]) == (whole["input_ids"][:first], whole["labels"][:first])
+    assert any(label != IGNORE for label in cut["labels"]) == late
+    module = train.Supervised(models.load(samples.config), Pixels(samples.config).blank())
+    official = {key: whole[key][: first + 4] for key in ("input_ids", "labels")}  # with a part of the image
+    batches_of = [batches.collate([{**cut, **part}], pad_token_id=0) for part in ({}, official)]
+    with torch.inference_mode():
+        losses = [
+            module(**{key: batch[key] for key in ("input_ids", "labels", "attention_mask")}, pixels=None).item()
+            for batch in batches_of
+        ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def conversation(late: bool) -> list[dict[str, str]]:
+    image = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "red"}]
+    text = [{"from": "human", "value": "Two and two?"}, {"from": "gpt", "value": "four"}]
+    return text + image if late else image + text
+
+
+def test_an_image_that_is_cut_off_whole_is_counted_too(samples):
+    row = next(index for index in range(len(samples.rows)) if samples.rows[index]["image"])
+    samples.rows = [{**samples.rows[row], "conversations": json.dumps(conversation(True))}]
+    samples.config = dataclasses.replace(samples.config, max_length=5)
+    found = samples[0]
+    assert len(found["cut"]) == 1 and found["pixels"] is None and len(found["input_ids"]) == 5
+
+
+def test_grouping_by_modality_is_another_order_of_training(make_run, tmp_path):
+    run = make_run(*SHORT, "train.micro_batch_size=2", "train.group_by_modality=true", "train.max_steps=3")
+    folder = worker(run, tmp_path / "grouped")
+    plain = worker(make_run(*SHORT, "train.micro_batch_size=2", "train.max_steps=3"), tmp_path / "plain")
+    assert len(curve(folder)) == 3 and curve(folder) != curve(plain)
 
 
 def test_photographs_of_any_shape_and_mode_are_trained_on(make_run, tmp_path):

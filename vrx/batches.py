@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vrx.config import ModelConfig, TrainConfig
+from vrx.grouping import by_modality
 from vrx.images import BadImage, Pixels, open_rgb
 from vrx.paths import inside
 from vrx.prompts import IGNORE, expand_images, tokenize
+from vrx.vocabulary import IMAGE_TOKEN
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +27,8 @@ Batch = dict[str, Any]
 
 
 class Samples(Dataset):
-    """Instruction samples as ids, labels and pixels; what is bad about an image is told in `bad`."""
+    """Instruction samples as ids, labels and pixels; what is bad about an image is told in `bad`, in `cut` whose image
+    `model.max_length` cuts."""
 
     def __init__(
         self,
@@ -45,20 +48,18 @@ class Samples(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Batch:
-        """`input_ids` and `labels` (lists), `pixels` (3, H, W) or None, `bad` (list of complaints)."""
+        """`input_ids` and `labels` (lists), `pixels` (3, H, W) or None, `bad` and `cut` (lists of complaints)."""
         bad: list[str] = []
         for attempt in range(100):
             row = self.rows[index]
             try:
                 image = open_rgb(inside(self.image_folder, row["image"])) if row["image"] else None  # type: ignore[arg-type]
-                encoded = self._encode(row, image is not None)
-                slots = encoded["input_ids"].count(self.image_token_id)
-                if image is None or slots == 0:  # without a tag in its conversation an image has no place
-                    return {**encoded, "pixels": None, "bad": bad}
-                if slots < self.config.num_image_tokens:
-                    bad.append(f"record {row['id'] or index}: model.max_length={self.config.max_length} cuts its image")
-                    return self._silent(row, bad)
-                return {**encoded, "pixels": self.pixels(image), "bad": bad}
+                sample = {**self._encode(row, image is not None), "bad": bad, "pixels": None}
+                if sample["cut"]:
+                    sample["cut"] = [f"record {row['id'] or index}: model.max_length={self.config.max_length}"]
+                elif image is not None and self.image_token_id in sample["input_ids"]:  # else it has no tag, no place
+                    sample["pixels"] = self.pixels(image)
+                return sample
             except BadImage as error:
                 bad.append(f"record {row['id'] or index}: image {error}")
                 if self.on_bad_image == "error":
@@ -71,9 +72,11 @@ class Samples(Dataset):
     def _silent(self, row: dict[str, Any], bad: list[str]) -> Batch:
         """A sample that keeps its place in the batch and teaches nothing."""
         ids = self._encode(row, False)["input_ids"]
-        return {"input_ids": ids, "labels": [IGNORE] * len(ids), "pixels": None, "bad": bad}
+        return {"input_ids": ids, "labels": [IGNORE] * len(ids), "pixels": None, "bad": bad, "cut": []}
 
     def _encode(self, row: dict[str, Any], has_image: bool) -> Batch:
+        """Ids and labels. A sample whose image is cut ends before it: what the official code lets follow, a part of
+        the image's features, has no label after it, so neither loss nor gradient tells the difference."""
         turns = json.loads(row["conversations"])
         length = self.config.max_length
         encoded = tokenize(turns, self.tokenizer, self.config.template, has_image=has_image, max_length=length)
@@ -85,12 +88,15 @@ class Samples(Dataset):
             max_length=length,
             keep_cut_images=True,
         )
-        return {"input_ids": ids, "labels": labels}
+        slots = encoded.input_ids.count(IMAGE_TOKEN) * self.config.num_image_tokens
+        cut = has_image and ids.count(self.image_token_id) < slots
+        end = ids.index(self.image_token_id) if cut and self.image_token_id in ids else len(ids)
+        return {"input_ids": ids[:end], "labels": labels[:end], "cut": [True] * cut}
 
 
 def collate(samples: list[Batch], *, pad_token_id: int) -> Batch:
     """One micro-batch, padded on the right: `input_ids`, `labels`, `attention_mask` (batch, length), `pixels`
-    (images, 3, H, W) or None where no sample has an image, `bad`."""
+    (images, 3, H, W) or None where no sample has an image, `bad`, `cut`."""
     length = max(len(sample["input_ids"]) for sample in samples)
 
     def padded(key: str, value: int) -> torch.Tensor:
@@ -103,7 +109,7 @@ def collate(samples: list[Batch], *, pad_token_id: int) -> Batch:
         "labels": padded("labels", IGNORE),
         "attention_mask": (torch.arange(length) < lengths).long(),
         "pixels": torch.stack(images) if images else None,
-        "bad": [complaint for sample in samples for complaint in sample["bad"]],
+        **{key: [complaint for sample in samples for complaint in sample[key]] for key in ("bad", "cut")},
     }
 
 
@@ -111,11 +117,15 @@ class Plan:
     """Which rows make which micro-batch: global batches in a seeded order, cut into chunks of `micro_batch_size`.
 
     A chunk's rows do not depend on the number of ranks; rank r takes the chunks r, r + ranks, ... of each step. The
-    last batch of an epoch is filled up from its beginning.
+    last batch of an epoch is filled up from its beginning. `lengths`, of each of the rows, are for
+    `train.group_by_modality`, see `vrx/grouping.py`.
     """
 
-    def __init__(self, rows: list[int], config: TrainConfig, *, seed: int) -> None:
-        self.rows, self.config, self.seed = rows, config, seed
+    def __init__(
+        self, rows: list[int], config: TrainConfig, *, seed: int, lengths: Sequence[int] | None = None
+    ) -> None:
+        self.rows, self.config, self.seed, self.lengths = rows, config, seed, lengths
+        assert lengths is not None or not config.group_by_modality
         self.steps_per_epoch = math.ceil(len(rows) / config.global_batch_size)
         self.num_steps = config.max_steps or config.epochs * self.steps_per_epoch
         self.chunks_per_step = config.global_batch_size // config.micro_batch_size
@@ -125,10 +135,24 @@ class Plan:
         """The rows of micro-batch `number` of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, list(self.rows)
-            random.Random(f"order {self.seed} {epoch}").shuffle(self._order)
+            self._epoch, self._order = epoch, self._of_epoch(epoch)
         first = place * self.config.global_batch_size + number * self.config.micro_batch_size
         return [self._order[index % len(self._order)] for index in range(first, first + self.config.micro_batch_size)]
+
+    def _of_epoch(self, epoch: int) -> list[int]:
+        generator = random.Random(f"order {self.seed} {epoch}")
+        if not self.config.group_by_modality:
+            order = list(self.rows)
+            generator.shuffle(order)
+            return order
+        assert self.lengths is not None
+        numbers = by_modality(
+            self.lengths,
+            batch_size=self.config.global_batch_size,
+            num_chunks=self.chunks_per_step,
+            generator=torch.Generator().manual_seed(generator.getrandbits(63)),
+        )
+        return [self.rows[number] for number in numbers]
 
     def of_rank(self, rank: int, ranks: int, *, start: int = 0) -> Iterator[list[int]]:
         for step in range(start, self.num_steps):

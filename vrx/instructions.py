@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import itertools
 import json
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from tqdm import tqdm
 
+from vrx import json_lists
 from vrx.config import InstructionsConfig
+from vrx.image_files import complaints
 from vrx.paths import inside
 from vrx.records import file_digest, read_json, write_json
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
 
 TAG = "<image>"
+TABLE = "rows.arrow"
+ROWS_AT_ONCE = 1000
 
 
-def data_digest(config: InstructionsConfig) -> str:
-    """sha256 of the instruction file, which stands for the data in a run's identity."""
+def data_digest(config: InstructionsConfig, cache: Path | None = None) -> str:
+    """sha256 of the instruction file, which stands for the data in a run's identity.
+
+    In the folder `cache` the digest is kept, for as long as the file's size and time stay what they are.
+    """
     if config.path is None:
         raise ValueError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
     if not Path(config.path).is_file():
         raise FileNotFoundError(f"instructions.path={config.path}: no such file")
-    told = Path(config.path).stat()
-    return _digest_of(Path(config.path), told.st_size, told.st_mtime_ns)
+    path = Path(config.path).resolve()
+    told = path.stat()
+    file = {"path": str(path), "size": told.st_size, "mtime_ns": told.st_mtime_ns}
+    if cache is None:
+        return _digest_of(**file)
+    note = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    kept = read_json(note) if note.is_file() else {}
+    if kept.items() >= file.items():
+        return kept["sha256"]
+    digest = _digest_of(**file)
+    write_json(note, {**file, "sha256": digest})
+    return digest
 
 
 @functools.lru_cache(maxsize=8)
-def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
+def _digest_of(path: str, size: int, mtime_ns: int) -> str:
     """A sweep asks for each of its runs, and the real files are a gigabyte."""
-    return file_digest(path)
+    return file_digest(Path(path))
 
 
-def _check(record: Any, where: str, folder: Path | None, check_image: bool) -> dict[str, str | None]:
+def _row(record: Any, where: str) -> dict[str, str | int | None]:
     """One row of the table; `ValueError` naming file, record and key."""
 
     def refuse(key: str, why: str) -> ValueError:
@@ -69,68 +89,107 @@ def _check(record: Any, where: str, folder: Path | None, check_image: bool) -> d
         raise refuse("image", f"is {image!r}, must be one path")
     elif tags > 1:
         raise refuse("conversations", f"{tags} {TAG} tags for one image")
-    elif folder is None:
-        raise refuse("image", f"is {image}, but instructions.image_folder is not set")
     else:
         try:
-            path = inside(folder, image)
+            inside(Path("instructions.image_folder"), image)
         except ValueError as error:
             raise refuse("image", str(error)) from None
-        if check_image:
-            _look_at(path, refuse)
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
-    return {"id": str(record.get("id", "")), "image": image, "conversations": json.dumps(plain, ensure_ascii=False)}
+    words = sum(len(turn["value"].split()) for turn in turns)
+    return {
+        "id": str(record.get("id", "")),
+        "image": image,
+        "conversations": json.dumps(plain, ensure_ascii=False),
+        "length": -words if image is None else words,
+    }
 
 
-def _look_at(path: Path, refuse: Any) -> None:
-    """Cheap look at an image file: is it there, and does its header tell a format."""
-    try:
-        with Image.open(path):
-            pass
-    except FileNotFoundError:
-        raise refuse("image", f"{path} does not exist (instructions.on_bad_image=skip or replace goes on)") from None
-    except Exception as error:
-        raise refuse("image", f"{path} is not readable: {error}") from None
+def _rows(path: Path) -> Iterator[dict[str, str | int | None]]:
+    with tqdm(total=path.stat().st_size, desc="reading instructions", delay=1, unit="B", unit_scale=True) as bar:
+        for number, record in enumerate(json_lists.items(path, while_reading=bar.update)):
+            yield _row(record, f"{path}: record {number}")
 
 
 def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
     """Check the data and convert it, once, to a table all ranks and runs map into memory; gives its folder.
 
-    Columns: `id`, `image` (or null), `conversations` (JSON text). With `on_bad_image=error` every image's header is
-    looked at here, before training; files found broken later fall under the same policy then.
+    Columns: `id`, `image` (or null), `conversations` (JSON text), `length` (words, as LLaVA counts them; negative where
+    there is no image). With `on_bad_image=error` every image's header is looked at here, before training; files found
+    broken later fall under the same policy then.
     """
     assert config.path is not None
-    check_images = config.on_bad_image == "error"
-    folder = cache / f"instructions-{digest[:16]}"
-    image_folder = Path(config.image_folder).resolve() if config.image_folder else None
-    done = folder / ("images_checked.json" if check_images else "rows_checked.json")
-    if done.is_file() and read_json(done) == str(image_folder):
+    folder = cache / f"conversations-{digest[:16]}"
+    if not (folder / TABLE).is_file():
+        _convert(Path(config.path), folder)
+    if config.image_folder is not None and config.on_bad_image != "error":
         return folder
-    records = read_json(Path(config.path))
-    if not isinstance(records, list) or not records:
-        raise ValueError(f"{config.path}: must be a JSON list of conversations with at least one")
-    rows = [
-        _check(record, f"{config.path}: record {number}", image_folder, check_images)
-        for number, record in enumerate(tqdm(records, desc="checking instructions", delay=1, unit=" records"))
-    ]
-    if not (folder / "dataset_info.json").is_file():
-        import datasets
+    image_folder = Path(config.image_folder).resolve() if config.image_folder else None
+    looked_at = folder / "images_looked_at.json"
+    if looked_at.is_file() and read_json(looked_at) == str(image_folder):
+        return folder
+    rows = open_table(folder)
+    found = images(rows)
 
-        datasets.disable_progress_bars()
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        features = datasets.Features(dict.fromkeys(("id", "image", "conversations"), datasets.Value("string")))
-        datasets.Dataset.from_list(rows, features=features).save_to_disk(str(partial))
+    def refuse(number: int, why: str) -> ValueError:
+        told = rows[number]["id"]
+        return ValueError(f"{config.path}: record {number}{f' (id {told})' if told else ''}: image: {why}")
+
+    if image_folder is None and found:
+        name, number = next(iter(found.items()))
+        raise refuse(number, f"is {name}, but instructions.image_folder is not set")
+    if image_folder is not None:
+        for number, why in complaints([inside(image_folder, name) for name in found]):
+            ways = "job=check lists all; instructions.on_bad_image=skip or replace goes on"
+            raise refuse(list(found.values())[number], f"{why} ({ways})")
+    write_json(looked_at, str(image_folder))
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Write the table of an instruction file, a thousand rows at a time."""
+    import pyarrow
+
+    columns = {"id": pyarrow.string(), "image": pyarrow.string(), "conversations": pyarrow.string()}
+    schema = pyarrow.schema({**columns, "length": pyarrow.int32()})
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        empty = True
+        with pyarrow.OSFile(str(partial / TABLE), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+            rows = _rows(path)
+            while part := list(itertools.islice(rows, ROWS_AT_ONCE)):
+                writer.write_batch(pyarrow.RecordBatch.from_pylist(part, schema=schema))
+                empty = False
+        if empty:
+            raise ValueError(f"{path}: must be a JSON list of conversations with at least one")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
-    write_json(done, str(image_folder))
-    return folder
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def open_table(folder: Path) -> Dataset:
     import datasets
 
-    return datasets.load_from_disk(str(folder))  # type: ignore[return-value]
+    return datasets.Dataset.from_file(str(folder / TABLE))
+
+
+def images(rows: Dataset) -> dict[str, int]:
+    """Every image that the rows name, once, with the number of the first row that does."""
+    found: dict[str, int] = {}
+    number = 0
+    for chunk in rows.data.column("image").chunks:
+        for name in chunk.to_pylist():
+            if name is not None:
+                found.setdefault(name, number)
+            number += 1
+    return found
+
+
+def lengths(rows: Dataset) -> np.ndarray:
+    """Words of every row, negative where it has no image: (rows,) int32."""
+    return rows.data.column("length").to_numpy()
 
 
 def subset(num_rows: int, fraction: float, *, seed: int) -> list[int]:

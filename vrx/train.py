@@ -77,6 +77,11 @@ def num_supervised(batch: Batch) -> int:
     return int((batch["labels"][:, 1:] != IGNORE).sum())
 
 
+def counts(batch: Batch) -> list[int]:
+    """Tokens, supervised tokens and complaints of a micro-batch."""
+    return [int(batch["attention_mask"].sum()), num_supervised(batch), len(batch["bad"]) + len(batch["cut"])]
+
+
 def train(
     engine: Engine, plan: Plan, batches: Iterator[Batch], config: TrainConfig, run_dir: Path, *, start: int, every: int
 ) -> None:
@@ -94,9 +99,12 @@ def train(
             engine.set_lr(factor)
             micro_batches = [next(batches) for _ in range(accumulation)]
             waited = time.perf_counter() - began
-            told = torch.zeros(3, dtype=torch.float64)  # loss, tokens, supervised tokens of the global batch
-            told[1:] = torch.tensor([[int(b["attention_mask"].sum()), num_supervised(b)] for b in micro_batches]).sum(0)
+            told = torch.zeros(
+                4, dtype=torch.float64
+            )  # loss, tokens, supervised tokens, complaints of the global batch
+            told[1:] = torch.tensor([counts(batch) for batch in micro_batches]).sum(0)
             told = _all_sum(told)
+            complaints = {key: _from_all([b[key] for b in micro_batches]) if told[3] else [] for key in ("bad", "cut")}
             for number, batch in enumerate(micro_batches):
                 seed_dropout(plan.seed, step, number * world_size() + rank())
                 if config.loss_average == "token":
@@ -111,9 +119,9 @@ def train(
             if not math.isfinite(total):
                 raise ValueError(f"train.lr={config.lr}: the loss of step {step} is {total}; valid is a smaller rate")
             seconds = time.perf_counter() - began
-            bad = [complaint for batch in micro_batches for complaint in batch["bad"]]
             if is_main():
-                row = {"step": step, "loss": total, "lr": config.lr * factor, "tokens": int(told[1]), "bad_images": bad}
+                row = {"step": step, "loss": total, "lr": config.lr * factor, "tokens": int(told[1])}
+                row |= {"bad_images": complaints["bad"], "cut_images": complaints["cut"]}
                 row |= {"seconds": seconds, "seconds_waiting_for_data": waited}
                 log.write(json.dumps(row) + "\n")
                 log.flush()
@@ -134,6 +142,14 @@ def _all_sum(values: torch.Tensor) -> torch.Tensor:
     return values.clone()
 
 
+def _from_all(found: list[list[str]]) -> list[str]:
+    """The complaints of every rank's micro-batches, in the order of the micro-batches."""
+    of_ranks = [found] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(of_ranks, found)
+    return [complaint for at_once in zip(*of_ranks, strict=True) for one in at_once for complaint in one]
+
+
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
     told = hashlib.sha256(f"dropout {seed} {step} {micro_batch}".encode()).digest()
     torch.manual_seed(int.from_bytes(told[:8], "big") >> 1)
@@ -152,4 +168,5 @@ def summary(run_dir: Path, *, trainable_parameters: int, num_gpus: int, peak_mem
         "trainable_parameters": trainable_parameters,
         "final_loss": rows[-1]["loss"],
         "bad_images": [complaint for row in rows for complaint in row["bad_images"]],
+        "cut_images": [complaint for row in rows for complaint in row.get("cut_images", ())],
     }

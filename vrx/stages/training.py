@@ -19,13 +19,14 @@ def train(run: RunConfig, run_dir: Path) -> None:
     """Tune the chosen layers; leaves `adapter/` and, last, `train.json`."""
     data = read_json(run_dir / "data.json")
     rows = instructions.open_table(Path(data["table"]))
-    plan = batches.Plan(
-        instructions.subset(len(rows), run.data_fraction.fraction, seed=run.seed), run.train, seed=run.seed
-    )
+    chosen = instructions.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
+    lengths = instructions.lengths(rows)[chosen].tolist()
+    plan = batches.Plan(chosen, run.train, seed=run.seed, lengths=lengths)
     tokenizer = models.tokenizer_of(run.model)
     image_token_id = models.image_token_id(run.model, tokenizer)
     layers = select(run)
-    lvlm = models.load(run.model, dtype=DTYPES[run.train.dtype])
+    with engine.sharing_weights(run.train, run.engine, enabled=run.model.lvlm is None):
+        lvlm = models.load(run.model, dtype=DTYPES[run.train.dtype])
     tuned = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
     if run.train.gradient_checkpointing:
         lvlm.activation_checkpointing_enable({"use_reentrant": False})

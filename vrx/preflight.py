@@ -1,0 +1,189 @@
+"""What a run needs before it begins: each thing looked at, and where one is not as it must be, what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from vrx import benchmarks, instructions
+from vrx.config import ModelConfig, RunConfig
+from vrx.distributed import gpu_numbers, one_at_a_time
+from vrx.image_files import complaints
+from vrx.paths import inside, located
+from vrx.records import read_json, write_atomic
+from vrx.shapes import official, on_this_machine
+from vrx.tracking import resolve_mode
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
+PROJECTORS = ("projector.safetensors", "mm_projector.bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "wandb_workspaces": "reports"}
+SHOWN = 10  # bad images on the terminal; all are in a file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the check; `bad` stops a run, anything else is only told."""
+
+    name: str
+    told: str
+    bad: bool = False
+
+    def __str__(self) -> str:
+        return f"{'BAD' if self.bad else 'ok ':<4} {self.name}: {self.told}"
+
+
+def weights(model: ModelConfig) -> Iterator[Finding]:
+    """Every part of the model: on this machine, whole, and in a layout that is read."""
+    wanted: list[tuple[str, tuple[tuple[str, ...], ...]]]
+    wanted = [("vision_tower", (WEIGHTS, ("config.json",), ("preprocessor_config.json",)))]
+    if model.lvlm is None:
+        wanted += [("backbone", (WEIGHTS, ("config.json",))), ("projector", (PROJECTORS,))]
+    else:
+        wanted.append(("lvlm", (WEIGHTS,)))
+    source = next(key for key in ("tokenizer", "lvlm", "backbone") if getattr(model, key) is not None)
+    wanted.append((source, (TOKENIZERS,)))
+    for key, files in wanted:
+        name = getattr(model, key)
+        title = "tokenizer" if files == (TOKENIZERS,) else f"model.{key}"
+        folder, download = on_this_machine(name), f"hf download {name} --exclude '*/*'"
+        if folder is None:
+            yield Finding(title, f"{name} is not on this machine; run: {download}", bad=True)
+            continue
+        why = next(filter(None, (_incomplete(folder, names) for names in files)), None)
+        why = f"{why}; run: {download}" if why and not Path(located(name)).is_dir() else why
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
+        yield Finding(title, f"{name}: {why}" if why else f"{name}, {size:.3g} GB", bad=why is not None)
+
+
+def _incomplete(folder: Path, names: tuple[str, ...]) -> str | None:
+    """What is wrong with a folder that should hold one of these files, whole or in shards."""
+    folder = folder / "adapter" if (folder / "adapter").is_dir() else folder  # of a finished run
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            files = sorted(set(read_json(index)["weight_map"].values()))
+        elif (folder / name).is_file():
+            files = [name]
+        else:
+            continue
+        missing = [file for file in files if not (folder / file).is_file()]
+        if missing:
+            return f"{len(missing)} of {len(files)} shards missing, the first {missing[0]}"
+        cut = next((file for file in files if _is_cut(folder / file)), None)
+        return f"{cut} is cut short; delete it and get it again" if cut else None
+    return f"holds no {' or '.join(names)}"
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a safetensors file is shorter than its header says, or a JSON file none; others are not looked into."""
+    try:
+        if path.suffix == ".json":
+            read_json(path)  # `ValueError` where it is none
+        if path.suffix != ".safetensors":
+            return path.stat().st_size == 0
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return path.stat().st_size != 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        return True
+
+
+def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
+    """The instruction data and their images; the folder of the table, which is made here, where they can be read."""
+    config, root = run.instructions, Path(run.runtime.output_root).absolute()
+    if run.world is not None and config.path and not Path(config.path).is_file():
+        return [Finding("instructions", f"{config.path} is made by the first run")], None
+    try:
+        digest = instructions.data_digest(config, root / "data")
+        lenient = dataclasses.replace(config, on_bad_image="skip")  # bad ones are all listed below
+        with one_at_a_time(root / "data" / "instructions"):
+            table = instructions.table(lenient, root / "data", digest=digest)
+    except (ValueError, OSError) as error:
+        published = official()["instructions"].get(run.model.template)
+        lacking = config.path is None or not Path(config.path).is_file()
+        told = str(error).removeprefix("instructions.")
+        way = f"; run: {published['command']}" if published and lacking else ""
+        return [Finding("instructions", told + way, bad=True)], None
+    rows = instructions.open_table(table)
+    text_only = int((instructions.lengths(rows) < 0).sum())
+    told = f"{config.path}: {len(rows):,} conversations, {text_only:,} of them without image; sha256 {digest}"
+    names = list(instructions.images(rows))
+    found = _images(run, names, Path(config.image_folder), root) if config.image_folder is not None else ()
+    return [Finding("instructions", told), *found], table
+
+
+def _images(run: RunConfig, names: list[str], folder: Path, root: Path) -> Iterator[Finding]:
+    bad = {
+        names[number]: why for number, why in complaints([inside(folder, n) for n in names], decode=run.check.decode)
+    }
+    fatal = run.instructions.on_bad_image == "error"
+    total, broken = (Counter(str(PurePosixPath(name).parent) for name in some) for some in (names, bad))
+    for place, number in sorted(total.items()):
+        way = official()["images"].get(place)
+        told = f"{number:,} images" + (f", {broken[place]:,} missing or unreadable" if broken[place] else "")
+        hint = f"; they come from {way}" if way and broken[place] == number else ""
+        yield Finding(f"images {folder / place}", told + hint, bad=fatal and broken[place] > 0)
+    if bad:
+        listed = root / "check" / "bad_images.txt"
+        write_atomic(listed, "".join(f"{why}\n" for why in bad.values()))
+        for why in list(bad.values())[:SHOWN]:
+            yield Finding("image", why)
+        ways = "mend them, or instructions.on_bad_image=skip or replace" if fatal else run.instructions.on_bad_image
+        yield Finding("images", f"{len(bad):,} bad, all listed in {listed}: {ways}", bad=fatal)
+
+
+def questions(run: RunConfig) -> Iterator[Finding]:
+    """Every benchmark: its questions and their images."""
+    for name, config in run.benchmark.items():
+        if run.world is not None and config.path and not Path(config.path).is_file():
+            yield Finding(f"benchmark.{name}", f"{config.path} is made by the first run")
+            continue
+        try:
+            found = benchmarks.samples(name, config, limit=run.eval.limit)
+            bad = complaints(sorted({s.image for s in found if s.image is not None}), decode=run.check.decode)
+            first = next(bad, None)
+            told = f"{len(found):,} questions" + (f", {first[1]}" if first else "")
+            yield Finding(f"benchmark.{name}", told, bad=first is not None)
+        except (ValueError, OSError) as error:
+            yield Finding(f"benchmark.{name}", str(error).removeprefix(f"benchmark.{name}."), bad=True)
+
+
+@cache
+def gpus() -> list[tuple[str, float]]:
+    """Name and memory in gigabytes of every GPU that a run may use."""
+    numbers = gpu_numbers()
+    if not numbers or not (tool := shutil.which("nvidia-smi")):
+        return []
+    query = [tool, f"--id={','.join(numbers)}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+    rows = [line.rpartition(",") for line in listed if "," in line]
+    return [(name.strip(), float(memory) * 1048576 / 1e9) for name, _, memory in rows]
+
+
+def surroundings(run: RunConfig) -> Iterator[Finding]:
+    """W&B, and the packages of which not everyone needs all."""
+    mode = resolve_mode(run.wandb)
+    ways = {"offline": "kept in the run's directory, wandb login puts it online", "disabled": "by wandb.mode"}
+    yield Finding("wandb", f"{mode}{f', {ways[mode]}' if mode in ways else ''}")
+    for module, extra in EXTRAS.items():
+        try:
+            there = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            there = False
+        way = (
+            "installed"
+            if there
+            else f"not installed, needed only for what it is named after; pip install 'vrx[{extra}]'"
+        )
+        yield Finding(f"package {extra}", way)
