@@ -10,7 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from vrx import scores
 from vrx.config import RunConfig, named
+
+AGGREGATES = ("vrx.metrics.mean", "vrx.metrics.circular", "vrx.metrics.perplexity")
 
 
 def num_selected(run: RunConfig) -> int:
@@ -28,15 +31,31 @@ def select(run: RunConfig) -> tuple[int, ...]:
     options = dataclasses.asdict(run.selector)
     explicit = options["layers"] is not None
     target = "vrx.selectors.fixed" if explicit else options["_target_"]
-    keys = ("layers",) if explicit else ("offset", "start", "seed")
+    keys = ("layers",) if explicit else ("offset", "start", "seed", "reverse")
     arguments = {key: options[key] for key in keys if options[key] is not None}
     selector = named(target, key="selector._target_")
+    if not explicit and options["formula"] is not None:
+        arguments["scores"] = scores.for_selector(run)
+    elif not explicit and (idle := [key for key in ("scores", "scores_from_fraction") if options[key] is not None]):
+        raise ValueError(f"selector.{idle[0]}={options[idle[0]]}: selector={options['name']} orders by no scores")
     try:
         inspect.signature(selector).bind(run.model.num_layers, num_selected(run), **arguments)
     except TypeError as error:
         given = ", ".join(f"selector.{key}={value}" for key, value in arguments.items())
         raise ValueError(f"{given or 'selector._target_=' + target}: {selector.__name__}: {error}") from None
     return selector(run.model.num_layers, num_selected(run), **arguments)
+
+
+def selector_name(run: RunConfig) -> str:
+    """What the run's selector is called in its record: its name, and what else decides on the layers."""
+    given, parts = run.selector, [run.selector.name]
+    if given.layers and given._target_ != "vrx.selectors.fixed":
+        return "layers"
+    if given.scores is not None:
+        parts.append(f"by_{Path(given.scores).parent.name}")
+    elif given.scores_from_fraction is not None:
+        parts.append(f"from_{100 * given.scores_from_fraction:g}pct")
+    return "_".join([*parts, "reversed"] if given.reverse else parts)
 
 
 def check(run: RunConfig) -> None:
@@ -50,11 +69,13 @@ def check(run: RunConfig) -> None:
         if value is not None and not low <= value <= high:
             raise ValueError(f"{key}={value}: valid is {low} " + ("or more" if high == math.inf else f"to {high}"))
 
-    train, processes = run.train, run.runtime.num_gpus or run.runtime.cpu_processes
+    train, nodes = run.train, run.runtime.num_nodes or 1
+    processes = nodes * (run.runtime.num_gpus or run.runtime.cpu_processes)
     if (run.layer_count.k is None) == (run.layer_count.fraction is None):
         raise ValueError(f"layer_count.k={run.layer_count.k}: give either layer_count.k or layer_count.fraction")
     within("layer_count.fraction", run.layer_count.fraction, 0.0, 1.0)
-    select(run)
+    if run.job.name != "score":  # which makes what importance selectors read
+        select(run)
     if not 0 < run.data_fraction.fraction <= 1:
         raise ValueError(f"data_fraction.fraction={run.data_fraction.fraction}: valid is above 0, at most 1")
     for key in ("epochs", "max_steps", "global_batch_size", "micro_batch_size"):
@@ -63,14 +84,18 @@ def check(run: RunConfig) -> None:
         within(f"train.{key}", getattr(train, key), 0.0)
     within("runtime.cpu_processes", run.runtime.cpu_processes, 1)
     within("runtime.num_gpus", run.runtime.num_gpus, 0)
+    within("runtime.num_nodes", run.runtime.num_nodes, 1)
+    within("runtime.node_rank", run.runtime.node_rank, 0, nodes - 1)
     within("train.warmup_ratio", train.warmup_ratio, 0.0, 1.0)
     check_processes(run, processes)
     within("lora.r", run.lora.r, 1)
     within("lora.dropout", run.lora.dropout, 0.0, 0.999)
     within("eval.batch_size", run.eval.batch_size, 1)
     within("eval.limit", run.eval.limit, 1)
+    within("score.samples_per_benchmark", run.score.samples_per_benchmark, 1)
     within("runtime.num_workers", run.runtime.num_workers, 0)
     within("runtime.checkpoint_every", run.runtime.checkpoint_every, 1)
+    within("check.share_of_peak", run.check.share_of_peak, 0.01, 1.0)
     among("train.loss_average", train.loss_average, ("micro_batch", "token"))
     among("train.dtype", train.dtype, ("float32", "bfloat16"))
     among("engine.name", run.engine.name, ("deepspeed", "torch"))
@@ -83,9 +108,18 @@ def check(run: RunConfig) -> None:
         targets = {"_target_": benchmark._target_, "metric": benchmark.metric}
         for key, target in (targets | {f"also.{key}": target for key, target in benchmark.also.items()}).items():
             named(target, key=f"benchmark.{name}.{key}")
-        among(f"benchmark.{name}.aggregate", benchmark.aggregate, ("vrx.metrics.mean", "vrx.metrics.circular"))
+        among(f"benchmark.{name}.aggregate", benchmark.aggregate, AGGREGATES)
+        among(f"benchmark.{name}.ask", benchmark.ask, ("text", "letters", "likelihood"))
     if run.world is not None:
         named(run.world._target_, key="world._target_")
+    within("prune.num_layers", run.prune.num_layers, 0, run.model.num_layers - 1)
+    for key, layers in {"revert.layers": run.revert.layers, "prune.layers": run.prune.layers}.items():
+        if len(set(layers or ())) < len(layers or ()) or not set(layers or ()) <= set(range(run.model.num_layers)):
+            raise ValueError(f"{key}={layers}: valid are distinct layers among 0 to {run.model.num_layers - 1}")
+    for block in run.revert.blocks or ():
+        if len(block) != 2 or not 0 <= block[0] <= block[1] < run.model.num_layers:
+            last = run.model.num_layers - 1
+            raise ValueError(f"revert.blocks={run.revert.blocks}: valid are pairs [first,last] of layers 0 to {last}")
 
 
 def check_processes(run: RunConfig, processes: int) -> None:

@@ -45,13 +45,22 @@ Batch = Mapping[str, Any]
 
 
 def mean_scores(
-    lvlm: LlavaForConditionalGeneration, batches: Iterable[Batch], *, names: Sequence[str] = OF_ACTIVATIONS
+    lvlm: LlavaForConditionalGeneration,
+    batches: Iterable[Batch],
+    *,
+    names: Sequence[str] = OF_ACTIVATIONS,
+    see: Callable[[dict[str, Tensor]], None] = lambda found: None,
 ) -> dict[str, importance.Mean]:
-    """All activation scores of a set of samples in one pass; nothing is kept of a batch but its sums."""
+    """All activation scores of a set of samples in one pass; nothing is kept of a batch but its sums.
+
+    `see` is shown the scores of each batch, as `activation_scores` gives them.
+    """
     means = {name: importance.Mean(len(decoder_layers(lvlm))) for name in names}
     for batch in batches:
-        for name, values in activation_scores(lvlm, batch, names=names).items():
+        found = activation_scores(lvlm, batch, names=names)
+        for name, values in found.items():
             means[name].add(values)
+        see(found)
     return means
 
 
@@ -156,16 +165,21 @@ def _watched_attention(
 
 
 def weight_scores(
-    state: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor], *, names: Sequence[str] = tuple(OF_WEIGHTS)
+    state: Mapping[str, Tensor],
+    backbone_state: Mapping[str, Tensor],
+    *,
+    names: Sequence[str] = tuple(OF_WEIGHTS),
+    watch: Callable[[list[Any]], Iterable[Any]] = iter,
 ) -> dict[str, list[float]]:
     """The named scores of each decoder layer of an LVLM against its backbone, all its parameters counted.
 
-    Of `surgery.Stored` checkpoints one tensor of each is held at a time; a model's `state_dict()` does as well. LoRA
-    has to be merged: an adapter's own weights have nothing in the backbone to stand against.
+    Of `Stored` checkpoints one tensor of each is held at a time; a model's `state_dict()` does as well. LoRA has to be
+    merged: an adapter's own weights have nothing in the backbone to stand against, see `vrx/merged.py`. `watch` may
+    draw a bar over the layers.
     """
     _refuse_unknown("weight", names, OF_WEIGHTS)
     found: dict[str, list[float]] = {name: [] for name in names}
-    for match in match_layers(state, backbone_state):
+    for match in watch(match_layers(state, backbone_state)):
         changes = [importance.compare(state[here], backbone_state[there]) for here, there in match.values()]
         for name in names:
             found[name].append(OF_WEIGHTS[name](changes))

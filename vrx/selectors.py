@@ -68,12 +68,13 @@ def random(num_layers: int, k: int, *, seed: int) -> Layers:
     return tuple(sorted(_random.Random(seed).sample(range(num_layers), k)))
 
 
-def most_important(num_layers: int, k: int, *, scores: Sequence[float]) -> Layers:
-    """The `k` layers of the highest score; among equals the lower layer."""
+def most_important(num_layers: int, k: int, *, scores: Sequence[float], reverse: bool = False) -> Layers:
+    """The `k` layers of the highest score, or reversed of the lowest; among equals the lower layer."""
     _check_count(num_layers, k)
     if len(scores) != num_layers:
         raise ValueError(f"{len(scores)} importance scores for a model of {num_layers} decoder layers")
-    return tuple(sorted(sorted(range(num_layers), key=lambda layer: (-scores[layer], layer))[:k]))
+    sign = 1 if reverse else -1
+    return tuple(sorted(sorted(range(num_layers), key=lambda layer: (sign * scores[layer], layer))[:k]))
 
 
 def fixed(num_layers: int, k: int, *, layers: Sequence[int]) -> Layers:
