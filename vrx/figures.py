@@ -1,59 +1,20 @@
-"""Figures: pure functions of records and of the paper, `(runs, paper) -> plots`, and one way to draw a plot.
+"""Figures: pure functions of records and of the paper, `(runs, paper) -> plots`; they are drawn by `vrx/plots.py`.
 
 A further figure is a function of that form in `FIGURES`.
 """
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from vrx.paper import Paper
-from vrx.report.runs import Run, score_name, settings
+from vrx.paper import Artefact, Paper
+from vrx.plots import Line, Panel, Plot, Points
+from vrx.records import digest
+from vrx.report.runs import Run, benchmark_configs, score_name, settings, spans
 from vrx.selectors import sparse_uniform
 
-# Okabe and Ito's colours without the yellow, darkest first where it matters in grey; each line has its own marker too.
-STYLES = [
-    ("#0072B2", "o", "-"),
-    ("#D55E00", "s", "--"),
-    ("#009E73", "^", "-."),
-    ("#CC79A7", "D", ":"),
-    ("#000000", "v", (0, (5, 1))),
-    ("#E69F00", "P", (0, (1, 1))),
-    ("#56B4E9", "X", (0, (3, 1, 1, 1))),
-]
 KEPT = 0.98  # of all layers' score: the dashed lines of Figure 2
-
-
-@dataclass(frozen=True)
-class Line:
-    """Points (x, y, spread over seeds or None) under one name."""
-
-    name: str
-    points: tuple[tuple[float, float, float | None], ...]
-    level: float | None = None  # a thin horizontal line in the same colour
-    is_papers: bool = False  # drawn hollow and grey
-
-
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    x: str
-    y: str
-    lines: tuple[Line, ...]
-    from_zero: bool = False  # both axes linear, y from zero: for costs; else x is doubled from mark to mark
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure to draw: panels side by side, a note beside the title."""
-
-    name: str
-    title: str
-    panels: tuple[Panel, ...]
-    note: str = ""
 
 
 def figure2(runs: Sequence[Run], paper: Paper) -> list[Plot]:
@@ -101,7 +62,93 @@ def figure3(runs: Sequence[Run], paper: Paper) -> list[Plot]:
     return [Plot("figure3", artefact.title, tuple(panels))] if panels else []
 
 
-FIGURES: dict[str, Callable[[Sequence[Run], Paper], list[Plot]]] = {"figure2": figure2, "figure3": figure3}
+def figure1_reversion(runs: Sequence[Run], paper: Paper) -> list[Plot]:
+    """Perplexity with some layers put back to the backbone, a panel a task, and the mean score of the benchmarks.
+
+    Arrows, as in the paper: above the LVLM as it is on tasks with images, above its backbone on text. One plot for each
+    tuned LVLM of which there is a reversion; of several seeds the mean.
+    """
+    artefact, plots, put_back = paper.artefacts["figure1_reversion"], [], "layers put back"
+    for group in _alike([run for run in runs if run.reverted is not None], "reverted"):
+        depth, named = group[0].depth, sorted({run.reverted or () for run in group}, key=lambda put: (len(put), put))
+        if len(named) < 2:
+            continue
+        whole = tuple(range(depth))
+        places = [float(named.index(run.reverted or ())) for run in group]
+        marks = tuple("none" if not put else "all" if put == whole else spans(put) for put in named)
+        scores = [name for name in group[0].record["scores"] if all(name in run.record["scores"] for run in group)]
+        panels = []
+        for name in scores:
+            if not all(_perplexity(run, name) for run in group):
+                continue
+            points = _mean_at(places, [_perplexity(run, name) or 0.0 for run in group])
+            reference = whole if _is_text(group, name) else ()
+            level = next((y for x, y, _ in points if named[int(x)] == reference), None)
+            lines = [Line("ours", points, level=level), *_printed(artefact, group[0], name, named)]
+            panels.append(Panel(name, put_back, "perplexity", tuple(lines), marks=marks, is_ordered=False, arrows=True))
+        tasks = [name for name in scores if not _perplexity(group[0], name)]
+        if tasks:
+            means = [100 * statistics.fmean(run.record["scores"][name]["value"] for name in tasks) for run in group]
+            lines = (Line("ours", _mean_at(places, means)),)
+            panels.append(Panel("all benchmarks", put_back, "mean score (%)", lines, marks=marks, is_ordered=False))
+        title = f"{artefact.title}; {_title(group[0].model, paper)}, {_tuned(group[0])}"
+        note = "↑, thin line: above the LVLM as it is with images, above its backbone on text"
+        plots.append(Plot(_numbered(f"figure1_reversion_{group[0].model}", plots), title, tuple(panels), note))
+    return plots
+
+
+def figure1_pruning(runs: Sequence[Run], paper: Paper) -> list[Plot]:
+    """Score against the number of layers cut out of an LVLM all of whose layers were tuned, a line a benchmark."""
+    whole = [run for run in runs if len(run.layers) in (0, run.depth)]
+    return _pruning("figure1_pruning", whole, paper)
+
+
+def figure4(runs: Sequence[Run], paper: Paper) -> list[Plot]:
+    """Score against the number of layers cut out, a panel a benchmark: pruning outside the tuned region against pruning
+    anywhere, of the LVLM with a region tuned and of the one with all layers tuned."""
+    return _pruning("figure4", runs, paper)
+
+
+def _pruning(figure: str, runs: Sequence[Run], paper: Paper) -> list[Plot]:
+    artefact, plots = paper.artefacts[figure], []
+    for group in _alike([run for run in runs if run.pruned is not None and "pruned" in run.record], "pruned", "layers"):
+        names = [name for column in artefact.columns for name in [_shared_score(group, column)] if name]
+        ways = {(len(run.layers), "anywhere" in way, way) for run in group for way in run.record["pruned"]["by"]}
+        lines: dict[str, dict[str, Line]] = {name: {} for name in names}
+        for number, _, way in sorted(ways):
+            kind = [run for run in group if len(run.layers) == number]
+            members = [run for run in kind if not run.pruned or way in run.record["pruned"]["by"]]
+            counts = [float(len(run.pruned or ())) for run in members]
+            for name in names:
+                values = [100 * run.record["scores"][name]["value"] for run in members]
+                label = f"{_tuned(members[0])}; by {way}"
+                lines[name][label] = Line(label, _mean_at(counts, values))
+        marks = tuple(map(str, range(1 + max(len(run.pruned or ()) for run in group))))
+        if len(marks) < 2 or not names:
+            continue
+        if figure == "figure1_pruning":
+            of_all = [
+                Line(name + (f"; {label}" if len(ways) > 1 else ""), line.points)
+                for name in names
+                for label, line in lines[name].items()
+            ]
+            panels = [Panel(_title(group[0].model, paper), "layers pruned", "score (%)", tuple(of_all), marks=marks)]
+        else:
+            panels = [
+                Panel(name, "layers pruned", "score (%)", tuple(lines[name].values()), marks=marks) for name in names
+            ]
+        title = f"{artefact.title}, {_title(group[0].model, paper)}"
+        plots.append(Plot(_numbered(f"{figure}_{group[0].model}", plots), title, tuple(panels)))
+    return plots
+
+
+FIGURES: dict[str, Callable[[Sequence[Run], Paper], list[Plot]]] = {
+    "figure1_reversion": figure1_reversion,
+    "figure1_pruning": figure1_pruning,
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure4": figure4,
+}
 
 
 def _title(model: str, paper: Paper) -> str:
@@ -117,79 +164,61 @@ def _by_model(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     return [(model, group) for model, group in found if group]
 
 
-def _points(runs: Sequence[Run], values: Sequence[float]) -> tuple[tuple[float, float, float | None], ...]:
-    """By number of layers the mean over seeds, and their standard deviation where there are several."""
-    by_count: dict[int, list[float]] = {}
-    for run, value in zip(runs, values, strict=True):
-        by_count.setdefault(len(run.layers), []).append(value)
+def _alike(runs: Sequence[Run], *keys: str) -> list[list[Run]]:
+    """Runs that differ in nothing but these keys of their identity and the seed; the largest group first."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        rest = {key: part for key, part in run.record["identity"].items() if key not in (*keys, "seed")}
+        groups.setdefault(digest(rest), []).append(run)
+    return sorted(groups.values(), key=lambda group: (group[0].model, -len(group)))
+
+
+def _tuned(run: Run) -> str:
+    return "all layers tuned" if len(run.layers) in (0, run.depth) else f"{len(run.layers)} layers tuned"
+
+
+def _numbered(name: str, before: Sequence[Plot]) -> str:
+    number = 1 + sum(plot.name == name or plot.name.startswith(f"{name}_") for plot in before)
+    return f"{name}_{number}" if number > 1 else name
+
+
+def _shared_score(group: Sequence[Run], column: str) -> str | None:
+    """What all runs of the group call a benchmark of the paper; None where one lacks it."""
+    names = {score_name(run, column) for run in group}
+    return names.pop() if len(names) == 1 else None
+
+
+def _perplexity(run: Run, name: str) -> float | None:
+    """The perplexity by tokens; None of a benchmark that is no likelihood."""
+    return run.record["scores"][name].get("perplexity", {}).get("token")
+
+
+def _is_text(group: Sequence[Run], name: str) -> bool:
+    found = (benchmark_configs(run).get(name) for run in group)
+    return next((config.image_folder is None for config in found if config), False)
+
+
+def _printed(artefact: Artefact, run: Run, name: str, named: Sequence[tuple[int, ...]]) -> list[Line]:
+    """The paper's perplexities of the same reversions, where it is the paper's model."""
+    column = next((place for place, column in enumerate(artefact.columns) if name.startswith(column)), None)
+    points = []
+    for row in artefact.rows_of(run.model) if column is not None else ():
+        put = tuple(range(row.reverted[0], row.reverted[1] + 1)) if row.reverted else ()
+        if put in named and row.values[column or 0] is not None:
+            points.append((float(named.index(put)), row.values[column or 0], None))
+    return [Line("paper", tuple(sorted(points)), is_papers=True)] if points else []
+
+
+def _mean_at(xs: Sequence[float], values: Sequence[float]) -> Points:
+    """At each x the mean over seeds, and their standard deviation where there are several."""
+    at: dict[float, list[float]] = {}
+    for x, value in zip(xs, values, strict=True):
+        at.setdefault(x, []).append(value)
     return tuple(
-        (float(x), statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else None)
-        for x, ys in sorted(by_count.items())
+        (x, statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else None) for x, ys in sorted(at.items())
     )
 
 
-def as_text(plot: Plot) -> str:
-    """The plot's points, a line each."""
-    lines = [plot.title]
-    for panel in plot.panels:
-        for line in panel.lines:
-            told = ", ".join(f"{x:g}: {y:.2f}" + (f" ±{e:.2f}" if e is not None else "") for x, y, e in line.points)
-            lines.append(f"  {panel.title}, {panel.y}, {line.name}: {told}")
-    return "\n".join(lines) + "\n"
-
-
-def draw(plot: Plot, form: str) -> bytes:
-    """The plot as `png` or `pdf`; the same plot gives the same bytes, whenever and in whatever process it is drawn."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-        figure = Figure(figsize=(1 + 3.1 * len(plot.panels), 3.6), layout="constrained")
-        figure.suptitle(f"{plot.title} ({plot.note})" if plot.note else plot.title, fontsize=10)
-        all_axes = figure.subplots(1, len(plot.panels), squeeze=False)[0]
-        for axes, panel in zip(all_axes, plot.panels, strict=True):
-            _draw_panel(axes, panel)
-        named = {tuple(line.name for line in panel.lines) for panel in plot.panels}
-        if len(named) == 1 and len(plot.panels) > 1:
-            handles, labels = all_axes[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
-        else:
-            for axes in all_axes:
-                axes.legend(fontsize=7, frameon=False)
-        file = io.BytesIO()
-        nothing = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
-        figure.savefig(file, format=form, dpi=200, metadata=nothing[form])
-    return file.getvalue()
-
-
-def _draw_panel(axes, panel: Panel) -> None:  # axes: matplotlib's, which is imported only where one draws
-    counts = sorted({x for line in panel.lines for x, _, _ in line.points})
-    if panel.from_zero:  # marks that would touch are left out
-        counts = [x for x, last in zip(counts, [-counts[-1], *counts], strict=False) if x - last > 0.04 * counts[-1]]
-    if not panel.from_zero:
-        axes.set_xscale("log", base=2)
-    axes.set_xticks(counts, labels=[f"{x:g}" for x in counts])
-    axes.minorticks_off()
-    axes.set_title(panel.title, fontsize=9)
-    axes.set_xlabel(panel.x)
-    axes.set_ylabel(panel.y)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    styles = iter(STYLES * (1 + len(panel.lines) // len(STYLES)))
-    for line in panel.lines:
-        _draw_line(axes, line, ("#777777", "o", (0, (2, 2))) if line.is_papers else next(styles))
-    if panel.from_zero:
-        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-
-
-def _draw_line(axes, line: Line, style: tuple) -> None:
-    colour, marker, dashes = style
-    look = {"color": colour, "marker": marker, "linestyle": dashes if len(line.points) > 1 else "none"}
-    xs, ys, errors = zip(*line.points, strict=True)
-    axes.plot(xs, ys, label=line.name, markerfacecolor="white" if line.is_papers else colour, markersize=5, **look)
-    if any(errors):
-        spread = [error or 0.0 for error in errors]
-        axes.errorbar(xs, ys, yerr=spread, fmt="none", ecolor=colour, capsize=3)
-    if line.level is not None:
-        axes.axhline(line.level, color=colour, linestyle=(0, (1, 2)), linewidth=0.8)
+def _points(runs: Sequence[Run], values: Sequence[float]) -> Points:
+    """The values by number of layers."""
+    return _mean_at([float(len(run.layers)) for run in runs], values)

@@ -25,7 +25,7 @@ def evaluate(run: RunConfig) -> None:
             raise FileNotFoundError(
                 f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run"
             )
-        before = records.read_json(run_dir / "record.json")
+        before = records.read_record(run_dir / "record.json")
         identity, layers, trained = before["identity"], before["layers"], before["train"]
         kept = thaw(run_dir / "config.yaml")  # the model and how it was trained are the run's, whatever was typed
         run = dataclasses.replace(kept, benchmark=run.benchmark, eval=run.eval, runtime=run.runtime, wandb=run.wandb)

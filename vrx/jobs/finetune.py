@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from vrx import evaluation, instructions, records, tables
-from vrx.checks import check_processes, select
+from vrx.checks import check_processes, select, selector_name
 from vrx.config import RunConfig, freeze
 from vrx.distributed import launch, log, num_processes, one_at_a_time, only_one
 from vrx.multirun import Progress
@@ -18,10 +18,11 @@ def finetune(run: RunConfig) -> None:
     check_processes(run, num_processes(run.runtime))
     evaluation.make_world(run)
     asked = evaluation.check_benchmarks(run)
-    digest = instructions.data_digest(run.instructions)
+    data = Path(run.runtime.output_root).absolute() / "data"
+    digest = instructions.data_digest(run.instructions, data)
     identity = records.identity(run, digest)
     run_dir = records.run_directory(run, identity, label=records.label(run))
-    layers, selectors = list(select(run)), [run.selector.name]
+    layers, selectors = list(select(run)), [selector_name(run)]
     run = dataclasses.replace(run, selector=dataclasses.replace(run.selector, layers=layers))  # for good
     with only_one(run_dir):
         done, record = run_dir / "train.json", evaluation.finished(run, run_dir, asked)
@@ -35,7 +36,6 @@ def finetune(run: RunConfig) -> None:
             return
         with following(run, run_dir, records.digest(identity)[:8]) as wandb_run:
             if not done.is_file():
-                data = Path(run.runtime.output_root).absolute() / "data"
                 with one_at_a_time(data / "instructions"):
                     table = instructions.table(run.instructions, data, digest=digest)
                 records.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
@@ -54,15 +54,15 @@ def progress(run: RunConfig) -> Progress:
     data_there = run.instructions.path is not None and Path(run.instructions.path).is_file()
     if not data_there and run.world is not None:
         return Progress("to do")  # its data come with the first run
-    identity = records.identity(run, instructions.data_digest(run.instructions))
+    data = Path(run.runtime.output_root).absolute() / "data"
+    digest = instructions.data_digest(run.instructions, data if data.is_dir() else None)
+    identity = records.identity(run, digest)
     run_dir = records.run_directory(run, identity, label=records.label(run))
+    trained = (run_dir / "train.json").is_file()
+    if trained and evaluation.finished(run, run_dir, evaluation.check_benchmarks(run)) is not None:
+        return Progress("done", run_dir)
+    resumable = trained or any((run_dir / "checkpoint").glob("step-*"))
     expected = records.typical_seconds(run_dir, identity)
-    if (run_dir / "train.json").is_file():
-        asked = evaluation.check_benchmarks(run)
-        if evaluation.finished(run, run_dir, asked) is not None:
-            return Progress("done", run_dir, expected)
-        return Progress("resumable", run_dir, expected)
-    resumable = any((run_dir / "checkpoint").glob("step-*"))
     return Progress("resumable" if resumable else "to do", run_dir, expected)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vrx import figures, paper
+from vrx import dashboard, heatmap, paper, plots
 from vrx.config import RunConfig
 from vrx.distributed import log
 from vrx.records import write_atomic
@@ -22,13 +22,17 @@ def report(run: RunConfig) -> None:
     if not runs:
         raise FileNotFoundError(f"runtime.output_root={run.runtime.output_root}: holds no record to report; run: vrx")
     told, folder, scores = paper.load(), root / "report", scorer(runs)
-    tables, plots = artefacts.all_tables(told, runs, scores), artefacts.all_plots(told, runs)
+    tables, drawings = artefacts.all_tables(told, runs, scores), artefacts.all_plots(told, runs)
+    heats = heatmap.find(root, told)
     files: dict[Path, str | bytes] = {}
     for table in tables:
         files |= {folder / "tables" / f"{table.name}.{form}": render(table) for form, render in RENDERERS.items()}
-    for plot in plots:
-        files |= {folder / "figures" / f"{plot.name}.{form}": figures.draw(plot, form) for form in ("png", "pdf")}
-    pictures = [(plot.name, plot.title, files[folder / "figures" / f"{plot.name}.png"]) for plot in plots]
+    for plot in drawings:
+        files |= {folder / "figures" / f"{plot.name}.{form}": plots.draw(plot, form) for form in ("png", "pdf")}
+    for heat in heats:
+        files |= {folder / "figures" / f"{heat.name}.{form}": heatmap.draw(heat, form) for form in ("png", "pdf")}
+    drawn = [(one.name, one.title) for one in (*drawings, *heats)]
+    pictures = [(name, title, files[folder / "figures" / f"{name}.png"]) for name, title in drawn]
     index = folder / "index.html"
     files[index] = page.render(told, tables, pictures, runs, galleries(runs), place=index)  # type: ignore[arg-type]
     for path, content in files.items():
@@ -36,5 +40,6 @@ def report(run: RunConfig) -> None:
     for path in [*(folder / "tables").glob("*"), *(folder / "figures").glob("*")]:
         if path not in files and path.suffix[1:] in (*RENDERERS, "png", "pdf"):
             path.unlink()  # of runs that are gone
-    log(f"{len(runs)} records, {len(tables)} tables, {len(plots)} figures")
+    dashboard.send(run, folder, told, tables, drawings, files)
+    log(f"{len(runs)} records, {len(tables)} tables, {len(pictures)} figures")
     print(f"report: {index}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vrx import figures, paper, tables
+from vrx import figures, heatmap, paper, plots, tables
 from vrx.report import markdown
 from vrx.report.runs import Run, Scores, find, scorer
 
@@ -22,8 +22,11 @@ def artefact(name: str, root: Path, *, model: str | None = None) -> str:
             markdown.render(table) for table in tables.build(told.artefacts[name], told, runs, scorer(runs))
         )
     if name in figures.FIGURES:
-        return "\n".join(figures.as_text(plot) for plot in figures.FIGURES[name](runs, told))
-    raise ValueError(f"no artefact {name}; valid are {', '.join(dict.fromkeys([*TABLES, *figures.FIGURES]))}")
+        return "\n".join(plots.as_text(plot) for plot in figures.FIGURES[name](runs, told))
+    if name == "figure5":
+        return "\n".join(heatmap.as_text(heat) for heat in heatmap.find(root, told, model=model))
+    valid = dict.fromkeys([*TABLES, *figures.FIGURES, "figure5"])
+    raise ValueError(f"no artefact {name}; valid are {', '.join(valid)}")
 
 
 def all_tables(told: paper.Paper, runs: Sequence[Run], scores: Scores) -> list[tables.Table]:
@@ -36,5 +39,5 @@ def all_tables(told: paper.Paper, runs: Sequence[Run], scores: Scores) -> list[t
     ]
 
 
-def all_plots(told: paper.Paper, runs: Sequence[Run]) -> list[figures.Plot]:
+def all_plots(told: paper.Paper, runs: Sequence[Run]) -> list[plots.Plot]:
     return [plot for figure in figures.FIGURES.values() for plot in figure(runs, told)]

@@ -15,8 +15,8 @@ from vrx.paper import Paper
 from vrx.paths import PACKAGE
 from vrx.report import grid
 from vrx.report.predictions import Gallery
-from vrx.report.runs import Run
-from vrx.tables import Table, average
+from vrx.report.runs import Run, spans
+from vrx.tables import Table, average, tasks
 
 FOLDER = PACKAGE / "report"
 
@@ -57,18 +57,6 @@ def link(path: Path, start: Path) -> str:
     return quote(Path(os.path.relpath(path, start)).as_posix())
 
 
-def spans(layers: Sequence[int]) -> str:
-    """0 to 3, 28, 30: neighbours from three on told by the first and the last."""
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    told = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
-    return ", ".join(text for texts in told for text in texts)
-
-
 def _train(key: str) -> Callable[[Run], object]:
     return lambda run: (run.record["train"] or {}).get(key)
 
@@ -79,7 +67,7 @@ RUN_COLUMNS: dict[str, Callable[[Run], object]] = {
     "number": lambda run: len(run.layers),
     "data (%)": lambda run: 100 * run.fraction if run.is_tuned else None,
     "seed": lambda run: run.seed,
-    "mean score (%)": lambda run: 100 * (average(run.record, list(run.record["scores"])) or 0.0),
+    "mean score (%)": lambda run: 100 * (average(run.record, tasks(run.record)) or 0.0),
     "benchmarks": lambda run: len(run.record["scores"]),
     "steps": _train("steps"),
     "seconds": _train("seconds"),

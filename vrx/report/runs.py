@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,20 @@ class Run:
         return set(self.record["identity"]) == TUNED
 
     @property
+    def reverted(self) -> tuple[int, ...] | None:
+        """The layers put back to the backbone; None where the run is no reversion."""
+        return self._done("reverted")
+
+    @property
+    def pruned(self) -> tuple[int, ...] | None:
+        """The layers cut out; None where the run is no pruning."""
+        return self._done("pruned")
+
+    def _done(self, key: str) -> tuple[int, ...] | None:
+        identity = self.record["identity"]
+        return tuple(identity[key]) if set(identity) - {key} in (TUNED, UNTOUCHED) and key in identity else None
+
+    @property
     def is_untouched(self) -> bool:
         return set(self.record["identity"]) == UNTOUCHED
 
@@ -92,6 +106,10 @@ def check(record: Any) -> None:
             shape["layers"] = shape["layers"] and len(layers) > 0
             shape["identity.data.fraction"] = 0 < identity["data"]["fraction"] <= 1
             shape["identity.seed"] = isinstance(identity["seed"], int)
+        for key in ("reverted", "pruned"):
+            shape[f"identity.{key}"] = set(identity.get(key, ())) <= set(range(model["num_layers"]))
+        if "pruned" in record:
+            shape["pruned.by"] = all(isinstance(way, str) for way in record["pruned"]["by"])
         for name, entry in record["scores"].items():
             shape[f"scores.{name}"] = (
                 0 <= entry["value"] <= 1 and 0 <= entry["stderr"] < math.inf and isinstance(entry["num_samples"], int)
@@ -103,6 +121,18 @@ def check(record: Any) -> None:
     wrong = [key for key, right in shape.items() if not right]
     if wrong:
         raise ValueError(f"not the record of a run: {wrong[0]} is none of its kind")
+
+
+def spans(layers: Sequence[int]) -> str:
+    """0 to 3, 28, 30: neighbours from three on told by the first and the last."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    told = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
+    return ", ".join(text for texts in told for text in texts)
 
 
 def setting(run: Run) -> dict[str, Any]:
@@ -143,11 +173,19 @@ def score_name(run: Run, column: str) -> str | None:
 
 def benchmark_configs(run: Run) -> dict[str, BenchmarkConfig]:
     """The benchmarks of the run's last command, from its frozen configuration; none where that cannot be read."""
+    try:
+        return _benchmarks_in((run.folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+@functools.cache  # every table and figure asks again
+def _benchmarks_in(text: str) -> dict[str, BenchmarkConfig]:
     fields = {field.name for field in dataclasses.fields(BenchmarkConfig)}
     try:
-        told = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))["benchmark"]
+        told = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["benchmark"]
         return {name: BenchmarkConfig(**part) for name, part in told.items() if set(part) <= fields}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -178,10 +216,11 @@ def scorer(runs: list[Run]) -> Scores:
     """
     own = {run.folder: benchmark_configs(run) for run in runs}
     elsewhere = {name: config for configs in own.values() for name, config in configs.items()}
+    by_folder = {run.folder: run for run in runs}
 
     @functools.cache
     def scored(folder: Path, name: str) -> Mapping[str, float] | None:
-        run = next(run for run in runs if run.folder == folder)
+        run = by_folder[folder]
         config, entry = own[folder].get(name, elsewhere.get(name)), run.record["scores"][name]
         given = read(run, name)
         try:

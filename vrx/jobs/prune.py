@@ -1,0 +1,163 @@
+"""`vrx job=prune`: a tuned LVLM without its least important layers (section 6; Figure 1, right; Figure 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vrx import answers, evaluation, origins, records, tables
+from vrx.config import JobConfig, RunConfig, freeze
+from vrx.distributed import launch, log
+from vrx.identity import untouched
+from vrx.multirun import Progress
+from vrx.origins import Origin
+from vrx.report.runs import spans
+from vrx.scores import read_scores, scores_file
+from vrx.tracking import following
+
+PRUNED = "pruned"  # the checkpoint, see vrx/finished.py
+TOLD = "prune.json"  # what the stage measured; its last file
+
+
+def prune(run: RunConfig) -> None:
+    """Drop layers, save a checkpoint that needs no code of ours, measure its speed and its scores, record.
+
+    Which angular distance ranks the layers is not said in section 6. Where only a region was tuned, the distance
+    between the weights of LVLM and backbone (appendix A) is 0 for every layer outside it and ranks nothing; the one
+    between the inputs of consecutive layers (section 4.1; Gromov et al. 2024, whom section 6 names) ranks them all. The
+    default is therefore `angular_distance_inputs`, scored on the very LVLM that is pruned. The scores of another LVLM,
+    such as weight distances of the one with all layers tuned, are `prune.scores=<file>`.
+    """
+    evaluation.make_world(run)
+    asked = evaluation.check_benchmarks(run)
+    origin = origins.finished(run)
+    run = origins.like(origin, run)
+    if _needs_scores(run) and not _scores_path(run, origin).is_file() and run.prune.scores is None:
+        origins.bring_about(_scoring(run, origin), _scores_path(run, origin).parent)
+    layers = chosen(run, origin)
+    run_dir, one = _place(run, origin, layers)
+    identity = _identity(origin, layers)
+    with origins.some_of([run_dir]):
+        record = evaluation.finished(one, run_dir, asked)
+        ways = sorted({*_ways(run_dir), *([_way(run, origin)] if layers else [])})
+        if record is not None and _is_made(one, run_dir):
+            log(f"{run_dir.name} is finished; nothing to do")
+            if record["pruned"]["by"] != ways:  # the same layers by another way
+                record["pruned"]["by"] = ways
+                records.write_json(run_dir / "record.json", record)
+        else:
+            with following(one, run_dir, records.digest(identity)[:8]) as wandb_run:
+                answers.write_done(run_dir, answers.Done(origin.run_dir or run_dir, pruned=layers))
+                records.write_atomic(run_dir / "config.yaml", freeze(one))
+                if not _is_made(one, run_dir):
+                    launch("prune", run_dir, one.runtime)
+                scores = evaluation.measure(one, run_dir, asked)
+                more = {"pruned": {**records.read_json(run_dir / TOLD), "by": ways}}
+                record = evaluation.write_record(run_dir, identity, list(origin.layers), None, scores, more=more)
+                wandb_run.finish(record)
+    _show(run_dir, record)
+
+
+def chosen(run: RunConfig, origin: Origin) -> tuple[int, ...]:
+    """The layers to drop, ascending: an explicit list, or those with the lowest scores among the candidates."""
+    if not _needs_scores(run):
+        return tuple(sorted(run.prune.layers or ()))
+    number, depth = run.prune.num_layers, run.model.num_layers
+    outside = [layer for layer in range(depth) if layer not in origin.layers]
+    candidates = outside if _is_outside(run, origin) else list(range(depth))
+    if number > len(candidates):
+        raise ValueError(
+            f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
+            f"{origin.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
+        )
+    path, formula = _scores_path(run, origin), run.prune.score
+    found = read_scores(path, model=untouched(run), num_layers=depth)
+    if formula not in found:
+        raise ValueError(f"prune.score={formula}: {path} has {', '.join(found)}")
+    scores = found[formula]
+    order = sorted(candidates, key=lambda layer: (scores[layer], layer))
+    if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
+        alike = sum(scores[layer] == scores[order[number]] for layer in candidates)
+        raise ValueError(
+            f"prune.score={formula}: {alike} of the {len(candidates)} layers have {scores[order[number]]:g} and no "
+            "order; valid is a formula of layer inputs, or prune.scores=<file of the LVLM with all layers tuned>"
+        )
+    return tuple(sorted(order[:number]))
+
+
+def _needs_scores(run: RunConfig) -> bool:
+    return run.prune.layers is None and run.prune.num_layers > 0
+
+
+def _is_outside(run: RunConfig, origin: Origin) -> bool:
+    if run.prune.outside_region is not None:
+        return run.prune.outside_region
+    return 0 < len(origin.layers) < run.model.num_layers
+
+
+def _scores_path(run: RunConfig, origin: Origin) -> Path:
+    return Path(run.prune.scores) if run.prune.scores else scores_file(run, origin.name)
+
+
+def _scoring(run: RunConfig, origin: Origin) -> RunConfig:
+    """The run that scores the very LVLM that is pruned."""
+    target = dataclasses.replace(run.score, untouched=origin.run_dir is None)
+    return dataclasses.replace(run, job=JobConfig("score", "vrx.jobs.score.score", run=run.job.run), score=target)
+
+
+def _way(run: RunConfig, origin: Origin) -> str:
+    """How the layers are chosen, for the record; the run's identity is the layers themselves."""
+    if not _needs_scores(run):
+        return "a list"
+    told = run.prune.score + (f" of {run.prune.scores}" if run.prune.scores else "")
+    return told + (" outside the region" if _is_outside(run, origin) else " anywhere")
+
+
+def _ways(run_dir: Path) -> list[str]:
+    """By which ways earlier commands came to these layers."""
+    path = run_dir / "record.json"
+    return records.read_json(path)["pruned"]["by"] if path.is_file() else []
+
+
+def _place(run: RunConfig, origin: Origin, layers: tuple[int, ...]) -> tuple[Path, RunConfig]:
+    pruning = dataclasses.replace(run.prune, num_layers=len(layers), layers=list(layers))
+    one = dataclasses.replace(run, prune=pruning)
+    told = spans(layers).replace(" to ", "-").replace(", ", ".") or "none"
+    return records.run_directory(one, _identity(origin, layers), label=f"{origin.label}_pruned_{told}"), one
+
+
+def _identity(origin: Origin, layers: tuple[int, ...]) -> dict[str, Any]:
+    return {**origin.identity, "pruned": list(layers)}
+
+
+def _is_made(run: RunConfig, run_dir: Path) -> bool:
+    return (run_dir / TOLD).is_file() and ((run_dir / PRUNED).is_dir() or not run.prune.save)
+
+
+def progress(run: RunConfig) -> Progress:
+    """How far this run is; starts nothing and makes nothing."""
+    if run.world is not None and not Path(run.world.folder).is_dir():
+        return Progress("to do")
+    origin = origins.look(run)
+    if origin is None:
+        return Progress("to do")
+    run = origins.like(origin, run)
+    if _needs_scores(run) and not _scores_path(run, origin).is_file():
+        return Progress("to do")
+    run_dir, one = _place(run, origin, chosen(run, origin))
+    if not _is_made(one, run_dir):
+        return Progress("to do", run_dir)
+    done = evaluation.finished(one, run_dir, evaluation.check_benchmarks(run)) is not None
+    return Progress("done" if done else "resumable", run_dir)
+
+
+def _show(run_dir: Path, record: dict[str, Any]) -> None:
+    told, speed = record["pruned"], record["pruned"]["tokens_per_second"]
+    print(tables.row(record, None))
+    print(
+        f"  pruned: layers {', '.join(map(str, record['identity']['pruned'])) or 'none'}; parameters "
+        f"{told['parameters']['before']:,} -> {told['parameters']['after']:,}; "
+        f"{speed['before']:.1f} -> {speed['after']:.1f} tokens/s"
+    )
+    print(f"record: {run_dir / 'record.json'}")
