@@ -16,6 +16,8 @@ from vrx.checks import to_run
 from vrx.config import RunConfig
 from vrx.main import CONF
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet; test processes share the cores
+
 SMALL = ["world.num_images=48", "world.num_questions=6", "wandb.mode=disabled"]
 
 
@@ -40,6 +42,27 @@ def composed(overrides: list[str]) -> RunConfig:
 def make_run(world: Path) -> Callable[..., RunConfig]:
     """Compose a run of the small world: `make_run("train.lr=1e-3")`."""
     return lambda *overrides: composed([*SMALL, f"runtime.output_root={world}", *overrides])
+
+
+@pytest.fixture(scope="session")
+def tuned(world: Path) -> Path:
+    """The directory of a finished fine-tune of eight layers, whose adapter is random: every tuned layer has moved."""
+    import torch
+
+    from vrx import evaluation, instructions, lora, models, records
+    from vrx.config import freeze
+
+    run = composed([*SMALL, f"runtime.output_root={world}", "benchmark=[tiny_gqa]"])
+    identity = records.identity(run, instructions.data_digest(run.instructions))
+    folder = records.run_directory(run, identity, label=records.label(run))
+    layers = identity["layers"]
+    lvlm = lora.apply_lora(models.load(run.model), layers, run.lora)
+    torch.manual_seed(0)
+    state = {name: torch.randn_like(tensor) * 0.1 for name, tensor in lora.trainable_parameters(lvlm).items()}
+    lora.save_adapter(lvlm, state, folder / "adapter")
+    records.write_atomic(folder / "config.yaml", freeze(run))
+    evaluation.write_record(folder, identity, layers, {"seconds": 1.0}, {})
+    return folder
 
 
 def command(*overrides: str, small: bool = True) -> list[str]:

@@ -15,33 +15,45 @@ from vrx.paths import PACKAGE
 # floors below its own, and from no other.
 # Planned modules have their floor already.
 FLOORS: list[set[str]] = [
-    {"config", "paths", "boxes", "extraction", "normalisation", "vocabulary", "expansion"},
+    {"config", "paths", "aggregates", "boxes", "extraction", "normalisation", "vocabulary", "expansion", "stored"},
+    {"json_lists", "image_files"},
+    {"identity"},
+    {"scores"},
     {"selectors", "importance", "metrics", "paper", "checks", "report.bootstrap"},
-    {"records"},
+    {"records", "nodes"},
+    {"shapes"},
+    {"estimates"},
     {"distributed"},
     {"devices"},
-    {"prompts", "instructions", "benchmarks", "images", "tiny.scenes"},
+    {"sources"},
+    {"readers"},
+    {"conversion"},
+    {"prompts", "grouping", "instructions", "benchmarks", "images", "layouts", "tiny.scenes"},
     {"models", "batches", "answers", "tiny.questions"},
-    {"lora", "surgery", "engine", "tiny.data", "tiny.backbone"},
-    {"checkpoint", "tiny.build"},
+    {"lora", "surgery", "engine", "calibration", "tiny.data", "tiny.backbone"},
+    {"checkpoint", "tiny.build", "finished", "merged"},
     {"train", "generate", "probe"},
+    {"perplexity"},
+    {"asking"},
     {"stages"},
-    {"worker", "report.runs"},
+    {"worker", "report.runs", "plots"},
     {"report.cells", "report.predictions"},
-    {"tables", "figures", "tracking", "evaluation", "multirun"},
+    {"tables", "figures", "heatmap", "tracking", "evaluation", "multirun"},
     {"report.grid"},
     {"report.markdown", "report.latex", "report.comma_separated", "report.page"},
-    {"report.artefacts"},
+    {"report.artefacts", "dashboard"},
+    {"origins", "preflight"},
     {"jobs"},
     {"main"},
 ]
 ROOMS = {  # library: the modules that may import it
-    "wandb": {"tracking"},
+    "wandb": {"tracking", "dashboard"},
+    "wandb_workspaces": {"dashboard"},
     "deepspeed": {"engine"},
     "peft": {"lora"},
     "hydra": {"main", "expansion"},
     "jinja2": {"report.page"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"plots", "heatmap"},
     "omegaconf": {"config", "checks", "main", "expansion", "tiny.build"},
 }
 WITHOUT_TORCH = [
@@ -49,6 +61,7 @@ WITHOUT_TORCH = [
     "selectors",
     "metrics",
     "records",
+    "scores",
     "distributed",
     "instructions",
     "benchmarks",
@@ -97,7 +110,7 @@ def ours(name: str) -> set[str]:
 
 
 def room_of(name: str) -> str:
-    return name.split(".")[0] if name.startswith(("jobs.", "stages.")) else name
+    return name.split(".")[0] if name.startswith(("jobs.", "stages.", "readers.")) else name
 
 
 def floor(name: str) -> int:

@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vrx import answers, benchmarks, figures, paper, records, tables
+from vrx import answers, benchmarks, paper, plots, records, tables
 from vrx.config import BenchmarkConfig, RunConfig, freeze
 from vrx.jobs.report import report
 from vrx.report import artefacts, bootstrap, comma_separated, latex, markdown, page, runs
@@ -205,6 +205,27 @@ def test_a_row_is_found_by_its_layers_whatever_they_are_called(tmp_path: Path):
     (table,) = build(tmp_path, "table1")
     assert [part.folder for part in row(table, "Sparse & Uniform").runs] == [sparse.folder]
     assert sum(len(part.runs) for part in table.rows) == 2
+
+
+def test_selectors_that_the_paper_does_not_print_have_rows_of_their_own(tmp_path: Path):
+    def named(run: Run, *names: str) -> Run:
+        records.write_json(run.folder / "record.json", {**run.record, "selectors": list(names)})
+        return run
+
+    make(tmp_path, ALL)
+    named(make(tmp_path, SPARSE), "sparse_uniform", "block_influence")
+    for seed, layers in enumerate([(0, 1, 2, 3, 9, 10, 11, 12), (0, 1, 2, 3, 9, 10, 11, 13)]):
+        named(make(tmp_path, layers, seed=seed), "random")
+    named(make(tmp_path, (5, 6)), "parameter_change")  # not as many layers as the table's rows
+    (table,) = build(tmp_path, "table1")
+    ours = [part for part in table.rows if part.label.startswith("Ours: ")]
+    assert [part.label for part in ours] == ["Ours: block influence", "Ours: random"]
+    assert [part.layers for part in ours] == [SPARSE, None]
+    assert [len(part.runs) for part in ours] == [1, 2]
+    assert ours[1].cells["average"].num_seeds == 2
+    assert ours[0].cells["gqa"].published is None
+    assert len(row(table, "Sparse & Uniform").runs) == 1
+    assert "Ours: random (2 seeds)" in markdown.render(table)
 
 
 def test_other_amounts_of_data_fill_other_rows(tmp_path: Path):
@@ -466,7 +487,7 @@ def test_an_artefact_is_told_as_text(tmp_path: Path):
 # ---- figures
 
 
-def plots(root: Path) -> dict[str, figures.Plot]:
+def drawings(root: Path) -> dict[str, plots.Plot]:
     return {plot.name: plot for plot in artefacts.all_plots(PAPER, find(root))}
 
 
@@ -475,7 +496,7 @@ def test_figure_2_has_a_panel_a_benchmark_and_a_line_an_amount_of_data(tmp_path:
         for k in (32, 8, 2):
             make(tmp_path, sparse_uniform(32, k), fraction=fraction)
     make(tmp_path, TOP)  # not sparse and uniform
-    panels = plots(tmp_path)[f"figure2_{BUNNY}"].panels
+    panels = drawings(tmp_path)[f"figure2_{BUNNY}"].panels
     assert [panel.title for panel in panels] == ["OCRVQA", "TextVQA", "TDIUC", "GQA"]
     for panel in panels:
         assert [line.name for line in panel.lines] == ["100 % of the data", "10 % of the data", "paper, 100 %"]
@@ -488,25 +509,23 @@ def test_figure_2_has_a_panel_a_benchmark_and_a_line_an_amount_of_data(tmp_path:
 def test_figure_3_is_in_gpu_hours_where_there_were_gpus(tmp_path: Path, gpu_hours: float, unit: str):
     for k in (32, 8):
         make(tmp_path, sparse_uniform(32, k), train={"seconds": 10.0 * k, "gpu_hours": gpu_hours * k})
-    (panel,) = plots(tmp_path)["figure3"].panels
+    (panel,) = drawings(tmp_path)["figure3"].panels
     assert panel.y == unit
     ours, published = panel.lines
     assert published.points == ((8.0, pytest.approx(0.87 * ours.points[-1][1]), None),)
 
 
 def test_lines_are_told_apart_without_colour():
-    assert len({marker for _, marker, _ in figures.STYLES}) == len(figures.STYLES)
-    assert len({dashes for _, _, dashes in figures.STYLES}) == len(figures.STYLES)
+    assert len({marker for _, marker, _ in plots.STYLES}) == len(plots.STYLES)
+    assert len({dashes for _, _, dashes in plots.STYLES}) == len(plots.STYLES)
 
 
 POINTS = ((1.0, 40.0, 1.5), (8.0, 60.0, None), (32.0, 61.0, None))
-PLOT = figures.Plot(
+PLOT = plots.Plot(
     "p",
     "A plot",
     tuple(
-        figures.Panel(
-            title, "x", "y", (figures.Line("a", POINTS, level=58.0), figures.Line("b", POINTS, is_papers=True))
-        )
+        plots.Panel(title, "x", "y", (plots.Line("a", POINTS, level=58.0), plots.Line("b", POINTS, is_papers=True)))
         for title in ("one", "two")
     ),
 )
@@ -514,8 +533,8 @@ PLOT = figures.Plot(
 
 @pytest.mark.parametrize(("form", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_the_same_plot_is_the_same_bytes_in_any_process(form: str, magic: bytes):
-    code = f"import sys; from test_report import PLOT, figures; sys.stdout.buffer.write(figures.draw(PLOT, '{form}'))"
-    drawn = figures.draw(PLOT, form)
+    code = f"import sys; from test_report import PLOT, plots; sys.stdout.buffer.write(plots.draw(PLOT, '{form}'))"
+    drawn = plots.draw(PLOT, form)
     assert drawn.startswith(magic)
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parent)}
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment, timeout=240)
@@ -537,6 +556,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(root, SPARSE, seed=1)
     run = RunConfig()
     run.runtime.output_root = str(root)
+    run.wandb.mode = "disabled"
     report(run)
     return root
 
@@ -604,7 +624,7 @@ def test_a_report_made_again_is_the_same_and_forgets_what_is_gone(tmp_path: Path
     gone = make(tmp_path, SPARSE, columns=("mmlu",))
     make(tmp_path, SPARSE)
     run = RunConfig()
-    run.runtime.output_root = str(tmp_path)
+    run.runtime.output_root, run.wandb.mode = str(tmp_path), "disabled"
 
     def everything() -> dict[str, bytes]:
         report(run)

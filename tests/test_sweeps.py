@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,10 @@ from test_runs import STEPS, adapter, has_steps, kill_at, rows
 
 from vrx import expansion, records
 from vrx.checks import to_run
+from vrx.distributed import only_one
 from vrx.expansion import composed, composing
 from vrx.main import CONF
+from vrx.multirun import Job, Progress, run_all, time_left
 
 ARTEFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
 FINE_TUNES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "figure2")
@@ -73,9 +78,10 @@ def test_the_papers_fifty_fine_tunes_are_forty_one(run_schema: None):
 
 @pytest.mark.parametrize("name", ARTEFACTS)
 def test_every_sweep_composes_at_full_size_and_in_small(run_schema: None, name: str):
-    assert identities(f"sweep={name}")
+    chosen = ["selector=random"] if name == "controls" else []  # its others wait for scores, see test_scores.py
+    assert identities(f"sweep={name}", *chosen)
     if name != "table3_llava_13b":  # of 40 layers
-        assert identities(f"sweep={name}", "model=tiny", "seed=0,1")
+        assert identities(f"sweep={name}", "model=tiny", "seed=0,1", *chosen)
 
 
 def test_a_dry_run_lists_and_starts_nothing(vrx: Callable[..., subprocess.CompletedProcess], tmp_path: Path):
@@ -92,6 +98,56 @@ def test_a_failed_run_is_told_at_once_and_does_not_stop_the_others(vrx: Callable
     assert len(failed) == 2 and all("train.lr=1e+30" in line and "loss of step" in line for line in failed)
     assert "2 of 4 runs done" in told.stdout
     assert len(list(tmp_path.glob("outputs/finetune/tiny/*/record.json"))) == 2
+
+
+def job(name: str, state: str = "to do", run_dir: Path | None = None, expected: float | None = None) -> Job:
+    progress = Progress(state, run_dir, expected)  # type: ignore[arg-type]
+    return Job([name], lambda: progress, progress)
+
+
+def test_a_run_that_another_vrx_works_on_is_told_waited_for_and_then_done(tmp_path: Path, capsys: Any):
+    """The lock is the other vrx's; when it falls, the run is done, and nothing is started here."""
+    held = job("seed=1", run_dir=tmp_path / "run")
+    lines: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        with only_one(tmp_path / "run"):
+            ended = pool.submit(run_all, [held], logs=tmp_path / "logs", gpus=(), gpus_per_run=None)
+            deadline = time.monotonic() + 30
+            while not lines and time.monotonic() < deadline:
+                lines += capsys.readouterr().err.splitlines()
+                time.sleep(0.05)
+            held.look = lambda: Progress("done", tmp_path / "run")
+        assert ended.result(timeout=30) == []
+    assert lines == ["vrx: held by another vrx: seed=1; this one waits for it"]
+    assert capsys.readouterr().err.splitlines() == ["vrx: done: seed=1, already"] and held.process is None
+
+
+def test_a_run_that_cannot_be_started_is_told_and_the_others_go_on(tmp_path: Path, capsys: Any):
+    broken, done = job("seed=1"), job("seed=2")
+
+    def refuse() -> Progress:
+        raise PermissionError(errno.EACCES, "no", str(tmp_path))
+
+    broken.look, done.look = refuse, lambda: Progress("done")
+    assert run_all([broken, done], logs=tmp_path / "logs", gpus=(), gpus_per_run=None) == [broken]
+    failed, finished = capsys.readouterr().err.splitlines()
+    assert failed.startswith(f"vrx: failed: seed=1: {tmp_path}: Permission denied; ") and finished.startswith(
+        "vrx: done"
+    )
+
+
+def test_the_time_left_is_that_of_runs_like_these_before_any_has_ended():
+    jobs = [job("a", expected=3600.0), job("b", expected=1800.0), job("c")]
+    assert time_left(jobs, [], 1) == ", 2 h 15 min left"  # c as the others on average
+    assert time_left(jobs, [], 2) == ", 1 h 7 min left"
+    assert time_left(jobs, [600.0], 1) == ", 0 h 30 min left"
+    assert time_left([job("c")], [], 1) == time_left([], [60.0], 1) == ""
+
+
+def test_a_sweep_over_several_nodes_is_refused_with_the_way_that_works(vrx: Callable[..., Any]):
+    nodes = ("runtime.num_nodes=2", "runtime.node_rank=0", "runtime.rendezvous=127.0.0.1:1")
+    told = vrx("sweep=smoke", "train.micro_batch_size=1", *nodes)
+    assert told.returncode == 2 and "hydra.launcher.nodes=2" in told.stderr.splitlines()[-1]
 
 
 SMOKE = ("sweep=smoke", *STEPS, "engine.name=torch", "benchmark=[tiny_gqa,tiny_mmlu]")

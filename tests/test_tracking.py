@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-from vrx import tracking
-from vrx.config import WandbConfig
+import pytest
+from PIL import Image
+
+from vrx import answers, benchmarks, tracking
+from vrx.config import WandbConfig, freeze
 
 RECORD = {
     "scores": {"tiny_gqa": {"value": 0.5, "stderr": 0.1, "num_samples": 6, "metrics": {}}},
@@ -95,3 +102,79 @@ def test_a_failing_dashboard_stops_nothing(make_run, tmp_path, caplog):
     with tracking.following(run, tmp_path, "abcd1234") as wandb_run:
         wandb_run.follow()
         wandb_run.finish({"broken": True})
+
+
+def test_some_predictions_of_each_benchmark_are_a_table_with_small_pictures(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = make_run("wandb.mode=offline", "benchmark=[tiny_gqa,tiny_ocrvqa]")
+    scores = {}
+    for name, config in run.benchmark.items():
+        given = [sample.answer for sample in benchmarks.samples(name, config, limit=None)]
+        answers.write_answers(answers.answers_file(tmp_path, name), "any key", given)
+        scores[name] = benchmarks.score(config, given)
+    (tmp_path / "config.yaml").write_text(freeze(run))
+    write_curve(tmp_path, 2)
+    monkeypatch.setattr(tracking, "NUM_WORST", 2)
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)  # set by the runs before
+    with tracking.following(run, tmp_path, "abcd1234") as wandb_run:
+        wandb_run.finish({**RECORD, "identity": {}, "layers": [], "scores": scores})
+    told = read_back(tmp_path)
+    (row,) = [row for row in values(told, "history") if "predictions/tiny_gqa._type" in row["item"]]
+    assert row["step"]["num"] == 2  # beyond the curve's
+    table = next((tmp_path / "wandb").glob("offline-run-*/files/media/table/predictions/tiny_gqa_*.table.json"))
+    shown = json.loads(table.read_text())
+    assert shown["columns"][:4] == ["id", "chosen as", "image", "question"] and len(shown["data"]) == 6
+    kept = [entry for artifact in values(told, "artifact") for entry in artifact["manifest"]["contents"]]
+    pictures = [entry["local_path"] for entry in kept if entry["path"].endswith(".png")]
+    assert pictures and all(Path(path).is_relative_to(tmp_path) for path in pictures)
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert max(picture.size) <= tracking.SIDE
+
+
+KEY = "0123456789abcdef0123456789abcdef01234567"  # of no one
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["accepts and says nothing", "answers what it is not asked"])
+def test_a_server_that_is_of_no_use_costs_a_line_and_everything_is_kept(make_run, tmp_path, speaks):
+    run = make_run("wandb.mode=online")
+    write_curve(tmp_path, 2)
+    (tmp_path / "run.json").write_text(json.dumps(dataclasses.asdict(run)))
+    code = f"""
+import json, sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from vrx import checks, tracking
+tracking.PROBE, tracking.INIT = 1, 3
+run = checks.to_run(OmegaConf.load({str(tmp_path / "run.json")!r}))
+with tracking.following(run, Path({str(tmp_path)!r}), "abcd1234") as followed:
+    followed.follow()
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=useless, args=(server, speaks), daemon=True).start()
+        place = f"http://127.0.0.1:{server.getsockname()[1]}"
+        environment = {**os.environ, "WANDB_BASE_URL": place, "WANDB_API_KEY": KEY, "HOME": str(tmp_path)}
+        environment.pop("WANDB_MODE", None)
+        began = time.monotonic()
+        told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+        seconds = time.monotonic() - began
+    assert told.returncode == 0 and told.stdout == "", told
+    assert len(told.stderr.splitlines()) == 1, told.stderr
+    assert told.stderr.startswith(f"vrx: W&B: {place} ") and "`wandb sync` sends it later" in told.stderr
+    assert seconds < 30
+    assert [row["item"]["train/step"] for row in values(read_back(tmp_path), "history")] == [0, 1]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def useless(server: socket.socket, speaks: bool) -> None:
+    """Accept whoever comes; answer the question whether one is there, and nothing else."""
+    held = []
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        held.append(connection)
+        if speaks and b"healthz" in connection.recv(1000):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            connection.close()

@@ -19,7 +19,8 @@ class ModelConfig:
     backbone: str = MISSING
     vision_tower: str = MISSING
     projector: str = MISSING
-    tokenizer: str | None = None  # where it is not the backbone's
+    lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout that vrx/layouts.py knows
+    tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
     template: str = MISSING  # conversation template, see vrx/prompts.py
     image_token: str = MISSING  # a token that never occurs in text; its place is taken by the image's features
     num_image_tokens: int = MISSING
@@ -38,6 +39,10 @@ class SelectorConfig:
     offset: int | None = None
     start: str | None = None
     seed: int | None = None
+    formula: str | None = None  # orders layers by these importance scores, see vrx/probe.py
+    scores: str | None = None  # a file of vrx job=score; null: that of the fine-tune of all layers described here
+    scores_from_fraction: float | None = None  # of the data that fine-tune saw; null: as data_fraction
+    reverse: bool | None = None  # the least important layers
 
 
 @dataclass
@@ -74,13 +79,19 @@ class BenchmarkConfig:
     """A benchmark as data: where its samples are, how they are asked, how answers are scored."""
 
     _target_: str = MISSING  # the family of code that reads it
-    path: str | None = None
+    path: str | None = None  # JSON Lines of our form; with a reader, the official download or a data set of the hub
+    reader: str | None = None  # a function of vrx.readers
+    subset: str | None = None  # of the hub's data set
+    split: str | None = None
+    cache: str = "outputs/data/benchmarks"  # where what was read lies
     image_folder: str | None = None
     prompt: str = "{question}"
     hint_prefix: str = ""  # before the hint of a multiple-choice question, where it has one
     max_new_tokens: int = 32
+    ask: str = "text"  # text | letters: text and the letters' log-probabilities | likelihood: of the reference
     metric: str = MISSING  # a function of vrx.metrics: Answer -> score
     also: dict[str, str] = field(default_factory=dict)  # further metrics, in the record beside the main one
+    per_type: bool = False  # their arithmetic and harmonic means over question types beside them
     aggregate: str = "vrx.metrics.mean"
     paper: str | None = None  # its column in the paper's tables
 
@@ -105,6 +116,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup_ratio: float = 0.03
     max_grad_norm: float = 0.0  # 0: no clipping, as in the paper's runs
+    group_by_modality: bool | None = None  # global batches of one modality and even micro-batches, as in LLaVA's recipe
     loss_average: str = "micro_batch"  # micro_batch: mean of the micro-batches' means | token: over the global batch
     gradient_checkpointing: bool = True
     dtype: str = "bfloat16"
@@ -130,6 +142,9 @@ class RuntimeConfig:
     num_gpus: int | None = None  # one process each; null: all there are
     gpus_per_run: int | None = None  # of a sweep, whose runs share the machine; null: all to each
     cpu_processes: int = 1  # where there is no GPU
+    num_nodes: int | None = None  # machines of one run; null: as SLURM says of its job step, else 1
+    node_rank: int | None = None  # this machine's number among them; node 0 writes the record; null: as SLURM says
+    rendezvous: str | None = None  # host:port at which node 0 listens; null: as SLURM says
     num_workers: int = 2  # loader processes of each rank
     checkpoint_every: int = 500  # optimizer steps
 
@@ -148,6 +163,44 @@ class JobConfig:
     name: str = MISSING
     _target_: str = MISSING
     run: str | None = None  # evaluate: a finished run instead of the untouched LVLM
+
+
+@dataclass
+class ScoreConfig:
+    """What importance scores are taken of and on; `job.run` names another fine-tune than that of all layers."""
+
+    untouched: bool = False  # the LVLM before tuning
+    benchmarks: list[str] | None = None  # among benchmark; null: those of the paper's four that are there
+    samples_per_benchmark: int = 50
+
+
+@dataclass
+class RevertConfig:
+    """Layers put back to the backbone; null both: a quarter of the decoder at a time, as in Figure 1."""
+
+    layers: list[int] | None = None  # one reversion
+    blocks: list[list[int]] | None = None  # several, each by its first and its last layer
+
+
+@dataclass
+class PruneConfig:
+    """Layers cut out: the least important ones, or an explicit list."""
+
+    num_layers: int = 0
+    layers: list[int] | None = None  # an explicit list wins
+    outside_region: bool | None = None  # only layers that were not tuned; null: so unless all were tuned
+    score: str = "angular_distance_inputs"  # a formula of the score file; the lowest go first, see vrx/jobs/prune.py
+    scores: str | None = None  # another score file than that of the LVLM that is pruned
+    save: bool = True  # the checkpoint; false: only measured
+
+
+@dataclass
+class CheckConfig:
+    """How thoroughly `vrx job=check` looks, and what it reckons with."""
+
+    decode: bool = False  # every image whole, not its header alone
+    gpu: str | None = None  # name of the GPU to reckon hours for, such as A100; null: the one here
+    share_of_peak: float = 0.3  # of its dense bf16 operations that training makes use of
 
 
 @dataclass
@@ -176,6 +229,10 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    revert: RevertConfig = field(default_factory=RevertConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0
 

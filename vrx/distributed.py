@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import fcntl
 import functools
+import hashlib
 import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from vrx.config import RuntimeConfig
-
-
-class RunFailed(RuntimeError):
-    """A worker ended badly; its own line said why."""
-
+from vrx import nodes
+from vrx.config import RunConfig, RuntimeConfig, freeze
+from vrx.nodes import RunFailed
+from vrx.paths import disk_refusal
 
 READY = ".ready"
 REFUSAL = ".refusal"  # in a run's directory: why its worker would not go on
+ROOM = 4096  # bytes of it
 
 
 def rank() -> int:
@@ -73,18 +74,84 @@ def count_gpus() -> int:
     return len(gpu_numbers())
 
 
-def num_processes(runtime: RuntimeConfig) -> int:
-    """Workers of a run: one a GPU, or `runtime.cpu_processes` where there is no GPU."""
+def processes_here(runtime: RuntimeConfig) -> int:
+    """Workers of a run on this machine: one a GPU, or `runtime.cpu_processes` where there is no GPU."""
     gpus = count_gpus()
     if runtime.num_gpus is not None and runtime.num_gpus > gpus:
         raise ValueError(f"runtime.num_gpus={runtime.num_gpus}: valid is at most {gpus}, the GPUs of this machine")
     return (gpus if runtime.num_gpus is None else runtime.num_gpus) or runtime.cpu_processes
 
 
+def num_processes(runtime: RuntimeConfig) -> int:
+    """Workers of a run on all its nodes, which have as many each."""
+    return processes_here(runtime) * nodes.place(runtime).num_nodes
+
+
 def die_with_parent() -> None:
     """Ask the kernel (Linux) to end this process when its parent ends, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
+
+
+def on_all_nodes(job: Callable[[RunConfig], None], run: RunConfig) -> None:
+    """Do a run's job on this machine; where the run has several nodes, on node 0, with the others' workers."""
+    here = nodes.place(run.runtime)
+    if here.num_nodes == 1:
+        return job(run)
+    same = dataclasses.replace(run, runtime=dataclasses.replace(run.runtime, node_rank=None))
+    command = hashlib.sha256(freeze(same).encode()).hexdigest()
+    hello = {"node": here.rank, "processes": processes_here(run.runtime), "command": command}
+    if here.rank == 0:
+        with nodes.gathered(here, hello, log):
+            job(run)
+    else:
+        log(f"node {here.rank} of {here.num_nodes}: joins in what node 0, {here.host}:{here.port}, has it do")
+        nodes.join(here, hello, functools.partial(_join_workers, run.runtime, here))
+
+
+def _start_workers(
+    stage: str, run_dir: str | Path, runtime: RuntimeConfig, meeting: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    processes = processes_here(runtime)
+    command = [sys.executable, "-m", "vrx.distributed", f"--nproc-per-node={processes}", *meeting]
+    command += ["-m", "vrx.worker", stage, str(run_dir)]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
+    if runtime.num_gpus == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    if runtime.num_gpus == 0 or not count_gpus():
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found nothing better
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin where something else runs too
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+
+
+def _meeting(here: nodes.Place, port: int) -> list[str]:
+    """torchrun's options by which the processes of all nodes find each other; ranks follow the nodes' numbers."""
+    if here.num_nodes == 1:
+        return ["--nnodes=1", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+    there = [f"--master-addr={here.host}", f"--master-port={port}"]
+    return [f"--nnodes={here.num_nodes}", f"--node-rank={here.rank}", *there]
+
+
+def _join_workers(
+    runtime: RuntimeConfig, here: nodes.Place, stage: str, run_dir: str, port: int, link: nodes.Link
+) -> int:
+    """This node's workers of a stage; ends them where node 0 says or sends nothing more. Gives their exit status."""
+    process = _start_workers(stage, run_dir, runtime, _meeting(here, port))
+    try:
+        while process.poll() is None and not link.spoke():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.3)
+    finally:
+        _end(process)
+    return process.returncode
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
 
 
 def launch(
@@ -95,22 +162,13 @@ def launch(
     The workers are torchrun's; a worker that refuses its input leaves the reason in a file, which is told here.
     `while_running` is called several times a second once they work, and when they have ended.
     """
-    processes = num_processes(runtime)
-    command = [sys.executable, "-m", "vrx.distributed", "--nnodes=1", f"--nproc-per-node={processes}"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    command += ["-m", "vrx.worker", stage, str(run_dir)]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
-    if runtime.num_gpus == 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    if runtime.num_gpus == 0 or not count_gpus():
-        environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found nothing better
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin where something else runs too
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    here, peers = nodes.place(runtime), nodes.peers()
+    assert peers or here.num_nodes == 1, "a job of several nodes is done by on_all_nodes"
     refusal, ready = run_dir / REFUSAL, run_dir / READY
-    refusal.unlink(missing_ok=True)
+    refusal.write_bytes(b" " * ROOM)  # held now: it is to tell of a full disk too
     ready.unlink(missing_ok=True)
-    process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    process = _start_workers(stage, run_dir, runtime, _meeting(here, peers.call(stage, str(run_dir)) if peers else 0))
+    processes, lost = num_processes(runtime), None
     bar = tqdm(
         desc=f"{stage}: starting {processes} process{'es' * (processes > 1)}",
         bar_format="{desc} {elapsed}",
@@ -118,7 +176,7 @@ def launch(
         disable=None,  # where no one watches
     )
     try:
-        while process.poll() is None:
+        while process.poll() is None and lost is None:
             if bar.disable or ready.exists():
                 bar.close()
                 while_running()
@@ -126,14 +184,17 @@ def launch(
                 bar.refresh()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.3)
+            lost = peers.failed() if peers else None
     finally:
         bar.close()
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        _end(process)
     while_running()
-    if refusal.is_file():
-        raise RunFailed(refusal.read_text(encoding="utf-8"))
+    if peers and process.returncode == 0:
+        lost = lost or peers.wait()
+    told = refusal.read_text(encoding="utf-8", errors="replace").strip()
+    refusal.unlink()
+    if told or lost:
+        raise RunFailed(told or lost)
     if process.returncode:
         raise RunFailed(
             f"{stage} ended with status {process.returncode} ({run_dir}); the same command goes on from there"
@@ -148,7 +209,9 @@ def set_ready(run_dir: Path) -> None:
 
 def refuse(run_dir: Path, error: Exception) -> None:
     """Leave the reason why a worker ends where `launch` finds it."""
-    (run_dir / REFUSAL).write_text(str(error), encoding="utf-8")
+    told = disk_refusal(error, run_dir) or str(error)
+    with (run_dir / REFUSAL).open("r+b") as file:
+        file.write(told.encode()[:ROOM].ljust(ROOM))
 
 
 def torchrun() -> None:

@@ -17,9 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vrx.checks import to_run
 from vrx.config import RunConfig, named
-from vrx.distributed import RunFailed
+from vrx.distributed import RunFailed, on_all_nodes
 from vrx.expansion import composing, is_local, is_sweep
-from vrx.paths import PACKAGE
+from vrx.paths import PACKAGE, disk_refusal
 
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
@@ -50,6 +50,8 @@ def _no_such_key(override: str) -> str:
 
 def explain(error: Exception, overrides: list[str]) -> str:
     """One line for a refused configuration: the key, the value, and what would be valid."""
+    if told := disk_refusal(error):
+        return told
     text = f"{error}\n{error.__cause__ or ''}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not key=value: {error.message.splitlines()[0]}"
@@ -73,7 +75,7 @@ def explain(error: Exception, overrides: list[str]) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
-REFUSALS = (HydraException, OmegaConfBaseException, ValueError, FileNotFoundError, RunFailed)
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OSError, RunFailed)
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def main() -> None:
     def run_job(composed: DictConfig) -> None:
         try:
             run = to_run(composed)
-            named(run.job._target_, key="job._target_")(run)
+            on_all_nodes(named(run.job._target_, key="job._target_"), run)
         except REFUSALS as error:
             if on_cluster:
                 raise  # there, Hydra brings it back from the job

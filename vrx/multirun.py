@@ -15,6 +15,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from vrx.distributed import die_with_parent, is_held, log
+from vrx.paths import disk_refusal
 
 State = Literal["done", "resumable", "to do"]
 
@@ -95,6 +96,7 @@ def run_all(
     waiting = [job for job in jobs if job.state != "done"]
     running: list[Job] = []
     failed: list[Job] = []
+    elsewhere: list[Job] = []  # of the waiting: another vrx works on them
     slots, durations = len(free), list[float]()
     logs.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), bar_format="{desc}", disable=None) as bar:
@@ -107,21 +109,36 @@ def run_all(
                     if job.process.returncode == 0:
                         durations.append(time.monotonic() - job.began)
                         log(f"done: {job.name}")
+                    elif job.run_dir is not None and is_held(job.run_dir):
+                        waiting.append(job)  # another vrx was faster
                     else:
-                        failed.append(job)
-                        log(f"failed: {job.name}: {_reason(job)}")
+                        _fail(job, _reason(job), failed)
                         if fail_fast:
                             return failed
                 held = [job for job in waiting if job.run_dir is not None and is_held(job.run_dir)]
+                for job in held:
+                    if job not in elsewhere:
+                        log(f"held by another vrx: {job.name}; this one waits for it")
+                elsewhere = held
                 for job in [job for job in waiting if job not in held][: len(free)]:
                     waiting.remove(job)
-                    job.refresh()  # another driver may have finished it
-                    if job.state != "done":
-                        _start(job, free.pop(0), logs)
+                    try:
+                        job.refresh()  # another driver may have finished it
+                        if job.state == "done":
+                            log(f"done: {job.name}, already")
+                            continue
+                        _start(job, free[0], logs)
+                    except (ValueError, OSError) as error:
+                        _fail(job, disk_refusal(error) or str(error), failed)
+                        if fail_fast:
+                            return failed
+                    else:
+                        free.pop(0)
                         running.append(job)
                 done = len(jobs) - len(waiting) - len(running) - len(failed)
                 told = f"{done}/{len(jobs)} done, {len(running)} running, {len(failed)} failed"
-                bar.set_description_str(told + _left([*waiting, *running], durations, slots))
+                told += f", {len(held)} held by another vrx" if held else ""
+                bar.set_description_str(told + time_left([*waiting, *running], durations, slots))
                 time.sleep(0.2)
         finally:
             for job in running:
@@ -130,6 +147,11 @@ def run_all(
                     with suppress(subprocess.TimeoutExpired):
                         job.process.wait(timeout=30)
     return failed
+
+
+def _fail(job: Job, reason: str, failed: list[Job]) -> None:
+    failed.append(job)
+    log(f"failed: {job.name}: {reason}")
 
 
 def _start(job: Job, gpus: tuple[str, ...], logs: Path) -> None:
@@ -155,12 +177,14 @@ def _reason(job: Job) -> str:
     return told[-1] if status == 2 and told else f"ended with status {status}; see {job.log_file}"
 
 
-def _left(jobs: Sequence[Job], durations: list[float], slots: int) -> str:
-    """The time left, from the runs finished by this command or from what runs like these took."""
-    mean = sum(durations) / len(durations) if durations else None
-    expected = [mean or job.expected_seconds for job in jobs]
-    if not jobs or None in expected:
+def time_left(jobs: Sequence[Job], durations: Sequence[float], slots: int) -> str:
+    """The time left, from the seconds of the runs that this command finished, before that from what runs like these
+    took; empty where neither is known."""
+    known = list(durations) or [job.expected_seconds for job in jobs if job.expected_seconds]
+    if not jobs or not known:
         return ""
+    mean = sum(known) / len(known)
+    expected = sum(mean if durations else job.expected_seconds or mean for job in jobs)
     elapsed = sum(time.monotonic() - job.began for job in jobs if job.process)
-    seconds = max(0.0, sum(value or 0.0 for value in expected) - elapsed) / slots
+    seconds = max(0.0, expected - elapsed) / slots
     return f", {int(seconds // 3600)} h {int(seconds % 3600 // 60)} min left"

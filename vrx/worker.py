@@ -11,15 +11,20 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import transformers
+from safetensors import SafetensorError
 
 from vrx.checks import thaw
 from vrx.config import named
 from vrx.distributed import die_with_parent, local_rank, refuse
 from vrx.images import BadImage
+from vrx.paths import disk_refusal
 
 STAGES = {
     "train": "vrx.stages.training.train",
     "generate": "vrx.stages.generation.generate",
+    "score": "vrx.stages.scoring.score",
+    "revert": "vrx.stages.reverting.revert",
+    "prune": "vrx.stages.pruning.prune",
 }
 
 
@@ -33,7 +38,11 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = True
     try:
         named(STAGES[stage], key="stage")(thaw(run_dir / "config.yaml"), run_dir)
-    except (ValueError, FileNotFoundError, BadImage) as error:
+    except (ValueError, OSError, BadImage, SafetensorError) as error:
+        if isinstance(error, OSError | SafetensorError) and not (
+            isinstance(error, FileNotFoundError) or disk_refusal(error)
+        ):
+            raise
         refuse(run_dir, error)
         sys.exit(2)
     finally:

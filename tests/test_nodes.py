@@ -1,0 +1,184 @@
+"""Several nodes: one record, the numbers of one machine with as many processes, and no node left waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import command
+from test_runs import STEPS, adapter, curve, has_steps, run_dir
+
+from vrx import nodes
+from vrx.config import RuntimeConfig
+from vrx.distributed import num_processes
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+SLURM = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "20007"}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def outside_slurm(monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+
+
+# ---- who is which node
+
+
+def test_one_machine_is_its_own_node():
+    assert nodes.place(RuntimeConfig()) == nodes.Place()
+
+
+def test_processes_are_counted_on_all_nodes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    runtime = RuntimeConfig(cpu_processes=3, num_nodes=4, node_rank=0, rendezvous="127.0.0.1:1")
+    assert num_processes(runtime) == 12
+
+
+def test_slurm_says_which_node_this_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    tool = tmp_path / "scontrol"  # SLURM's, which is not everywhere
+    tool.write_text('#!/bin/sh\n[ "$3" = "n[1-2]" ] && printf "n1\\nn2\\n"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, value in {**SLURM, "SLURM_STEP_NODELIST": "n[1-2]"}.items():
+        monkeypatch.setenv(name, value)
+    assert nodes.place(RuntimeConfig()) == nodes.Place(2, 1, "n1", 20007)
+    given = RuntimeConfig(num_nodes=2, node_rank=0, rendezvous="elsewhere:5")
+    assert nodes.place(given) == nodes.Place(2, 0, "elsewhere", 5)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    with pytest.raises(ValueError, match="8 tasks on 2 nodes: valid is one a node"):
+        nodes.place(RuntimeConfig())
+
+
+@pytest.mark.parametrize(
+    "given", [{"num_nodes": 2}, {"num_nodes": 2, "node_rank": 0}, {"num_nodes": 2, "node_rank": 2}]
+)
+def test_a_place_that_is_not_told_is_refused(given: dict[str, int]):
+    with pytest.raises(ValueError, match=r"^runtime.num_nodes=2: needs runtime.node_rank, 0 to 1, and runtime.rendez"):
+        nodes.place(RuntimeConfig(**given))
+
+
+# ---- meeting
+
+
+def meet(second: dict[str, object], work, inside) -> list[BaseException]:
+    """Node 0 doing `inside` and a node that says `second`, each in a thread; gives what node 1 ended with."""
+    first = {"node": 0, "processes": 1, "command": "c"}
+    here, ended = nodes.Place(2, 0, "127.0.0.1", free_port()), []
+
+    def join() -> None:
+        try:
+            nodes.join(nodes.Place(2, 1, here.host, here.port), second, work)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=join)
+    thread.start()
+    try:
+        with nodes.gathered(here, first, lambda line: None):
+            inside(nodes.peers())
+    finally:
+        thread.join(timeout=30)
+    assert not thread.is_alive() and nodes.peers() is None
+    return ended
+
+
+HELLO = {"node": 1, "processes": 1, "command": "c"}
+
+
+def test_the_other_node_does_what_node_0_tells_and_ends_with_it():
+    done: list[tuple] = []
+
+    def inside(peers: nodes.Peers) -> None:
+        for stage in ("train", "generate"):
+            port = peers.call(stage, "run")
+            assert peers.wait() is None and done[-1] == (stage, "run", port)
+
+    assert meet(HELLO, lambda *told: done.append(told[:3]) or 0, inside) == []
+
+
+def test_a_node_that_fails_is_named():
+    def inside(peers: nodes.Peers) -> None:
+        peers.call("train", "run")
+        assert peers.wait() == "node 1 of the run ended with status 3; see its own lines"
+
+    assert meet(HELLO, lambda *told: 3, inside) == []
+
+
+def test_where_node_0_fails_the_others_end_too():
+    def inside(peers: nodes.Peers) -> None:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        meet(HELLO, lambda *told: 0, inside)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"node": 0}, "runtime.node_rank=0: is taken"),
+        ({"processes": 2}, "2 processes here, 1 on node 0"),
+        ({"command": "d"}, "not the command of node 0"),
+    ],
+)
+def test_a_node_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, told: dict[str, object], why: str):
+    monkeypatch.setattr(nodes, "PATIENCE", 1.0)
+    with pytest.raises(nodes.RunFailed, match="1 of 2 nodes came"):
+        assert str(meet({**HELLO, **told}, lambda *told: 0, lambda peers: None)[0]).startswith(why)
+
+
+# ---- whole runs
+
+ZERO = (*STEPS, "benchmark=[tiny_gqa]", "eval.limit=4", "train.max_steps=4")
+
+
+def start(root: Path, node: int, port: int) -> subprocess.Popen[str]:
+    options = ("runtime.num_nodes=2", f"runtime.node_rank={node}", f"runtime.rendezvous=127.0.0.1:{port}")
+    return subprocess.Popen(
+        command(*ZERO, *options), cwd=root, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_one_with_two_processes_and_leave_one_record(vrx, tmp_path: Path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    told = vrx(*ZERO, "runtime.cpu_processes=2", cwd=one)
+    assert told.returncode == 0, told.stderr
+    port = free_port()
+    both = [start(two, 1, port), start(two, 0, port)]
+    ended = [process.communicate(timeout=900) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert "record: " in ended[1][0] and ended[0][0] == ""
+    assert curve(run_dir(two)) == curve(run_dir(one)) and adapter(run_dir(two)) == adapter(run_dir(one))
+    scores = [json.loads((run_dir(root) / "record.json").read_text())["scores"] for root in (one, two)]
+    assert scores[0] == scores[1]
+    again = [start(two, 1, port), start(two, 0, port)]
+    ended = [process.communicate(timeout=300) for process in again]
+    assert [process.returncode for process in again] == [0, 0] and "nothing to do" in ended[1][1]
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_ends_the_run_at_once_and_the_same_command_goes_on(tmp_path: Path):
+    port = free_port()
+    other, first = start(tmp_path, 1, port), start(tmp_path, 0, port)
+    while not has_steps(2)(tmp_path):
+        assert first.poll() is None
+    other.kill()
+    told = first.communicate(timeout=300)[1]
+    assert first.returncode == 2 and [line for line in told.splitlines() if "node 1 of the run is gone" in line]
+    other.communicate()
+    both = [start(tmp_path, 1, port), start(tmp_path, 0, port)]
+    ended = [process.communicate(timeout=900) for process in both]
+    assert [process.returncode for process in both] == [0, 0] and "going on from step" in ended[1][1]
