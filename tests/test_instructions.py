@@ -156,9 +156,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "image is a number": (first(image=3), IN_RECORD + "image: is 3, must be one path"),
     "image is a list": (first(image=["a/red.png"]), IN_RECORD + "image: is ['a/red.png'], must be one path"),
     "image is empty": (first(image=""), IN_RECORD + "image: is '', must be one path"),
-    "image leaves": (first(image="../outside.png"), IN_RECORD + "image: ../outside.png leaves the image folder"),
+    "image leaves": (first(image="../outside.png"), IN_RECORD + "image: ../outside.png leaves the folder"),
     "image leaves by a detour": (first(image="a/../../outside.png"), IN_RECORD + "image: a/../../outside.png leaves"),
-    "image is absolute": (first(image="/etc/hostname"), IN_RECORD + "image: /etc/hostname leaves the image folder"),
+    "image is absolute": (first(image="/etc/hostname"), IN_RECORD + "image: /etc/hostname leaves the folder"),
 }
 BAD_IMAGES = {"missing": "b.png", "text": "text.png", "no bytes": "empty.png", "a folder": "a"}
 
@@ -211,7 +211,7 @@ def test_bad_images_are_let_through_where_training_handles_them(make: Make, tmp_
 
 @pytest.mark.parametrize("image", ["../outside.png", "/etc/hostname", "a/../../outside.png"])
 def test_no_policy_lets_a_path_leave_the_image_folder(make: Make, tmp_path: Path, image: str):
-    with pytest.raises(ValueError, match="leaves the image folder"):
+    with pytest.raises(ValueError, match="leaves the folder"):
         made(make(first(image=image), on_bad_image="skip"), tmp_path / "cache")
 
 

@@ -211,6 +211,8 @@ def test_damaged_files_are_refused_by_name(tmp_path):
     refused(r"model-00002-of-00002\.safetensors: damaged", folder)
     shard.unlink()
     refused(r"model-00002-of-00002\.safetensors: missing, though the index", folder, FileNotFoundError)
+    edited(folder / "model.safetensors.index.json", weight_map=dict.fromkeys(state, "../elsewhere.safetensors"))
+    refused(r"\.\./elsewhere\.safetensors leaves the folder", folder)
     official = copied(FOLDER / "llava-tiny-v1.5", tmp_path / "official")
     shard = official / "pytorch_model-00002-of-00002.bin"
     shard.write_bytes(shard.read_bytes()[:1000])

@@ -42,7 +42,7 @@ def inside(folder: Path, relative: str) -> Path:
     """
     path = Path(os.path.normpath(relative))
     if path.is_absolute() or path.parts[:1] == ("..",):
-        raise ValueError(f"{relative} leaves the image folder {folder}")
+        raise ValueError(f"{relative} leaves the folder {folder}")
     return folder / path
 
 

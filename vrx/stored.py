@@ -10,6 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vrx.paths import inside
+
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -74,7 +76,7 @@ def _first_line(error: Exception) -> str:
 def _shards(folder: Path, name: str) -> list[Path]:
     index = folder / f"{name}.index.json"
     if index.is_file():
-        return sorted({folder / shard for shard in json.loads(index.read_text())["weight_map"].values()})
+        return sorted({inside(folder, shard) for shard in json.loads(index.read_text())["weight_map"].values()})
     return [folder / name] if (folder / name).is_file() else []
 
 
