@@ -137,7 +137,7 @@ def chart_of(plot: Plot, panel: Panel) -> Any:
 def save_page(remote: Any, folder: Path, found: Sequence[Block]) -> None:
     """Save the report page, over that of an earlier report; it is the one thing here that needs an account."""
     try:
-        from wandb_workspaces.reports import v2
+        from wandb_workspaces.reports import v2  # pyright: ignore[reportMissingImports]
     except ImportError:
         log("W&B: a report page besides the report's run takes: pip install 'vrx[reports]'")
         return
