@@ -11,7 +11,7 @@ import pytest
 from test_report import ALL, PAPER, SPARSE, TOP, make
 from test_tracking import read_back, values
 
-from vrx import dashboard, paper, plots, tables
+from vrx import dashboard, heatmap, paper, plots, records, tables
 from vrx.config import RunConfig
 from vrx.jobs.report import report
 from vrx.report import artefacts
@@ -23,6 +23,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("dashboard") / "outputs"
     for layers, skill in ((ALL, 0.7), (SPARSE, 0.68), (TOP, 0.4)):
         make(root, layers, skill=skill)
+    samples = [{"benchmark": "ocrvqa", "id": str(number)} for number in range(2)]
+    told = {"samples": samples, "scores": [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]}
+    records.write_json(root / "score" / "tiny" / "all-3_100pct_seed0_0a" / heatmap.FILE, told)
     return root
 
 
@@ -46,6 +49,7 @@ def test_a_second_report_is_the_same_run_with_every_table_figure_and_the_page(ru
     found, drawn = everything(runs)
     assert {f"tables/{table.name}" for table in found} | {f"figures/{plot.name}" for plot in drawn} <= keys
     assert any(key.startswith("charts/") for key in keys) and "page" in keys
+    assert "figures/figure5_tiny_all-3_100pct_seed0_0a" in keys
     assert any(record["type"] == "artifact" for record in made[0])
     told = next((runs / "report" / "wandb").glob("latest-run/files/media/table/tables/table1_*.table.json"))
     lines = {line[0]: line for line in json.loads(told.read_text())["data"]}
@@ -73,6 +77,13 @@ def test_a_chart_holds_the_points_of_its_lines():
     panel = plots.Panel("GQA", "layers tuned", "score (%)", lines)
     chart = dashboard.chart_of(plots.Plot("figure2_m", "Figure 2", (panel,)), panel)
     assert sorted(map(tuple, chart.table.data)) == sorted([(1, "ours", 50.0), (8, "ours", 60.0), (8, "paper", 61.0)])
+
+
+def test_a_heat_map_is_a_chart_with_a_row_a_sample_and_a_column_a_layer():
+    heat = heatmap.Heat("figure5", "Figure 5", "tiny", (("a", "7"), ("b", "7")), ((0.1, 0.2), (0.3, 0.4)))
+    chart = dashboard.heat_chart_of(heat)
+    assert chart.table.columns == ["x_axis", "y_axis", "values"]
+    assert chart.table.data == [[0, "a 7", 0.1], [1, "a 7", 0.2], [0, "b 7", 0.3], [1, "b 7", 0.4]]
 
 
 def test_every_block_is_one_of_wandbs(runs: Path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from vrx.config import RunConfig
 from vrx.distributed import log
+from vrx.heatmap import Heat, as_rows
 from vrx.paper import Paper
 from vrx.plots import Panel, Plot
 from vrx.records import digest, read_json, write_json
@@ -28,7 +29,7 @@ class Block:
     text: str
 
 
-def blocks(paper: Paper, tables: Sequence[Table], plots: Sequence[Plot]) -> list[Block]:
+def blocks(paper: Paper, tables: Sequence[Table], plots: Sequence[Plot | Heat]) -> list[Block]:
     """The report page from top to bottom: the paper's artefacts in its order, then the runs behind them."""
     found = [
         Block(
@@ -55,6 +56,7 @@ def send(
     paper: Paper,
     tables: Sequence[Table],
     plots: Sequence[Plot],
+    heats: Sequence[Heat],
     files: Mapping[Path, Any],
 ) -> None:
     """Make the report's W&B run, the same one every time for an output root; online, its page too. Never raises."""
@@ -62,9 +64,9 @@ def send(
         return
     remote = quietly("took no report", lambda: _open(run, folder))
     if remote is not None:
-        quietly("took not all of the report", lambda: _fill(remote, folder, tables, plots, files))
+        quietly("took not all of the report", lambda: _fill(remote, folder, tables, plots, heats, files))
         if not remote.settings._offline:
-            quietly("took no report page", lambda: save_page(remote, folder, blocks(paper, tables, plots)))
+            quietly("took no report page", lambda: save_page(remote, folder, blocks(paper, tables, [*plots, *heats])))
         quietly("did not finish the report", remote.finish)
 
 
@@ -83,15 +85,22 @@ def _open(run: RunConfig, folder: Path) -> Any:
 
 
 def _fill(
-    remote: Any, folder: Path, tables: Sequence[Table], plots: Sequence[Plot], files: Mapping[Path, str | bytes]
+    remote: Any,
+    folder: Path,
+    tables: Sequence[Table],
+    plots: Sequence[Plot],
+    heats: Sequence[Heat],
+    files: Mapping[Path, str | bytes],
 ) -> None:
     import wandb
 
     told: dict[str, Any] = {f"tables/{table.name}": table_of(table) for table in tables}
-    for plot in plots:
-        picture = files[folder / "figures" / f"{plot.name}.png"]
+    for drawn in (*plots, *heats):
+        picture = files[folder / "figures" / f"{drawn.name}.png"]
         assert isinstance(picture, bytes)
-        told[f"figures/{plot.name}"] = wandb.Image(Image.open(io.BytesIO(picture)), caption=plot.title)
+        told[f"figures/{drawn.name}"] = wandb.Image(Image.open(io.BytesIO(picture)), caption=drawn.title)
+    told |= {f"charts/{heat.name}": heat_chart_of(heat) for heat in heats}
+    for plot in plots:
         for number, panel in enumerate(plot.panels, start=1):
             told[f"charts/{plot.name}_{number}"] = chart_of(plot, panel)
     told["page"] = wandb.Html(folder / "index.html", inject=False)
@@ -132,6 +141,19 @@ def chart_of(plot: Plot, panel: Panel) -> Any:
     ys = [[y for _, y, _ in line.points] for line in panel.lines]
     title = f"{plot.title}: {panel.title}, {panel.y}"
     return wandb.plot.line_series(xs, ys, keys=[line.name for line in panel.lines], title=title, xname=panel.x)
+
+
+def heat_chart_of(heat: Heat) -> Any:
+    """A heat map as a chart of W&B's own, layers from left to right, a row a sample."""
+    import wandb
+
+    _, rows = as_rows(heat)
+    cells = wandb.Table(
+        columns=["x_axis", "y_axis", "values"],  # type: ignore[arg-type]
+        data=[[layer, f"{benchmark} {sample}", value] for benchmark, sample, layer, value in rows],
+    )
+    fields = {name: name for name in ("x_axis", "y_axis", "values")}
+    return wandb.plot_table("wandb/heatmap_no_text/v1", cells, fields)
 
 
 def save_page(remote: Any, folder: Path, found: Sequence[Block]) -> None:

@@ -40,6 +40,6 @@ def report(run: RunConfig) -> None:
     for path in [*(folder / "tables").glob("*"), *(folder / "figures").glob("*")]:
         if path not in files and path.suffix[1:] in (*RENDERERS, "png", "pdf"):
             path.unlink()  # of runs that are gone
-    dashboard.send(run, folder, told, tables, drawings, files)
+    dashboard.send(run, folder, told, tables, drawings, heats, files)
     log(f"{len(runs)} records, {len(tables)} tables, {len(pictures)} figures")
     print(f"report: {index}")
