@@ -15,7 +15,21 @@ from vrx.records import digest, write_atomic
 from vrx.sources import Source, is_hub_id
 
 VERSION = 1  # of what readers write; a change converts anew
-DATA = {".json", ".jsonl", ".gz", ".zip", ".tsv", ".csv", ".p", ".parquet", ".arrow", ".txt", ".tokens", ".raw"}
+DATA = {
+    ".json",
+    ".jsonl",
+    ".gz",
+    ".zip",
+    ".tsv",
+    ".csv",
+    ".p",
+    ".parquet",
+    ".arrow",
+    ".txt",
+    ".token",
+    ".tokens",
+    ".raw",
+}
 
 
 def converted(name: str, config: BenchmarkConfig) -> BenchmarkConfig:

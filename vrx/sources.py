@@ -186,10 +186,12 @@ def read_lines(path: Path) -> list[Any]:
     return rows
 
 
-def read_table(path: Path, *, delimiter: str = ",", columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_table(
+    path: Path, *, delimiter: str = ",", columns: list[str] | None = None, quoted: bool = True
+) -> Iterator[dict[str, Any]]:
     """The rows of a table, by its own header or by the given columns; a row of another length lacks some."""
     text = io.StringIO(opened(path).decode("utf-8-sig"), newline="")
-    rows = csv.reader(text, delimiter=delimiter)
+    rows = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     head = columns or next(rows, [])
     for row in rows:
         yield dict(itertools.zip_longest(head, row)) if len(row) > len(head) else dict(zip(head, row, strict=False))
