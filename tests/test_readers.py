@@ -218,11 +218,13 @@ OFFICIAL: dict[str, tuple[dict[str, Any], list[tuple[str, str, Answer]]]] = {
     "mmlu": (
         {
             "test/abstract_algebra_test.csv": '"One, or two?",1,2,3,4,C\n',
-            "dev/abstract_algebra_dev.csv": "no,1,2,3,4,A\n",
+            "dev/abstract_algebra_dev.csv": "no,1,2,3,4,A\n" * 6,
         },
         [
             (
-                "One, or two?\nA. 1\nB. 2\nC. 3\nD. 4\n"
+                "The following are multiple choice questions (with answers) about  abstract algebra.\n\n"
+                + "no\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer: A\n\n" * 5
+                + "One, or two?\nA. 1\nB. 2\nC. 3\nD. 4\n"
                 "Answer with the option's letter from the given choices directly.",
                 "",
                 Answer("abstract_algebra_0", "", ("C",), ("1", "2", "3", "4"), "abstract_algebra"),
@@ -370,20 +372,25 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
 
-    def save(rows: list[dict[str, Any]], *, split: str = "test", parquet: bool = False) -> str:
+    def table(rows: list[dict[str, Any]]) -> datasets.Dataset:
         rows = [
             {key: {"bytes": picture(), "path": None} if value == "PIC" else value for key, value in row.items()}
             for row in rows
         ]
         data = datasets.Dataset.from_list(rows)
-        if "image" in rows[0]:
-            data = data.cast_column("image", datasets.Image())
+        return data.cast_column("image", datasets.Image()) if "image" in rows[0] else data
+
+    def save(rows: list[dict[str, Any]], *, split: str = "test", parquet: bool = False) -> str:
+        splits = {split: table(rows)}
+        if "subject" in rows[0] and "image" not in rows[0]:
+            splits["dev"] = table(5 * [rows[0]])
         folder = tmp_path / "hub"
         if parquet:
             (folder / "data").mkdir(parents=True)
-            data.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+            for name, data in splits.items():
+                data.to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
         else:
-            datasets.DatasetDict({split: data}).save_to_disk(folder)
+            datasets.DatasetDict(splits).save_to_disk(folder)
         return str(folder)
 
     return save
@@ -494,7 +501,12 @@ WRONG = {
         {**OFFICIAL["textvqa"][0], "TextVQA_Rosetta_OCR_v0.2_val.json": {"data": []}},
         "benchmark.textvqa: sample 0: column image_id ab has no OCR tokens",
     ),
-    "short row": ("mmlu", {"law_test.csv": "Who?,1,2,3\n"}, "benchmark.mmlu: law sample 0: column D is missing"),
+    "short row": ("mmlu", {"law_dev.csv": "Who?,1,2,3\n"}, "benchmark.mmlu: law sample 0: column D is missing"),
+    "too few shots": (
+        "mmlu",
+        {"law_dev.csv": "Who?,1,2,3,4,A\n", "law_test.csv": "Who?,1,2,3,4,A\n"},
+        "benchmark.mmlu: law has 1 answered questions (dev), must be 5",
+    ),
     "no target": (
         "bbh",
         {"snarks.json": {"examples": [{"input": "x"}]}},
