@@ -119,7 +119,8 @@ def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
 def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], Sample]) -> Iterator[Sample]:
     """The samples of a file with their images; what is wrong is named by file, line and key."""
     if config.path is None:
-        raise ValueError(f"benchmark.{name}.path=null: name its questions, a JSON Lines file (see vrx/benchmarks.py)")
+        known = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/benchmarks.py"
+        raise ValueError(f"benchmark.{name}.path=null: name its questions; {known} says in which forms they are read")
     path = Path(config.path)
     if not path.is_file():
         raise FileNotFoundError(f"benchmark.{name}.path={path}: no such file")
