@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,8 @@ def draw(plot: Plot, form: str) -> bytes:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
         figure = Figure(figsize=(1 + 3.1 * len(plot.panels), 3.6), layout="constrained")
-        figure.suptitle(f"{plot.title} ({plot.note})" if plot.note else plot.title, fontsize=10)
+        title = f"{plot.title} ({plot.note})" if plot.note else plot.title
+        figure.suptitle(textwrap.fill(title, 12 + 38 * len(plot.panels)), fontsize=10)
         all_axes = figure.subplots(1, len(plot.panels), squeeze=False)[0]
         for axes, panel in zip(all_axes, plot.panels, strict=True):
             _draw_panel(axes, panel)

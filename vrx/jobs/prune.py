@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def prune(run: RunConfig) -> None:
     identity = _identity(origin, layers)
     with origins.some_of([run_dir]):
         record = evaluation.finished(one, run_dir, asked)
-        ways = sorted({*_ways(run_dir), *([_way(run, origin)] if layers else [])})
+        ways = sorted({*_ways(run_dir), *_ways_to(layers, run, origin)})
         if record is not None and _is_made(one, run_dir):
             log(f"{run_dir.name} is finished; nothing to do")
             if record["pruned"]["by"] != ways:  # the same layers by another way
@@ -112,6 +113,20 @@ def _way(run: RunConfig, origin: Origin) -> str:
         return "a list"
     told = run.prune.score + (f" of {run.prune.scores}" if run.prune.scores else "")
     return told + (" outside the region" if _is_outside(run, origin) else " anywhere")
+
+
+def _ways_to(layers: tuple[int, ...], run: RunConfig, origin: Origin) -> list[str]:
+    """The ways that come to these layers: as asked; by the same scores outside the region or anywhere, too, since what
+    two runs of a sweep come to is made once."""
+    if not layers or not _needs_scores(run):
+        return [_way(run, origin)] if layers else []
+    found = []
+    for outside in (True, False):
+        other = dataclasses.replace(run, prune=dataclasses.replace(run.prune, outside_region=outside))
+        with suppress(ValueError):  # too few layers lie outside, or no order among them
+            if chosen(other, origin) == layers:
+                found.append(_way(other, origin))
+    return found
 
 
 def _ways(run_dir: Path) -> list[str]:
