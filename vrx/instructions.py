@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -165,6 +166,10 @@ def _convert(path: Path, folder: Path) -> None:
             raise ValueError(f"{path}: must be a JSON list of conversations with at least one")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # Arrow does not say whose write it was
+            raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
