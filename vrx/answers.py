@@ -19,6 +19,7 @@ from vrx.paths import located
 from vrx.records import digest, file_digest, read_json, weights_fingerprint, write_atomic, write_json
 
 SURGERY = "surgery.json"
+PRUNED = "pruned"  # of a run's directory: the checkpoint that pruning saved
 ENDS = 1 << 16  # bytes at either end of an image that stand for it
 SPREAD = 128  # stretches of a file of weights, of as many bytes, that stand for it
 

@@ -8,13 +8,11 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from vrx import lora
-from vrx.answers import done_to
+from vrx.answers import PRUNED, done_to
 from vrx.config import ModelConfig
 from vrx.paths import fetched
 from vrx.stored import Stored
 from vrx.surgery import prune_layers, revert_layers
-
-PRUNED = "pruned"  # of a run's directory: the checkpoint that pruning saved
 
 
 def load(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:

@@ -15,6 +15,7 @@ from vrx.answers import SURGERY
 from vrx.checks import thaw
 from vrx.config import JobConfig, RunConfig, named
 from vrx.distributed import RunFailed, is_held, log, only_one
+from vrx.report.runs import spans
 
 TUNING = ("model", "selector", "layer_count", "data_fraction", "instructions", "recipe", "lora", "train", "engine")
 
@@ -88,6 +89,19 @@ def bring_about(run: RunConfig, made: Path) -> None:
         except RunFailed:
             if not is_held(made):  # else somebody was quicker
                 raise
+
+
+def begun(run: RunConfig) -> Origin | None:
+    """As `look`; None also where the world is still to be made, with the first run of it."""
+    return None if run.world is not None and not Path(run.world.folder).is_dir() else look(run)
+
+
+def altered(run: RunConfig, origin: Origin, done: str, layers: Iterable[int]) -> tuple[Path, dict[str, Any]]:
+    """Directory and identity of a run that does something ("pruned", "reverted") to some layers of its origin."""
+    layers = tuple(layers)
+    identity = {**origin.identity, done: list(layers)}
+    told = spans(layers).replace(" to ", "-").replace(", ", ".") or "none"
+    return records.run_directory(run, identity, label=f"{origin.label}_{done}_{told}"), identity
 
 
 def like(origin: Origin, run: RunConfig) -> RunConfig:

@@ -99,9 +99,7 @@ def train(
             engine.set_lr(factor)
             micro_batches = [next(batches) for _ in range(accumulation)]
             waited = time.perf_counter() - began
-            told = torch.zeros(
-                4, dtype=torch.float64
-            )  # loss, tokens, supervised tokens, complaints of the global batch
+            told = torch.zeros(4, dtype=torch.float64)  # loss, then `counts`, of the global batch
             told[1:] = torch.tensor([counts(batch) for batch in micro_batches]).sum(0)
             told = _all_sum(told)
             complaints = {key: _from_all([b[key] for b in micro_batches]) if told[3] else [] for key in ("bad", "cut")}

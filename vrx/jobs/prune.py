@@ -13,11 +13,9 @@ from vrx.distributed import launch, log
 from vrx.identity import untouched
 from vrx.multirun import Progress
 from vrx.origins import Origin
-from vrx.report.runs import spans
 from vrx.scores import read_scores, scores_file
 from vrx.tracking import following
 
-PRUNED = "pruned"  # the checkpoint, see vrx/finished.py
 TOLD = "prune.json"  # what the stage measured; its last file
 
 
@@ -37,8 +35,7 @@ def prune(run: RunConfig) -> None:
     if _needs_scores(run) and not _scores_path(run, origin).is_file() and run.prune.scores is None:
         origins.bring_about(_scoring(run, origin), _scores_path(run, origin).parent)
     layers = chosen(run, origin)
-    run_dir, one = _place(run, origin, layers)
-    identity = _identity(origin, layers)
+    run_dir, identity, one = _place(run, origin, layers)
     with origins.some_of([run_dir]):
         record = evaluation.finished(one, run_dir, asked)
         ways = sorted({*_ways(run_dir), *_ways_to(layers, run, origin)})
@@ -135,32 +132,26 @@ def _ways(run_dir: Path) -> list[str]:
     return records.read_json(path)["pruned"]["by"] if path.is_file() else []
 
 
-def _place(run: RunConfig, origin: Origin, layers: tuple[int, ...]) -> tuple[Path, RunConfig]:
+def _place(run: RunConfig, origin: Origin, layers: tuple[int, ...]) -> tuple[Path, dict[str, Any], RunConfig]:
+    """Directory and identity of the pruning, and its configuration, which lists the layers."""
     pruning = dataclasses.replace(run.prune, num_layers=len(layers), layers=list(layers))
     one = dataclasses.replace(run, prune=pruning)
-    told = spans(layers).replace(" to ", "-").replace(", ", ".") or "none"
-    return records.run_directory(one, _identity(origin, layers), label=f"{origin.label}_pruned_{told}"), one
-
-
-def _identity(origin: Origin, layers: tuple[int, ...]) -> dict[str, Any]:
-    return {**origin.identity, "pruned": list(layers)}
+    return (*origins.altered(one, origin, "pruned", layers), one)
 
 
 def _is_made(run: RunConfig, run_dir: Path) -> bool:
-    return (run_dir / TOLD).is_file() and ((run_dir / PRUNED).is_dir() or not run.prune.save)
+    return (run_dir / TOLD).is_file() and ((run_dir / answers.PRUNED).is_dir() or not run.prune.save)
 
 
 def progress(run: RunConfig) -> Progress:
     """How far this run is; starts nothing and makes nothing."""
-    if run.world is not None and not Path(run.world.folder).is_dir():
-        return Progress("to do")
-    origin = origins.look(run)
+    origin = origins.begun(run)
     if origin is None:
         return Progress("to do")
     run = origins.like(origin, run)
     if _needs_scores(run) and not _scores_path(run, origin).is_file():
         return Progress("to do")
-    run_dir, one = _place(run, origin, chosen(run, origin))
+    run_dir, _, one = _place(run, origin, chosen(run, origin))
     if not _is_made(one, run_dir):
         return Progress("to do", run_dir)
     done = evaluation.finished(one, run_dir, evaluation.check_benchmarks(run)) is not None

@@ -12,7 +12,7 @@ from vrx.distributed import launch, log
 from vrx.multirun import Progress
 from vrx.origins import Origin
 from vrx.records import write_atomic, write_json
-from vrx.report.runs import Run, spans
+from vrx.report.runs import Run
 from vrx.tracking import following
 
 LISTED = "reversions.json"  # of the directory a worker is started in: the directories it is to answer in
@@ -54,12 +54,7 @@ def reversions(run: RunConfig) -> list[tuple[int, ...]]:
 def _place(run: RunConfig, origin: Origin, layers: tuple[int, ...]) -> tuple[Path, RunConfig]:
     """The directory of one reversion, and its configuration."""
     one = dataclasses.replace(run, revert=RevertConfig(layers=list(layers)))
-    told = spans(layers).replace(" to ", "-").replace(", ", ".") or "none"
-    return records.run_directory(one, _identity(origin, layers), label=f"{origin.label}_reverted_{told}"), one
-
-
-def _identity(origin: Origin, layers: tuple[int, ...]) -> dict:
-    return {**origin.identity, "reverted": list(layers)}
+    return origins.altered(one, origin, "reverted", layers)[0], one
 
 
 def _bring(origin: Origin, runs: dict[Path, RunConfig], asked: dict[str, list[Sample]]) -> None:
@@ -77,8 +72,7 @@ def _bring(origin: Origin, runs: dict[Path, RunConfig], asked: dict[str, list[Sa
         launch("revert", unanswered[0], missing[unanswered[0]].runtime)
         (unanswered[0] / LISTED).unlink()
     for folder, run in missing.items():
-        layers = tuple(run.revert.layers or ())
-        identity = _identity(origin, layers)
+        _, identity = origins.altered(run, origin, "reverted", run.revert.layers or ())
         with following(run, folder, records.digest(identity)[:8]) as wandb_run:
             scores = evaluation.measure(run, folder, asked)
             wandb_run.finish(evaluation.write_record(folder, identity, list(origin.layers), None, scores))
@@ -86,9 +80,7 @@ def _bring(origin: Origin, runs: dict[Path, RunConfig], asked: dict[str, list[Sa
 
 def progress(run: RunConfig) -> Progress:
     """How far the reversions are; starts nothing and makes nothing."""
-    if run.world is not None and not Path(run.world.folder).is_dir():
-        return Progress("to do")
-    origin = origins.look(run)
+    origin = origins.begun(run)
     if origin is None:
         return Progress("to do")
     run = origins.like(origin, run)
