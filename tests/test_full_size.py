@@ -14,7 +14,7 @@ from official import GOLDEN
 from PIL import Image
 from transformers import AutoConfig, AutoModelForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-from vrx import batches, engine, lora, models, selectors, train
+from vrx import batches, engine, lora, models, selectors, supervised
 from vrx.images import Pixels
 from vrx.models import TOWERS
 
@@ -106,7 +106,7 @@ def test_a_narrow_one_takes_a_training_step_with_images_of_full_size(name, tmp_p
     tokenizer = models.tokenizer_of(run.model)
     lvlm = models.load(run.model)
     lora.apply_lora(lvlm, (0, 2), run.lora)
-    module = train.Supervised(lvlm, Pixels(run.model).blank())
+    module = supervised.Supervised(lvlm, Pixels(run.model).blank())
     Image.linear_gradient("L").save(tmp_path / "image.png")
     turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A gradient."}]
     rows = [{"id": "a", "image": "image.png", "conversations": json.dumps(turns)}]
@@ -126,7 +126,7 @@ def test_a_narrow_one_takes_a_training_step_with_images_of_full_size(name, tmp_p
     before = {key: tensor.detach().clone() for key, tensor in trainable.items()}
     runner = engine.create(module, [{"params": list(trainable.values()), "lr": 1e-3}], run.train, run.engine)
     call = {key: batch[key] for key in ("input_ids", "labels", "attention_mask", "pixels")}
-    loss = runner(**call) / train.num_supervised(batch)
+    loss = runner(**call) / supervised.num_supervised(batch)
     assert 5 < loss.item() < 10  # a model that knows nothing: log 1024 is 6.9
     runner.backward(loss)
     for key, tensor in trainable.items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vrx import batches, engine, instructions, lora, models, train
+from vrx import batches, engine, instructions, lora, models, supervised
 from vrx.checks import select
 from vrx.images import Pixels
 
@@ -56,7 +56,7 @@ def test_one_step_moves_every_adapter_and_the_projector_and_nothing_else(make_ru
     run = make_run("engine.name=torch", "train.global_batch_size=4", "train.micro_batch_size=4")
     lvlm = models.load(run.model)
     lora.apply_lora(lvlm, LAYERS, run.lora)
-    module = train.Supervised(lvlm, Pixels(run.model).blank())
+    module = supervised.Supervised(lvlm, Pixels(run.model).blank())
     before = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
     runner = engine.create(
         module, [{"params": list(lora.trainable_parameters(module).values()), "lr": 1e-3}], run.train, run.engine

@@ -16,7 +16,7 @@ import pytest
 import torch
 from official import FAMILIES, GOLDEN, model_config
 
-from vrx import batches, lora, models, train
+from vrx import batches, lora, models, supervised, train
 from vrx.config import LoraConfig
 from vrx.images import Pixels, open_rgb
 from vrx.layouts import adapter_tensors, beside_adapter
@@ -275,7 +275,7 @@ def tuning(family: str):
             state[weight.replace("weight", f"lora_{half}.default.weight")] = stored[name]
     missing, unexpected = tuned.base_model.model.load_state_dict(state, strict=False)
     assert not unexpected and not any("lora" in name or "projector" in name for name in missing)
-    return train.Supervised(lvlm, Pixels(model_config(family, None)).blank())
+    return supervised.Supervised(lvlm, Pixels(model_config(family, None)).blank())
 
 
 def our_name(official: str) -> str:
@@ -290,7 +290,7 @@ def our_name(official: str) -> str:
 
 def loss_of(module, batch):
     call = {key: batch[key] for key in ("input_ids", "labels", "attention_mask", "pixels")}
-    return module(**call) / train.num_supervised(batch)
+    return module(**call) / supervised.num_supervised(batch)
 
 
 TUNED = [family for family in FAMILIES if (GOLDEN / family / "arrays" / "lora.npz").is_file()]
@@ -332,7 +332,7 @@ def test_the_first_micro_batches_of_the_official_training_have_its_losses():
     third = {key: value[[0, 3]] for key, value in four.items() if key in ("input_ids", "labels", "attention_mask")}
     third["pixels"] = four["pixels"][[0, 2]]  # of c1 and c6
     for number, batch in {0: first, 2: third}.items():
-        assert train.num_supervised(batch) == trace["micro_n_supervised"][number]
+        assert supervised.num_supervised(batch) == trace["micro_n_supervised"][number]
         assert loss_of(module, batch).item() == pytest.approx(trace["micro_loss"][number].item(), abs=1e-4)
 
 

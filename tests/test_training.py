@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vrx import batches, instructions, models, train
+from vrx import batches, instructions, models, supervised, train
 from vrx.config import TrainConfig, freeze
 from vrx.images import Pixels
 from vrx.jobs.finetune import finetune
@@ -80,9 +80,9 @@ def test_the_loss_is_that_of_transformers(make_run, samples):
     batch = batches.collate([samples[index] for index in range(6)], pad_token_id=samples.tokenizer.pad_token_id)
     inputs = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
     with torch.inference_mode():
-        ours = train.Supervised(lvlm, Pixels(run.model).blank())(**inputs, pixels=batch["pixels"])
+        ours = supervised.Supervised(lvlm, Pixels(run.model).blank())(**inputs, pixels=batch["pixels"])
         theirs = lvlm(**inputs, pixel_values=batch["pixels"]).loss
-    assert ours.item() / train.num_supervised(batch) == pytest.approx(theirs.item(), abs=1e-5)
+    assert ours.item() / supervised.num_supervised(batch) == pytest.approx(theirs.item(), abs=1e-5)
 
 
 def test_text_without_images_gives_the_projector_a_gradient_of_exactly_zero(make_run, samples):
@@ -92,7 +92,7 @@ def test_text_without_images_gives_the_projector_a_gradient_of_exactly_zero(make
     row = next(index for index in range(len(samples)) if samples[index]["pixels"] is None)
     batch = batches.collate([samples[row]], pad_token_id=samples.tokenizer.pad_token_id)
     inputs = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
-    loss = train.Supervised(lvlm, Pixels(run.model).blank())(**inputs, pixels=None)
+    loss = supervised.Supervised(lvlm, Pixels(run.model).blank())(**inputs, pixels=None)
     loss.backward()
     assert loss.item() > 0
     for parameter in models.projector(lvlm).parameters():
@@ -101,7 +101,7 @@ def test_text_without_images_gives_the_projector_a_gradient_of_exactly_zero(make
 
 def test_padding_changes_no_loss(make_run, samples):
     run = make_run()
-    module = train.Supervised(models.load(run.model), Pixels(run.model).blank())
+    module = supervised.Supervised(models.load(run.model), Pixels(run.model).blank())
     pad = samples.tokenizer.pad_token_id
     rows = [samples[index] for index in range(4)]
 
@@ -176,7 +176,7 @@ def test_a_sample_whose_image_is_cut_trains_on_what_comes_before_it_and_is_count
     assert cut["pixels"] is None and not cut["bad"]
     assert (cut["input_ids"], cut["labels"]) == (whole["input_ids"][:first], whole["labels"][:first])
     assert any(label != IGNORE for label in cut["labels"]) == late
-    module = train.Supervised(models.load(samples.config), Pixels(samples.config).blank())
+    module = supervised.Supervised(models.load(samples.config), Pixels(samples.config).blank())
     official = {key: whole[key][: first + 4] for key in ("input_ids", "labels")}  # with a part of the image
     batches_of = [batches.collate([{**cut, **part}], pad_token_id=0) for part in ({}, official)]
     with torch.inference_mode():

@@ -100,7 +100,10 @@ def check(run: RunConfig) -> None:
     among("train.loss_average", train.loss_average, ("micro_batch", "token"))
     among("train.dtype", train.dtype, ("float32", "bfloat16"))
     among("engine.name", run.engine.name, ("deepspeed", "torch"))
-    among("engine.zero_stage", run.engine.zero_stage, (0, 1, 2, 3))
+    if run.engine.zero_stage is not None:
+        among("engine.zero_stage", run.engine.zero_stage, (0, 1, 2, 3))
+    if run.engine.compile is not None:
+        among("engine.compile", run.engine.compile, ("always", "auto"))
     among("instructions.on_bad_image", run.instructions.on_bad_image, ("error", "skip", "replace"))
     among("model.image_processor", run.model.image_processor, ("clip", "siglip"))
     among("model.image_aspect_ratio", run.model.image_aspect_ratio, ("pad", "square"))

@@ -118,14 +118,22 @@ class TrainConfig:
     max_grad_norm: float = 0.0  # 0: no clipping, as in the paper's runs
     group_by_modality: bool | None = None  # global batches of one modality and even micro-batches, as in LLaVA's recipe
     loss_average: str = "micro_batch"  # micro_batch: mean of the micro-batches' means | token: over the global batch
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool | None = True  # null: as few layers as the memory demands
     dtype: str = "bfloat16"
 
 
 @dataclass
 class EngineConfig:
+    """By what the same numbers are computed. Switches are off where null; one that this machine or ZeRO's stage does
+    not allow is turned off in one line, and `train.json` tells what was on."""
+
     name: str = "deepspeed"  # deepspeed | torch
-    zero_stage: int = 3
+    zero_stage: int | None = 3  # null: 2 where one process holds the weights, else 3
+    packed: bool | None = None  # a micro-batch's samples in one row, without padding
+    supervised_head: bool | None = None  # language head and loss where there are labels, in chunks
+    skip_tower: bool | None = None  # no vision tower for a micro-batch without images
+    fused_lora: bool | None = None  # a frozen Linear and its adapter as one operation
+    compile: str | None = None  # decoder layers by torch.compile: always | auto, where the run is long enough to pay
 
 
 @dataclass

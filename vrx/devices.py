@@ -33,6 +33,13 @@ def join() -> None:
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=6))
 
 
+def bytes_of_a_process() -> int:
+    """Memory that one process has: its GPU's, else its share of the machine's."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_properties(device()).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def peak_memory_gb() -> float:
     """The most memory held so far, GiB: of the GPU where there is one, else of the process."""
     if torch.cuda.is_available():

@@ -53,6 +53,7 @@ def create(module: nn.Module, groups: list[dict[str, Any]], train: TrainConfig, 
     accumulation = train.global_batch_size // (train.micro_batch_size * world_size())
     if engine.name == "torch":
         return TorchEngine(module, optimizer, accumulation, train.max_grad_norm)
+    assert engine.zero_stage is not None, "switches.decide leaves none open"
     return DeepSpeedEngine(module, optimizer, deepspeed_config(module, train, engine), engine.zero_stage)
 
 

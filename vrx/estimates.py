@@ -63,7 +63,7 @@ def memory_gigabytes(shape: Shape, num_layers: int, lengths: Lengths, run: RunCo
     all without gradient_checkpointing), 14 bytes a logit, 2 GB for CUDA.
     """
     backbone, size = shape.backbone, 2 if run.train.dtype == "bfloat16" else 4
-    stage = run.engine.zero_stage if run.engine.name == "deepspeed" else 0
+    stage = 0 if run.engine.name == "torch" else 2 if run.engine.zero_stage is None else run.engine.zero_stage
     tokens = run.train.micro_batch_size * lengths.longest
     trained = shape.trainable_parameters(num_layers, run.lora.r)
     all_weights = shape.parameters + num_layers * backbone.lora_parameters(run.lora.r)

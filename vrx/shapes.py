@@ -90,8 +90,11 @@ class Shape:
 def shape_of(model: ModelConfig) -> Shape | None:
     """From each part's config.json where that is on this machine, else as published; None where neither is known."""
     text, vision = _values(model.backbone, "text_config"), _values(model.vision_tower, "vision_config")
-    if text is None or vision is None:
-        return None
+    return None if text is None or vision is None else from_values(text, vision)
+
+
+def from_values(text: dict[str, Any], vision: dict[str, Any]) -> Shape:
+    """From what the config.json of a backbone and of a tower say."""
     heads = text["num_attention_heads"]
     width = text.get("head_dim") or text["hidden_size"] // heads
     backbone = Backbone(

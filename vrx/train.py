@@ -1,20 +1,19 @@
-"""Training: the loss, the schedule, the loop."""
+"""Training: the schedule and the loop."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from tqdm import tqdm
-from transformers import LlavaForConditionalGeneration
 
 from vrx import checkpoint
 from vrx.batches import Batch, Plan
@@ -22,47 +21,9 @@ from vrx.config import TrainConfig
 from vrx.devices import device
 from vrx.distributed import is_main, rank, world_size
 from vrx.engine import Engine
-from vrx.prompts import IGNORE
+from vrx.operations import Load
 from vrx.records import read_log
-
-
-class Supervised(nn.Module):
-    """An LVLM with its loss. Every rank runs the same modules in the same order, whatever its samples are: a batch
-    without images sends a blank one through tower and projector, and adds nothing of it (its gradient is exactly 0).
-    """
-
-    def __init__(self, lvlm: LlavaForConditionalGeneration, blank: torch.Tensor) -> None:
-        super().__init__()
-        self.lvlm, self.blank = lvlm, blank[None]
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        labels: torch.Tensor,
-        attention_mask: torch.Tensor,
-        pixels: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Sum over supervised tokens of the negative log-likelihood, fp32 scalar.
-
-        input_ids, labels, attention_mask: (batch, length), padded on the right; pixels: (images, 3, H, W).
-        """
-        core = self.lvlm.model
-        embeddings = core.get_input_embeddings()(input_ids)  # (batch, length, hidden)
-        images = (self.blank if pixels is None else pixels).to(embeddings.device, embeddings.dtype)
-        features: Any = core.get_image_features(pixel_values=images).pooler_output
-        features = torch.cat(list(features)).to(embeddings.dtype)  # (images x tokens, hidden)
-        if pixels is None:
-            embeddings = embeddings + 0.0 * features.sum()
-        else:
-            place = (input_ids == self.lvlm.config.image_token_id)[..., None]
-            embeddings = embeddings.masked_scatter(place, features)
-        hidden = core.language_model(
-            inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
-        logits = self.lvlm.lm_head(hidden[:, :-1]).float()
-        return nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
-        )
+from vrx.supervised import num_supervised
 
 
 def lr_factor(step: int, num_steps: int, warmup_ratio: float) -> float:
@@ -73,21 +34,28 @@ def lr_factor(step: int, num_steps: int, warmup_ratio: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
 
 
-def num_supervised(batch: Batch) -> int:
-    return int((batch["labels"][:, 1:] != IGNORE).sum())
-
-
-def counts(batch: Batch) -> list[int]:
-    """Tokens, supervised tokens and complaints of a micro-batch."""
-    return [int(batch["attention_mask"].sum()), num_supervised(batch), len(batch["bad"]) + len(batch["cut"])]
+def load(batch: Batch) -> Load:
+    """What a micro-batch gives a step to do."""
+    lengths = batch["sample_lengths"] if "sample_lengths" in batch else batch["attention_mask"].sum(1).tolist()
+    images = 0 if batch["pixels"] is None else len(batch["pixels"])
+    return Load(sum(lengths), sum(length**2 for length in lengths), num_supervised(batch), images)
 
 
 def train(
-    engine: Engine, plan: Plan, batches: Iterator[Batch], config: TrainConfig, run_dir: Path, *, start: int, every: int
+    engine: Engine,
+    plan: Plan,
+    batches: Iterator[Batch],
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    start: int,
+    every: int,
+    operations: Callable[[Load], float],
 ) -> None:
     """Run the steps `start` to the last, log each to `train.jsonl`, keep a checkpoint `every` so many steps.
 
     Dropout is seeded by (seed, step, micro-batch), so neither a resume nor the number of ranks changes a number.
+    `operations` counts those that a step's load needs.
     """
     accumulation = plan.chunks_per_step // world_size()
     bar = tqdm(total=plan.num_steps, initial=start, desc="train", unit="step", disable=not is_main(), mininterval=0.5)
@@ -99,37 +67,56 @@ def train(
             engine.set_lr(factor)
             micro_batches = [next(batches) for _ in range(accumulation)]
             waited = time.perf_counter() - began
-            told = torch.zeros(4, dtype=torch.float64)  # loss, then `counts`, of the global batch
-            told[1:] = torch.tensor([counts(batch) for batch in micro_batches]).sum(0)
-            told = _all_sum(told)
-            complaints = {key: _from_all([b[key] for b in micro_batches]) if told[3] else [] for key in ("bad", "cut")}
+            worries = [batch["bad"] + batch["cut"] for batch in micro_batches]
+            here = [[*dataclasses.astuple(load(b)), len(w)] for b, w in zip(micro_batches, worries, strict=True)]
+            *told, worried = _all_sum(torch.tensor(here, dtype=torch.float64).sum(0)).tolist()
+            step_load = Load(*map(int, told))
+            complaints = {key: _from_all([b[key] for b in micro_batches]) if worried else [] for key in ("bad", "cut")}
+            losses = []
             for number, batch in enumerate(micro_batches):
                 seed_dropout(plan.seed, step, number * world_size() + rank())
                 if config.loss_average == "token":
-                    share = plan.chunks_per_step / max(1, int(told[2]))
+                    share = plan.chunks_per_step / max(1, step_load.supervised)
                 else:
                     share = 1 / max(1, num_supervised(batch))
-                on_device = {key: value.to(device()) for key, value in batch.items() if isinstance(value, torch.Tensor)}
-                loss = engine(**{"pixels": None, **on_device}) * share
-                engine.backward(loss)
-                told[0] += loss.detach().double().cpu() / plan.chunks_per_step
-            total = _all_sum(told[:1]).item()
+                try:
+                    loss = engine(**on_device(batch)) * share
+                    engine.backward(loss)
+                except torch.OutOfMemoryError:
+                    raise ValueError(_no_room(config, step)) from None
+                losses.append(loss.detach())
+            total = _all_sum(torch.stack(losses).double().sum().cpu() / plan.chunks_per_step).item()
             if not math.isfinite(total):
                 raise ValueError(f"train.lr={config.lr}: the loss of step {step} is {total}; valid is a smaller rate")
             seconds = time.perf_counter() - began
             if is_main():
-                row = {"step": step, "loss": total, "lr": config.lr * factor, "tokens": int(told[1])}
+                row = {"step": step, "loss": total, "lr": config.lr * factor, "tokens": step_load.tokens}
                 row |= {"bad_images": complaints["bad"], "cut_images": complaints["cut"]}
-                row |= {"seconds": seconds, "seconds_waiting_for_data": waited}
+                row |= {"seconds": seconds, "seconds_waiting_for_data": waited, "operations": operations(step_load)}
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-                bar.set_postfix(
-                    loss=f"{total:.3f}", lr=f"{row['lr']:.1e}", tok_s=f"{told[1] / seconds:.0f}", refresh=False
-                )
+                speed = f"{step_load.tokens / seconds:.0f}"
+                bar.set_postfix(loss=f"{total:.3f}", lr=f"{row['lr']:.1e}", tok_s=speed, refresh=False)
             bar.update()
             if (step + 1) % every == 0 and step + 1 < plan.num_steps:
                 checkpoint.save(engine, run_dir, step + 1)
     bar.close()
+
+
+def on_device(batch: Batch) -> Batch:
+    """The arguments of `Supervised.forward` among a micro-batch, where they are worked on."""
+    keys = ("input_ids", "labels", "attention_mask", "position_ids", "pixels", "sample_lengths")
+    where = device()
+    return {
+        key: value.to(where, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+        if key in keys
+    }
+
+
+def _no_room(config: TrainConfig, step: int) -> str:
+    more = "" if config.gradient_checkpointing else " or train.gradient_checkpointing=true"
+    return f"train.micro_batch_size={config.micro_batch_size}: step {step} needs more memory; valid is less{more}"
 
 
 def _all_sum(values: torch.Tensor) -> torch.Tensor:
@@ -153,15 +140,25 @@ def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
     torch.manual_seed(int.from_bytes(told[:8], "big") >> 1)
 
 
-def summary(run_dir: Path, *, trainable_parameters: int, num_gpus: int, peak_memory_gb: float) -> dict[str, Any]:
-    """What `train.json` tells; times are summed over the steps, so a run that was interrupted counts none twice."""
+def summary(
+    run_dir: Path, *, trainable_parameters: int, num_gpus: int, peak_memory_gb: float, ceiling: float
+) -> dict[str, Any]:
+    """What `train.json` tells; times are summed over the steps, so a run that was interrupted counts none twice.
+
+    ceiling: operations a second that all devices together reach in matrix products.
+    """
     rows = read_log(run_dir / "train.jsonl")
     seconds = sum(row["seconds"] for row in rows)
+    operations = sum(row["operations"] for row in rows)
     return {
         "steps": len(rows),
         "seconds": seconds,
         "gpu_hours": seconds * num_gpus / 3600,
         "tokens_per_second": sum(row["tokens"] for row in rows) / seconds,
+        "operations": operations,
+        "operations_per_second": operations / seconds,
+        "share_of_ceiling": operations / seconds / ceiling,
+        "seconds_waiting_for_data": sum(row["seconds_waiting_for_data"] for row in rows),
         "peak_memory_gb": peak_memory_gb,
         "trainable_parameters": trainable_parameters,
         "final_loss": rows[-1]["loss"],

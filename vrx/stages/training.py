@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from vrx import batches, checkpoint, engine, instructions, lora, models
+from vrx import batches, ceiling, checkpoint, engine, instructions, lora, models, preparation
 from vrx import train as loop
 from vrx.checks import select
 from vrx.config import RunConfig
 from vrx.devices import DTYPES, device, peak_memory_gb
 from vrx.distributed import barrier, is_main, log, rank, set_ready, world_size
-from vrx.images import Pixels
 from vrx.records import read_json, write_json
 
 
@@ -20,41 +20,23 @@ def train(run: RunConfig, run_dir: Path) -> None:
     data = read_json(run_dir / "data.json")
     rows = instructions.open_table(Path(data["table"]))
     chosen = instructions.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    lengths = instructions.lengths(rows)[chosen].tolist()
-    plan = batches.Plan(chosen, run.train, seed=run.seed, lengths=lengths)
+    words = instructions.lengths(rows)[chosen]
+    plan = batches.Plan(chosen, run.train, seed=run.seed, lengths=words.tolist())
+    layers = select(run)
+    run, off = preparation.decided(run, words, num_steps=plan.num_steps)
     tokenizer = models.tokenizer_of(run.model)
     image_token_id = models.image_token_id(run.model, tokenizer)
-    layers = select(run)
-    with engine.sharing_weights(run.train, run.engine, enabled=run.model.lvlm is None):
-        lvlm = models.load(run.model, dtype=DTYPES[run.train.dtype])
-    tuned = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
-    if run.train.gradient_checkpointing:
-        lvlm.activation_checkpointing_enable({"use_reentrant": False})
-    module = loop.Supervised(lvlm, Pixels(run.model).blank())
+    prepared = preparation.prepare(run, layers)
     resumed = checkpoint.latest(run_dir)
-    trainable = lora.trainable_parameters(module)
-    num_trainable = sum(parameter.numel() for parameter in trainable.values())
     if resumed is not None:
         for name, tensor in resumed.weights().items():
-            trainable[name].data.copy_(tensor)
-    groups = [
-        {"params": [tensor for name, tensor in trainable.items() if "lora_" in name], "lr": run.train.lr},
-        {"params": [tensor for name, tensor in trainable.items() if "lora_" not in name], "lr": run.train.projector_lr},
-    ]
+            prepared.trainable[name].data.copy_(tensor)
     set_ready(run_dir)
     log(
-        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {num_trainable:,} "
+        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {prepared.num_trainable:,} "
         f"parameters; {plan.num_steps} steps of {run.train.global_batch_size} samples from {len(plan.rows):,}"
     )
-    runner = engine.create(module, groups, run.train, run.engine)
-    start = 0
-    if resumed is not None:
-        runner.load_optimizer_state(resumed.optimizer_state())
-        start = resumed.step
-        log(f"going on from step {start}")
-    if is_main():
-        checkpoint.rewind_log(run_dir, start)
-    barrier()
+    runner = engine.create(prepared.module, prepared.groups(run.train), run.train, run.engine)
     folder = run.instructions.image_folder
     source = batches.Samples(
         rows,
@@ -64,21 +46,55 @@ def train(run: RunConfig, run_dir: Path) -> None:
         image_folder=Path(folder) if folder else None,
         on_bad_image=run.instructions.on_bad_image,
     )
+    pad, packed = int(tokenizer.pad_token_id), bool(run.engine.packed)  # type: ignore[arg-type]
+    longest = [chosen[place] for place in abs(words).argsort()[-run.train.micro_batch_size :]]
+
+    def heaviest() -> batches.Batch:
+        return batches.collate([source[row] for row in longest], pad_token_id=pad, packed=packed)
+
+    how = preparation.finish(prepared, run, heaviest)
+    start = 0
+    if resumed is not None:
+        runner.load_optimizer_state(resumed.optimizer_state())
+        start = resumed.step
+        log(f"going on from step {start}")
+    if is_main():
+        checkpoint.rewind_log(run_dir, start)
+    barrier()
     stream = batches.loader(
         source,
         plan.of_rank(rank(), world_size(), start=start),
-        pad_token_id=int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+        pad_token_id=pad,
         num_workers=run.runtime.num_workers,
+        packed=packed,
     )
-    loop.train(runner, plan, iter(stream), run.train, run_dir, start=start, every=run.runtime.checkpoint_every)
+    loop.train(
+        runner,
+        plan,
+        iter(stream),
+        run.train,
+        run_dir,
+        start=start,
+        every=run.runtime.checkpoint_every,
+        operations=prepared.operations(layers, run.lora.r),
+    )
     weights = runner.weights()
     if is_main():
         partial = run_dir / ".adapter.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        lora.save_adapter(tuned, {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}, partial)
+        own = {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}
+        lora.save_adapter(prepared.tuned, own, partial)
         shutil.rmtree(run_dir / "adapter", ignore_errors=True)
         partial.replace(run_dir / "adapter")
-        gpus = world_size() if device().type == "cuda" else 0
-        told = loop.summary(run_dir, trainable_parameters=num_trainable, num_gpus=gpus, peak_memory_gb=peak_memory_gb())
-        write_json(run_dir / "train.json", told)
+        write_json(run_dir / "train.json", _told(run, run_dir, prepared.num_trainable) | {"how": how | {"off": off}})
         shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
+
+
+def _told(run: RunConfig, run_dir: Path, num_trainable: int) -> dict[str, Any]:
+    return loop.summary(
+        run_dir,
+        trainable_parameters=num_trainable,
+        num_gpus=world_size() if device().type == "cuda" else 0,
+        peak_memory_gb=peak_memory_gb(),
+        ceiling=world_size() * ceiling.operations_per_second(DTYPES[run.train.dtype]),
+    )

@@ -1,0 +1,29 @@
+"""The most a device does: operations a second of a large matrix product, measured."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import torch
+
+from vrx.devices import device
+
+SIDE = {"cuda": 8192, "cpu": 1024}
+SECONDS = 0.15
+
+
+@functools.cache
+def operations_per_second(dtype: torch.dtype) -> float:
+    """Of a product of square matrices in this precision, the best of some; takes a fraction of a second."""
+    where = device()
+    side = SIDE[where.type]
+    left, right = (torch.randn(side, side, dtype=dtype, device=where) for _ in range(2))
+    times: list[float] = []
+    while len(times) < 4 or sum(times) < SECONDS:
+        began = time.perf_counter()
+        torch.mm(left, right)
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return 2 * side**3 / min(times[1:])

@@ -1,0 +1,116 @@
+"""From a run to what is trained: the LVLM with its adapters, and the recipe's switches as this machine holds them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from vrx import engine, estimates, fused_lora, lora, memory, models, operations, shapes, switches
+from vrx.batches import Batch
+from vrx.config import RunConfig, TrainConfig
+from vrx.devices import DTYPES, device
+from vrx.distributed import log, world_size
+from vrx.images import Pixels
+from vrx.operations import Load
+from vrx.supervised import Supervised
+from vrx.train import on_device
+
+
+def decided(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tuple[RunConfig, dict[str, str]]:
+    """The run with every switch decided, and why some are off; words: of each sample, (samples,), see `lengths`."""
+    shape = shapes.shape_of(run.model)
+    weight_bytes = total = 0.0
+    if shape is not None:
+        weight_bytes = shape.parameters * DTYPES[run.train.dtype].itemsize
+        of_sample = estimates.operations(shape, 0, estimates.lengths_in_tokens(words, run), run)
+        total = of_sample * run.train.global_batch_size * num_steps
+    wanted, off = switches.decide(run.engine, weight_bytes=weight_bytes or None, operations=total)
+    for switch, reason in off.items():
+        log(f"engine.{switch} is off: {reason}")
+    return dataclasses.replace(run, engine=wanted), off
+
+
+@dataclass
+class Prepared:
+    """What is trained: the LVLM, the same with adapters as PEFT sees it, the same with its loss."""
+
+    lvlm: LlavaForConditionalGeneration
+    tuned: Any
+    module: Supervised
+    trainable: dict[str, nn.Parameter]
+
+    @property
+    def num_trainable(self) -> int:
+        return sum(parameter.numel() for parameter in self.trainable.values())
+
+    def groups(self, config: TrainConfig) -> list[dict[str, Any]]:
+        """Optimizer groups: adapters, and the projector at its own learning rate."""
+        adapters = [tensor for name, tensor in self.trainable.items() if "lora_" in name]
+        rest = [tensor for name, tensor in self.trainable.items() if "lora_" not in name]
+        return [{"params": adapters, "lr": config.lr}, {"params": rest, "lr": config.projector_lr}]
+
+    def operations(self, layers: Sequence[int], r: int) -> Callable[[Load], float]:
+        config: Any = self.lvlm.config
+        shape = shapes.from_values(config.text_config.to_dict(), config.vision_config.to_dict())
+        return lambda load: operations.of_step(load, shape, num_layers=len(layers), r=r)
+
+
+def prepare(run: RunConfig, layers: Sequence[int]) -> Prepared:
+    """Load the LVLM and put adapters on the layers; what a checkpoint holds may be copied in next."""
+    with engine.sharing_weights(run.train, run.engine, enabled=run.model.lvlm is None):
+        lvlm = models.load(run.model, dtype=DTYPES[run.train.dtype])
+    return adapted(lvlm, layers, run, Pixels(run.model).blank())
+
+
+def adapted(
+    lvlm: LlavaForConditionalGeneration, layers: Sequence[int], run: RunConfig, blank: torch.Tensor
+) -> Prepared:
+    tuned = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
+    if run.engine.fused_lora:
+        fused_lora.fuse(lvlm)
+    module = Supervised(lvlm, blank, run.engine)
+    return Prepared(lvlm, tuned, module, lora.trainable_parameters(module))
+
+
+def finish(prepared: Prepared, run: RunConfig, heaviest: Callable[[], Batch]) -> dict[str, Any]:
+    """Choose what is checkpointed and compile the layers, once the engine has the module; tells what was done.
+
+    heaviest: the micro-batch that takes most memory.
+    """
+    told = dataclasses.asdict(run.engine)
+    told["gradient_checkpointing"] = _checkpoint(prepared, run, heaviest)
+    if run.engine.compile:
+        for layer in models.decoder_layers(prepared.lvlm):
+            layer.compile(dynamic=True)
+    return told
+
+
+def _checkpoint(prepared: Prepared, run: RunConfig, heaviest: Callable[[], Batch]) -> str:
+    wanted = run.train.gradient_checkpointing
+    is_sharded = run.engine.name == "deepspeed" and run.engine.zero_stage == 3
+    if wanted is not None or is_sharded:  # there, memory is short, and a probe that ends early would leave ranks apart
+        way = "all" if wanted or wanted is None else "none"
+        memory.checkpoint(prepared.lvlm, way)
+        return way
+    to_come = 12 * prepared.num_trainable  # gradients and optimizer
+    batch = on_device(heaviest())
+    prepared.module.train()
+    budget = memory.SHARE * memory.free_bytes() - to_come
+    way = memory.least_checkpointing(prepared.lvlm, lambda: prepared.module(**batch), budget=budget)
+    ways = list(memory.WAYS)
+    if world_size() > 1:  # all ranks alike: what is slow on one is waited for by all
+        most = torch.tensor(ways.index(way), device=device())
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        way = ways[int(most)]
+        memory.checkpoint(prepared.lvlm, way)
+    if way != "none":
+        log(f"activation checkpointing of {way} layers: memory has {budget / 1e9:.3g} GB for a micro-batch")
+    return way
