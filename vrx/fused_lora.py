@@ -7,7 +7,7 @@ written, and of dropout a mask of one byte an element is kept.
 
 from __future__ import annotations
 
-import functools
+import types
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ def fuse(model: nn.Module) -> int:
     """Let every Linear of the model that PEFT gave an adapter run as one operation; gives their number."""
     found = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
     for module in found:
-        module.forward = functools.partial(_forward, module)
+        module.forward = types.MethodType(_forward, module)
     return len(found)
 
 
