@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 
 from vrx.checks import to_run
 from vrx.config import RunConfig
-from vrx.main import CONF
+from vrx.paths import CONF
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet; test processes share the cores
 

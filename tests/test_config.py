@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vrx.checks import check, num_selected, select, thaw, to_run
 from vrx.config import RunConfig, freeze, named
-from vrx.main import CONF
+from vrx.paths import CONF
 
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]

@@ -11,7 +11,7 @@ from conftest import composed
 
 from vrx import paper
 from vrx.checks import select
-from vrx.main import CONF
+from vrx.paths import CONF
 from vrx.paper import Artefact, Row
 
 PAPER = paper.load()

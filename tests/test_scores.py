@@ -23,7 +23,7 @@ from vrx.generate import Generator
 from vrx.identity import tuned as identity_of
 from vrx.jobs import score as job
 from vrx.jobs.sweep import scoring as score_runs
-from vrx.main import CONF
+from vrx.paths import CONF
 from vrx.merged import tuned_state
 from vrx.stages import scoring
 

@@ -23,7 +23,7 @@ from vrx import expansion, records
 from vrx.checks import to_run
 from vrx.distributed import only_one
 from vrx.expansion import composed, composing
-from vrx.main import CONF
+from vrx.paths import CONF
 from vrx.multirun import Job, Progress, run_all, time_left
 
 ARTEFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")

@@ -54,7 +54,7 @@ class Samples(Dataset):
             row = self.rows[index]
             try:
                 image = open_rgb(inside(self.image_folder, row["image"])) if row["image"] else None  # type: ignore[arg-type]
-                sample = {**self._encode(row, image is not None), "bad": bad, "pixels": None}
+                sample = {**self.encoded(row, image is not None), "bad": bad, "pixels": None}
                 if sample["cut"]:
                     sample["cut"] = [f"record {row['id'] or index}: model.max_length={self.config.max_length}"]
                 elif image is not None and self.image_token_id in sample["input_ids"]:  # else it has no tag, no place
@@ -71,10 +71,10 @@ class Samples(Dataset):
 
     def _silent(self, row: dict[str, Any], bad: list[str]) -> Batch:
         """A sample that keeps its place in the batch and teaches nothing."""
-        ids = self._encode(row, False)["input_ids"]
+        ids = self.encoded(row, False)["input_ids"]
         return {"input_ids": ids, "labels": [IGNORE] * len(ids), "pixels": None, "bad": bad, "cut": []}
 
-    def _encode(self, row: dict[str, Any], has_image: bool) -> Batch:
+    def encoded(self, row: dict[str, Any], has_image: bool) -> Batch:
         """Ids and labels. A sample whose image is cut ends before it: what the official code lets follow, a part of
         the image's features, has no label after it, so neither loss nor gradient tells the difference."""
         turns = json.loads(row["conversations"])

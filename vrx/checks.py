@@ -96,6 +96,16 @@ def check(run: RunConfig) -> None:
     within("score.samples_per_benchmark", run.score.samples_per_benchmark, 1)
     within("runtime.num_workers", run.runtime.num_workers, 0)
     within("runtime.checkpoint_every", run.runtime.checkpoint_every, 1)
+    for key in ("scale", "steps", "rounds"):
+        within(f"bench.{key}", getattr(run.bench, key), 1)
+    within("bench.warmup", run.bench.warmup, 0)
+    within("bench.supervised", run.bench.supervised, 0.001, 1.0)
+    for recipe in run.bench.recipes:
+        among("bench.recipes", recipe, ("peer", "paper", "fast"))
+    for number in (*(run.bench.num_layers or ()), *(run.bench.lengths or ())):
+        within("bench.num_layers or bench.lengths", number, 1)
+    if run.bench.dtype is not None:
+        among("bench.dtype", run.bench.dtype, ("float32", "bfloat16"))
     within("check.share_of_peak", run.check.share_of_peak, 0.01, 1.0)
     among("train.loss_average", train.loss_average, ("micro_batch", "token"))
     among("train.dtype", train.dtype, ("float32", "bfloat16"))

@@ -212,6 +212,23 @@ class CheckConfig:
 
 
 @dataclass
+class BenchConfig:
+    """What `vrx job=bench` measures: the shape of model=…, with random weights, on made-up samples."""
+
+    recipes: list[str] = field(default_factory=lambda: ["peer", "paper", "fast"])  # peer: transformers' Trainer
+    switches: bool = False  # the fast recipe also with each of its switches off
+    num_layers: list[int] | None = None  # tuned; null: as layer_count, and all
+    scale: int | None = None  # all widths are divided by it; null: 1 on a GPU and for small models, else 8
+    lengths: list[int] | None = None  # positions of the samples, image tokens counted; null: 256, full size a mix
+    supervised: float = 0.125  # share of the positions
+    dtype: str | None = None  # null: as train.dtype on a GPU, else float32
+    steps: int = 3  # timed in each round, after as many that are not as `warmup` says
+    warmup: int = 2
+    rounds: int = 2  # of all that is compared, in turn
+    inference: bool = True  # generation and scoring too
+
+
+@dataclass
 class SweepConfig:
     name: str | None = None
     dry_run: bool = False  # list the runs, start nothing
@@ -241,6 +258,7 @@ class RunConfig:
     revert: RevertConfig = field(default_factory=RevertConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0
 

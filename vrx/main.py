@@ -19,9 +19,7 @@ from vrx.checks import to_run
 from vrx.config import RunConfig, named
 from vrx.distributed import RunFailed, on_all_nodes
 from vrx.expansion import composing, is_local, is_sweep
-from vrx.paths import PACKAGE, disk_refusal
-
-CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+from vrx.paths import CONF, disk_refusal
 
 
 def _keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 
 def located(path: str) -> str:

@@ -89,7 +89,7 @@ class Shape:
 
 def shape_of(model: ModelConfig) -> Shape | None:
     """From each part's config.json where that is on this machine, else as published; None where neither is known."""
-    text, vision = _values(model.backbone, "text_config"), _values(model.vision_tower, "vision_config")
+    text, vision = values(model.backbone, "text_config"), values(model.vision_tower, "vision_config")
     return None if text is None or vision is None else from_values(text, vision)
 
 
@@ -126,7 +126,8 @@ def on_this_machine(name: str) -> Path | None:
         return None
 
 
-def _values(name: str, part: str) -> dict[str, Any] | None:
+def values(name: str, part: str) -> dict[str, Any] | None:
+    """What the config.json of a part says, from this machine or as published; `part` is its place in an LVLM's."""
     folder = on_this_machine(name)
     if folder is not None and (folder / "config.json").is_file():
         found = read_json(folder / "config.json")

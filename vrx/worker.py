@@ -25,6 +25,9 @@ STAGES = {
     "score": "vrx.stages.scoring.score",
     "revert": "vrx.stages.reverting.revert",
     "prune": "vrx.stages.pruning.prune",
+    "furnish": "vrx.stages.benching.furnish",
+    "peer": "vrx.stages.benching.train_peer",
+    "infer": "vrx.stages.benching.infer",
 }
 
 

@@ -1,0 +1,174 @@
+"""`vrx job=bench`: what a training step costs by recipe and number of layers, beside a peer, measured in turn."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vrx import costs, instructions, paper, plots, records
+from vrx.config import RunConfig, freeze
+from vrx.costs import Cost
+from vrx.distributed import count_gpus, launch, log, only_one
+from vrx.expansion import composed
+from vrx.selectors import sparse_uniform
+from vrx.shapes import shape_of
+
+NARROW = 8  # an LVLM's widths on a CPU, unless it is small already
+SMALL = 1024  # wide
+MIX = [640, 660, 680, 700, 720, 740, 760, 780, 800, 840, 900, 960, 1040, 1200, 1500, 2048]  # made up, in LLaVA's range
+SWITCHES = {
+    "supervised_head": None,
+    "packed": None,
+    "fused_lora": None,
+    "compile": None,
+    "gradient_checkpointing": True,
+    "zero_stage": 3,
+}  # of recipe=fast, and what they are when off
+
+
+def bench(run: RunConfig) -> None:
+    """Measure all ways in turn, several rounds; leave the table, the numbers and a figure, and print the table."""
+    root = Path(run.runtime.output_root).absolute() / "bench" / run.model.name
+    with only_one(root):
+        run = _furnished(run, root)
+        found: dict[str, Cost] = {}
+        inference: dict[str, Any] = {}
+        plan = list(_ways(run))
+        for number in range(run.bench.rounds):
+            for place, (way, one) in enumerate(plan):
+                k = len(one.selector.layers or ())
+                log(f"round {number + 1} of {run.bench.rounds}, {place + 1} of {len(plan)}: {way}, {k} layers")
+                _measure(one, root / f"{way.replace(' ', '_')}-{k}", found.setdefault(f"{way} {k}", Cost(way, k)))
+        if run.bench.inference:
+            folder = root / "inference"
+            records.write_atomic(folder / "config.yaml", freeze(run))
+            launch("infer", folder, run.runtime)
+            inference = records.read_json(folder / "inference.json")
+        about = _about(run, root)
+        every = list(found.values())
+        told = costs.table(every, inference, about=about)
+        plot = costs.figure(every, paper.load().artefacts["figure3"], model=run.model.name, about=about)
+        records.write_atomic(root / "bench.md", told)
+        records.write_atomic(root / "bench.png", plots.draw(plot, "png"))
+        named = {"about": about, "training": [dataclasses.asdict(cost) for cost in every], "inference": inference}
+        records.write_json(root / "bench.json", named | {"provenance": records.provenance()})
+    print(told)
+    print(f"numbers: {root / 'bench.json'}; figure: {root / 'bench.png'}")
+
+
+def _furnished(run: RunConfig, root: Path) -> RunConfig:
+    """The run with weights and samples that are made now, where those there are others."""
+    shape = shape_of(run.model)
+    if shape is None:
+        raise ValueError(f"model={run.model.name}: its shape is not known; valid is a model whose config.json is here")
+    narrow = NARROW if not count_gpus() and shape.backbone.hidden >= SMALL else 1
+    scale = run.bench.scale or narrow
+    own = scale == 1 and run.world is not None  # an LVLM that comes with the package
+    is_narrow = scale > 1 or own
+    model = run.model
+    if not own:
+        places = {name: str(root / "parts" / name) for name in ("backbone", "vision_tower", "projector")}
+        tokens = {"tokenizer": "vrx:tiny/weights", "template": "tiny", "image_token": "<|image|>"}
+        images = 64 if is_narrow else model.num_image_tokens
+        model = dataclasses.replace(model, **places, **tokens, num_image_tokens=images, lvlm=None)
+    lengths = run.bench.lengths or ([256] if is_narrow else MIX)
+    train = run.train
+    if is_narrow:
+        size = 4 if not own else train.micro_batch_size
+        train = dataclasses.replace(train, micro_batch_size=size, global_batch_size=size)
+    train = dataclasses.replace(train, dtype=run.bench.dtype or (train.dtype if count_gpus() else "float32"))
+    lora = run.lora if own else dataclasses.replace(run.lora, r=run.lora.r // scale, alpha=run.lora.alpha // scale)
+    data = dataclasses.replace(
+        run.instructions,
+        path=str(root / "data" / "instructions.json"),
+        image_folder=str(root / "data" / "images"),
+    )
+    steps = run.bench.warmup + run.bench.steps
+    train = dataclasses.replace(train, max_steps=steps, epochs=1)
+    runtime = dataclasses.replace(run.runtime, checkpoint_every=10**9)
+    made = dataclasses.replace(
+        run, model=model, train=train, lora=lora, instructions=data, runtime=runtime, world=None, benchmark={}
+    )
+    like = None if own else dataclasses.asdict(run.model)
+    number = max(train.global_batch_size * steps, run.eval.batch_size, len(lengths))
+    wanted = {"like": like, "scale": scale, "lengths": list(lengths), "num_samples": number}
+    wanted |= {"supervised": run.bench.supervised, "dtype": train.dtype, "template": model.template}
+    if not (root / "made.json").is_file() or records.read_json(root / "made.json") != wanted:
+        for old in ("parts", "data", "made.json"):
+            shutil.rmtree(root / old, ignore_errors=True)
+        records.write_json(root / "wanted.json", wanted)
+        records.write_atomic(root / "config.yaml", freeze(made))
+        launch("furnish", root, run.runtime)
+    return made
+
+
+def _ways(run: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """What is compared: every recipe at every number of layers, named."""
+    depth = run.model.num_layers
+    few = run.layer_count.k or max(1, round((run.layer_count.fraction or 1) * depth))
+    for k in run.bench.num_layers or sorted({min(few, depth), depth}, reverse=True):
+        layers = list(range(depth)) if k == depth else list(sparse_uniform(depth, k))
+        selector = dataclasses.replace(run.selector, layers=layers)
+        for recipe in run.bench.recipes:
+            one = dataclasses.replace(with_recipe(run, "paper" if recipe == "peer" else recipe), selector=selector)
+            yield recipe, one
+            if recipe == "fast" and run.bench.switches:
+                for switch, off in SWITCHES.items():
+                    part = "train" if switch == "gradient_checkpointing" else "engine"
+                    yield (
+                        f"fast, {switch} off",
+                        dataclasses.replace(one, **{part: _with(getattr(one, part), switch, off)}),
+                    )
+
+
+def _with(part: Any, key: str, value: Any) -> Any:
+    return dataclasses.replace(part, **{key: value})
+
+
+def with_recipe(run: RunConfig, recipe: str) -> RunConfig:
+    """The run by another recipe: of its settings those change in which the recipes differ."""
+    other = "paper" if recipe == "fast" else "fast"
+    wanted, unwanted = (composed([f"recipe={name}", "model=llava-1.5-7b"]) for name in (recipe, other))
+    for part in ("train", "engine"):
+        changed = {key: value for key, value in wanted[part].items() if value != unwanted[part][key]}
+        run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **changed)})
+    if run.engine.compile is not None:
+        run = dataclasses.replace(run, engine=_with(run.engine, "compile", "always"))  # as in a run of full length
+    return dataclasses.replace(run, recipe=recipe)
+
+
+def _measure(run: RunConfig, run_dir: Path, cost: Cost) -> None:
+    """Train some steps one way, and add what was measured."""
+    root = run_dir.parent
+    shutil.rmtree(run_dir, ignore_errors=True)
+    digest = instructions.data_digest(run.instructions)
+    table = instructions.table(run.instructions, root / "data", digest=digest)
+    records.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
+    records.write_atomic(run_dir / "config.yaml", freeze(run))
+    launch("peer" if cost.way == "peer" else "train", run_dir, run.runtime)
+    told = records.read_json(run_dir / "train.json")
+    rows = records.read_log(run_dir / "train.jsonl")[run.bench.warmup :]
+    cost.seconds += [row["seconds"] for row in rows]
+    cost.tokens = sum(row["tokens"] for row in rows) / len(rows)
+    cost.operations = sum(row["operations"] for row in rows) / len(rows)
+    cost.waiting = sum(row["seconds_waiting_for_data"] for row in rows) / len(rows)
+    cost.ceilings.append(told["operations_per_second"] / told["share_of_ceiling"])
+    cost.peak_memory_gb = max(cost.peak_memory_gb, told["peak_memory_gb"])
+    cost.how = told.get("how", {})
+    shutil.rmtree(run_dir / "adapter", ignore_errors=True)
+
+
+def _about(run: RunConfig, root: Path) -> str:
+    shape = shape_of(run.model)
+    assert shape is not None
+    backbone, train = shape.backbone, run.train
+    lengths = records.read_json(root / "made.json")["lengths"]
+    places = str(lengths[0]) if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
+    return (
+        f"{run.model.name}: {backbone.num_layers} layers of width {backbone.hidden} ({backbone.intermediate} inside), "
+        f"{backbone.vocabulary:,} words, LoRA of rank {run.lora.r}; {train.global_batch_size} samples of {places} "
+        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {count_gpus() or 'no'} GPU"
+    )
