@@ -15,8 +15,7 @@ from vrx import estimates, models, preflight
 from vrx.image_files import complaints
 from vrx.jobs.check import check, together
 from vrx.lora import apply_lora, trainable_parameters
-from vrx.paths import CONF
-from vrx.paths import PACKAGE
+from vrx.paths import CONF, PACKAGE
 from vrx.preflight import Finding
 from vrx.shapes import official, shape_of
 

@@ -11,8 +11,8 @@ from conftest import composed
 
 from vrx import paper
 from vrx.checks import select
-from vrx.paths import CONF
 from vrx.paper import Artefact, Row
+from vrx.paths import CONF
 
 PAPER = paper.load()
 HALF_A_DIGIT = Fraction(1, 200)  # of two decimals

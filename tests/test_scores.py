@@ -16,15 +16,15 @@ import pytest
 import torch
 from conftest import SMALL, composed
 
-from vrx import calibration, checks, finished, heatmap, importance, lora, models, paper, probe, records, scores
+from vrx import asking, calibration, checks, finished, heatmap, importance, lora, models, paper, probe, records, scores
 from vrx.checks import select, selector_name
 from vrx.config import RunConfig
 from vrx.generate import Generator
 from vrx.identity import tuned as identity_of
 from vrx.jobs import score as job
 from vrx.jobs.sweep import scoring as score_runs
-from vrx.paths import CONF
 from vrx.merged import tuned_state
+from vrx.paths import CONF
 from vrx.stages import scoring
 
 DEPTH = 32
@@ -261,7 +261,7 @@ def slow(run: RunConfig, source: Path) -> tuple[dict[str, torch.Tensor], torch.T
     generator = Generator(lvlm, tokenizer, run.model, image_token_id=token)
     influence, attention = [], []
     for _, sample in calibration.drawn(run):
-        (batch,) = scoring.batches(generator, [sample], batch_size=1)
+        (batch,) = asking.question_batches(generator, [sample], batch_size=1)
         kept: list[torch.Tensor] = []
         handle = models.decoder_layers(lvlm)[-1].register_forward_hook(lambda *told, kept=kept: kept.append(told[2]))
         with torch.inference_mode():
@@ -332,7 +332,7 @@ def peak(num_samples: int, root: str) -> None:
     token = models.image_token_id(run.model, tokenizer)
     generator = Generator(models.load(run.model), tokenizer, run.model, image_token_id=token)
     drawn = [sample for _, sample in calibration.drawn(run)][:8]
-    probe.mean_scores(generator.lvlm, scoring.batches(generator, drawn * (num_samples // 8), batch_size=8))
+    probe.mean_scores(generator.lvlm, asking.question_batches(generator, drawn * (num_samples // 8), batch_size=8))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

@@ -23,8 +23,8 @@ from vrx import expansion, records
 from vrx.checks import to_run
 from vrx.distributed import only_one
 from vrx.expansion import composed, composing
-from vrx.paths import CONF
 from vrx.multirun import Job, Progress, run_all, time_left
+from vrx.paths import CONF
 
 ARTEFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
 FINE_TUNES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "figure2")

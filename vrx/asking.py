@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vrx import answers, benchmarks
+from vrx.batches import Batch, collate
+from vrx.benchmarks import Sample
 from vrx.config import RunConfig
 from vrx.distributed import barrier, is_main, log
 from vrx.generate import Generator, generate
+from vrx.images import open_rgb
 from vrx.perplexity import responder
 
 
@@ -33,3 +37,15 @@ def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
             answers.collect(run_dir, name, samples, made_from)
             log(f"{name}: {len(samples)} questions answered")
         barrier()
+
+
+def question_batches(generator: Generator, samples: Sequence[Sample], *, batch_size: int) -> Iterator[Batch]:
+    """Questions as the LVLM gets them, in their order; a batch is made when it is asked for."""
+    pad = int(generator.tokenizer.pad_token_id)  # type: ignore[arg-type]
+    for first in range(0, len(samples), batch_size):
+        encoded = []
+        for sample in samples[first : first + batch_size]:
+            assert sample.image is not None, "drawn with an image"
+            ids, pixels = generator.encode(sample), generator.pixels(open_rgb(sample.image))
+            encoded.append({"input_ids": ids, "labels": ids, "pixels": pixels, "bad": [], "cut": []})
+        yield collate(encoded, pad_token_id=pad)

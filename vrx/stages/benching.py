@@ -13,6 +13,7 @@ import torch
 
 from vrx import batches, ceiling, instructions, made_up, models, peer, probe, shapes
 from vrx import train as loop
+from vrx.asking import question_batches
 from vrx.benchmarks import Sample
 from vrx.checks import select
 from vrx.config import RunConfig
@@ -22,7 +23,6 @@ from vrx.generate import Generator
 from vrx.metrics import Answer
 from vrx.operations import of_step
 from vrx.records import read_json, write_json
-from vrx.stages.scoring import batches as shown
 
 NEW_TOKENS = 8  # of an answer
 
@@ -97,7 +97,7 @@ def infer(run: RunConfig, run_dir: Path) -> None:
     works: dict[str, tuple[int, Callable[[], Any]]] = {
         "generation, 1 at a time": (few, lambda: answer(few)),
         f"generation, {size} at a time": (size, lambda: answer(size)),
-        "scoring": (size, lambda: probe.mean_scores(lvlm, shown(generator, asked, batch_size=size))),
+        "scoring": (size, lambda: probe.mean_scores(lvlm, question_batches(generator, asked, batch_size=size))),
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(1 + run.bench.steps):  # in turn, so that a machine's moods meet all alike

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vrx import calibration, finished, probe
-from vrx.batches import collate
-from vrx.benchmarks import Sample
+from vrx.asking import question_batches
 from vrx.config import RunConfig
 from vrx.devices import dtype, join
 from vrx.distributed import barrier, is_main, log, rank, set_ready, world_size
 from vrx.generate import Generator
-from vrx.images import open_rgb
 from vrx.importance import Mean
 from vrx.merged import tuned_state
 from vrx.models import image_token_id, tokenizer_of
@@ -45,7 +43,7 @@ def score(run: RunConfig, run_dir: Path) -> None:
             rows.extend(found[HEAT].tolist())
             bar.update(len(found[HEAT]))
 
-        shown = batches(generator, [samples[place][1] for place in mine], batch_size=run.eval.batch_size)
+        shown = question_batches(generator, [samples[place][1] for place in mine], batch_size=run.eval.batch_size)
         means = probe.mean_scores(generator.lvlm, shown, see=see)
     heat = dict(zip(mine, rows, strict=True))
     _join(means, heat)
@@ -58,18 +56,6 @@ def score(run: RunConfig, run_dir: Path) -> None:
         write_json(run_dir / "scores.json", {**told, "scores": {**scores, **_of_weights(run, source)}})
         log(f"{len(samples)} samples, {len(probe.OF_ACTIVATIONS)} formulas of activations scored")
     barrier()
-
-
-def batches(generator: Generator, samples: Sequence[Sample], *, batch_size: int) -> Iterator[dict[str, Any]]:
-    """Questions as the LVLM gets them, in their order; a batch is made when it is asked for."""
-    pad = int(generator.tokenizer.pad_token_id)  # type: ignore[arg-type]
-    for first in range(0, len(samples), batch_size):
-        encoded = []
-        for sample in samples[first : first + batch_size]:
-            assert sample.image is not None, "drawn with an image"
-            ids, pixels = generator.encode(sample), generator.pixels(open_rgb(sample.image))
-            encoded.append({"input_ids": ids, "labels": ids, "pixels": pixels, "bad": [], "cut": []})
-        yield collate(encoded, pad_token_id=pad)
 
 
 def _join(means: dict[str, Mean], heat: dict[int, list[float]]) -> None:

@@ -1,0 +1,136 @@
+"""`vrx job=bench`: what is compared is the same work, and the table says what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import composed
+
+from vrx import batches, costs, made_up, models, paper
+from vrx.config import ModelConfig
+from vrx.costs import Cost
+from vrx.expansion import composing
+from vrx.jobs.bench import _ways, with_recipe
+from vrx.paths import CONF
+from vrx.shapes import shape_of
+
+LLAVA = ("model=llava-1.5-7b", "recipe=paper")
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory) -> tuple[ModelConfig, Path]:
+    """LLaVA-1.5-7B a 64th as wide, on disk, and what loads it."""
+    folder = tmp_path_factory.mktemp("narrow")
+    like = composed([*LLAVA]).model
+    made_up.parts(like, folder, scale=64, dtype=torch.float32)
+    places = {name: str(folder / name) for name in ("backbone", "vision_tower", "projector")}
+    tokens = {"tokenizer": "vrx:tiny/weights", "template": "tiny", "image_token": "<|image|>", "num_image_tokens": 64}
+    return dataclasses.replace(like, **places, **tokens), folder
+
+
+def test_a_narrow_lvlm_has_the_depth_and_vocabulary_of_the_real_one(narrow):
+    model, _ = narrow
+    shape, real = shape_of(model), shape_of(composed([*LLAVA]).model)
+    assert shape is not None and real is not None
+    assert shape.backbone.num_layers == real.backbone.num_layers == 32
+    assert shape.backbone.vocabulary == real.backbone.vocabulary
+    assert (shape.backbone.hidden, shape.backbone.intermediate) == (4096 // 64, 11008 // 64)
+    assert len(models.decoder_layers(models.load(model))) == 32
+
+
+@pytest.mark.parametrize("lengths", [[256], [150, 333, 600]])
+def test_made_up_samples_are_as_long_as_asked(narrow, lengths, tmp_path):
+    model, _ = narrow
+    made_up.instructions(model, tmp_path, lengths=lengths, supervised=0.125, num_samples=5)
+    tokenizer = models.tokenizer_of(model)
+    rows = json.loads((tmp_path / "instructions.json").read_text())
+    source = batches.Samples(
+        [row | {"conversations": json.dumps(row["conversations"])} for row in rows],  # type: ignore[arg-type]
+        model,
+        tokenizer,
+        image_token_id=models.image_token_id(model, tokenizer),
+        image_folder=tmp_path / "images",
+        on_bad_image="error",
+    )
+    for number in range(5):
+        sample, length = source[number], lengths[number % len(lengths)]
+        assert len(sample["input_ids"]) == length and sample["pixels"] is not None
+        supervised = sum(label != -100 for label in sample["labels"])
+        assert supervised == pytest.approx(length / 8, abs=2)
+
+
+def test_a_sample_too_short_for_its_image_is_refused(narrow, tmp_path):
+    with pytest.raises(ValueError, match=r"bench.lengths=\[70\]: valid is \d+ or more"):
+        made_up.instructions(narrow[0], tmp_path, lengths=[70], supervised=0.125, num_samples=1)
+
+
+def test_another_recipe_changes_what_recipes_differ_in_and_nothing_else():
+    run = composed([*LLAVA, "train.lr=1e-5", "train.global_batch_size=16", "lora.r=3"])
+    with composing(CONF):
+        fast = with_recipe(run, "fast")
+        back = with_recipe(fast, "paper")
+    assert fast.engine.packed and fast.train.gradient_checkpointing is None and fast.train.lr == 1e-5
+    assert back == run
+
+
+def test_every_way_is_compared_at_every_number_of_layers():
+    run = composed([*LLAVA, "bench.switches=true"])
+    with composing(CONF):
+        ways = [(way, len(one.selector.layers or ()), one) for way, one in _ways(run)]
+    names = [(way, k) for way, k, _ in ways]
+    assert len(names) == len(set(names)) == 2 * (3 + 6)
+    assert {k for _, k in names} == {8, 32} and ("peer", 32) in names and ("fast, packed off", 8) in names
+    off = next(one for way, k, one in ways if way == "fast, gradient_checkpointing off" and k == 8)
+    assert off.train.gradient_checkpointing is True and off.engine.packed
+
+
+@pytest.fixture
+def measured() -> list[Cost]:
+    def cost(way, k, seconds, operations):
+        more = {"tokens": 1000.0, "operations": operations, "ceilings": [2e12, 4e12], "peak_memory_gb": 2.0}
+        return Cost(way, k, seconds, **more)
+
+    return [
+        cost("peer", 32, [9.0, 10.0, 11.0], 6e12),
+        cost("fast", 32, [4.0], 6e12),
+        cost("peer", 8, [8.0], 5.4e12),
+        cost("fast", 8, [3.0, 3.6], 5.4e12),
+    ]
+
+
+def test_the_table_tells_medians_and_their_ratios(measured):
+    works = {"works": {"scoring": {"seconds": 0.25}}, "peak_memory_gb": 1.0}
+    lines = costs.table(measured, works, about="about").splitlines()
+    cells = {line.split("|")[1].strip() + line.split("|")[2].strip(): line.split("|")[3:-1] for line in lines[4:8]}
+    row = [cell.strip() for cell in cells["fast8"]]
+    assert row == ["3.3", "3 to 3.6", "303", "0.41", "18 %", "55 %", "5.4", "0", "2.0"]
+    assert [cell.strip() for cell in cells["peer32"]][:5] == ["10", "9 to 11", "100", "1.00", ""]
+    assert lines[-1] == "| scoring   |         250 |         4 |"
+
+
+def test_the_figure_stands_beside_the_papers_saving(measured):
+    plot = costs.figure(measured, paper.load().artefacts["figure3"], model="llava-1.5-7b", about="about")
+    against = {line.name: line.points for line in plot.panels[1].lines}
+    assert against["peer"] == ((8.0, 80.0, None), (32.0, 100.0, None))
+    assert against["operations needed"] == ((8.0, pytest.approx(90.0), None), (32.0, 100.0, None))
+    assert against["paper"] == ((8.0, 77.0, None),)
+
+
+@pytest.mark.slow
+def test_the_command_measures_all_ways_beside_the_peer(vrx, tmp_path):
+    done = vrx("job=bench", "bench.rounds=1", "bench.steps=1", "bench.warmup=1", "eval.batch_size=4")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "outputs/bench/tiny/bench.json").read_text())
+    assert [(cost["way"], cost["num_layers"]) for cost in told["training"]] == [
+        (way, k) for k in (32, 8) for way in ("peer", "paper", "fast")
+    ]
+    for k in (8, 32):
+        alike = [cost for cost in told["training"] if cost["num_layers"] == k]
+        assert len({(cost["tokens"], cost["operations"]) for cost in alike}) == 1
+        assert all(len(cost["seconds"]) == 1 and cost["seconds"][0] > 0 for cost in alike)
+    assert (tmp_path / "outputs/bench/tiny/bench.png").read_bytes().startswith(b"\x89PNG")
+    assert set(told["inference"]["works"]) == {"generation, 1 at a time", "generation, 4 at a time", "scoring"}
