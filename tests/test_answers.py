@@ -15,6 +15,7 @@ from vrx.answers import (
     answers_file,
     collect,
     given,
+    header,
     keep_references,
     key,
     part_file,
@@ -126,6 +127,7 @@ def test_an_image_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Pat
 
 def test_a_way_of_asking_has_its_own_key_and_a_likelihood_that_of_its_reference():
     assert len({key("w", samples("a"), 8, ask=ask) for ask in ("text", "letters", "likelihood")}) == 3
+    assert len({key("w", samples("a"), 8, dtype=dtype) for dtype in ("float32", "bfloat16")}) == 2
     others = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
     assert key("w", others, 8, ask="likelihood") != key("w", samples("a"), 8, ask="likelihood")
 
@@ -175,9 +177,12 @@ def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, t
 
 
 def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Path):
-    path = write(answers_file(tmp_path, "gqa"), [Answer("a", "said", ("old",))])
+    path, told = answers_file(tmp_path, "gqa"), {"agreement": {"value": 1.0, "num_samples": 1}}
+    path.parent.mkdir()
+    write_answers(path, KEY, [Answer("a", "said", ("old",))], **told)
     right = [Answer("a", "said", ("new",))]
     keep_references(tmp_path, "gqa", right)
+    assert header(tmp_path, "gqa") == {"key": KEY, "agreement": {"value": 1.0, "num_samples": 1}}
     assert list(read_answers(path, KEY).values()) == right
     before = path.stat().st_mtime_ns
     keep_references(tmp_path, "gqa", right)

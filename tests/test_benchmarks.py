@@ -167,6 +167,10 @@ BAD: dict[str, tuple[str, list[dict[str, Any]] | str, str]] = {
     "no box": ("grounding", [without(BOX, "box")], "line 1: key 'box' is missing"),
     "three corners": ("grounding", [{**BOX, "box": [1, 2, 3]}], "line 1: "),
     "box of words": ("grounding", [{**BOX, "box": ["a", "b", "c", "d"]}], "line 1: "),
+    "corners reversed": ("grounding", [{**BOX, "box": [30, 40, 1, 2]}], "line 1: box [30, 40, 1, 2] has no area"),
+    "corners of no box": ("grounding", [{**BOX, "box": [1, 2, 1, 40]}], "line 1: box [1, 2, 1, 40] has no area"),
+    "no pixels": ("grounding", [{**BOX, "width": 0}], "line 1: width 0 and height 48 must be pixels"),
+    "an answer is null": ("short_answer", [{**SHORT, "answers": ["red", None]}], "line 1: answers ['red', None] is no"),
     "no width": ("grounding", [without(BOX, "width")], "line 1: key 'width' is missing"),
     "question of a number": ("short_answer", [{**SHORT, "question": 4}], "line 1: "),
     "image leaves": ("short_answer", [{**SHORT, "image": "../outside.png"}], "line 1: image ../outside.png leaves"),
@@ -221,7 +225,8 @@ def answered(*texts: str, **options: Any) -> list[Answer]:
 
 def test_an_entry_has_the_mean_its_standard_error_and_the_number_of_questions():
     entry = score(config_of("exact_match"), answered("red", "red", "blue", "red"))
-    assert entry == {"value": 0.75, "num_samples": 4, "stderr": pytest.approx((0.75 * 0.25 / 3) ** 0.5), "metrics": {}}
+    error = pytest.approx((0.75 * 0.25 / 3) ** 0.5)
+    assert entry == {"value": 0.75, "num_samples": 4, "stderr": error, "metrics": {}, "metrics_stderr": {}}
 
 
 def test_further_metrics_stand_beside_the_main_one():
@@ -229,6 +234,7 @@ def test_further_metrics_stand_beside_the_main_one():
     entry = score(config_of("containment", also=also), answered("red", "dark red"))
     assert entry["value"] == 1.0
     assert entry["metrics"] == {"exact_match": 0.5, "anls": 0.5}
+    assert entry["metrics_stderr"] == {"exact_match": 0.5, "anls": 0.5}
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from vrx.paths import PACKAGE
 # floors below its own, and from no other.
 FLOORS: list[set[str]] = [
     {"config", "paths", "aggregates", "boxes", "extraction", "normalisation", "vocabulary", "expansion"},
-    {"json_lists", "image_files", "stored"},
+    {"json_lists", "image_files", "stored", "kept"},
     {"identity"},
     {"scores"},
     {"selectors", "importance", "metrics", "paper", "checks", "report.bootstrap"},

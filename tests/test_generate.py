@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import command, composed
+from transformers import DynamicCache, LlamaConfig, Phi3Config
 
-from vrx import answers, benchmarks, models, perplexity
+from vrx import answers, asking, benchmarks, evaluation, models, perplexity
 from vrx.benchmarks import Sample
 from vrx.config import RunConfig
 from vrx.generate import Generator, Respond, answer_texts, generate
+from vrx.kept import roomy_cache
 from vrx.metrics import Answer
 from vrx.perplexity import likelihoods, perplexity_of, responder
 
@@ -120,6 +122,56 @@ def test_a_generation_that_was_cut_loses_the_batch_it_was_at(make_run: Make, tin
 
     found = written(make_run, tiny, tmp_path, rest, batch_size=2)
     assert found == written(make_run, tiny, tmp_path / "whole", respond, batch_size=2)
+
+
+def test_room_for_answers_changes_neither_keys_nor_values():
+    config = LlamaConfig(num_hidden_layers=2)
+    ours, plain = roomy_cache(config), DynamicCache(config=config)
+    for length in (5, 1, 70, 1, 200, 1):
+        for layer in range(2):
+            new = torch.randn(2, 3, length, 4), torch.randn(2, 3, length, 4)
+            for mine, theirs in zip(ours.update(*new, layer), plain.update(*new, layer), strict=True):
+                assert torch.equal(mine, theirs)
+        assert ours.get_seq_length() == plain.get_seq_length()
+
+
+def test_layers_with_a_window_keep_no_more_than_it(tiny: Generator):
+    config = Phi3Config(num_hidden_layers=1, sliding_window=8)
+    ours, plain = roomy_cache(config), DynamicCache(config=config)
+    for length in (12, 1, 1):
+        new = torch.randn(1, 2, length, 4), torch.randn(1, 2, length, 4)
+        assert torch.equal(ours.update(*new, 0)[0], plain.update(*new, 0)[0])
+    assert ours.layers[0].keys.shape == plain.layers[0].keys.shape == (1, 2, 7, 4)
+
+
+def test_what_batches_change_in_bfloat16_stands_in_the_record(make_run: Make, tmp_path: Path):
+    run = make_run("benchmark=[tiny_refcocog,perplexity_tiny]")
+    asking.ask_all(generator_of(run, torch.bfloat16), run, tmp_path)
+    scores = evaluation.measure(run, tmp_path, evaluation.check_benchmarks(run))
+    told = scores.pop("tiny_refcocog")["agreement_with_batch_1"]
+    assert told["num_samples"] == 6
+    assert 0 <= told["value"] <= 1
+    assert all("agreement_with_batch_1" not in entry for entry in scores.values()), "likelihoods have no text"
+
+
+def test_exact_answers_are_not_asked_again(make_run: Make, tiny: Generator, tmp_path: Path):
+    run = make_run("benchmark=[tiny_gqa]")
+    asking.ask_all(tiny, run, tmp_path)
+    assert "agreement" not in answers.header(tmp_path, "tiny_gqa")
+    assert (
+        "agreement_with_batch_1" not in evaluation.measure(run, tmp_path, evaluation.check_benchmarks(run))["tiny_gqa"]
+    )
+
+
+def test_agreement_is_the_share_of_answers_that_do_not_change(make_run: Make, tiny: Generator, monkeypatch):
+    samples, respond = asked(make_run(), "tiny_gqa"), answer_texts(tiny, 8)
+    found = {answer.id: answer for answer in in_batches(tiny, samples, respond, 6)}
+    assert asking.agreement(tiny, samples, found, respond) == {"value": 1.0, "num_samples": 6}
+    other = samples[2].answer.id
+    found[other] = dataclasses.replace(found[other], text="something else")
+    assert asking.agreement(tiny, samples, found, respond) == {"value": 5 / 6, "num_samples": 6}
+    monkeypatch.setattr(asking, "ASKED_ALONE", 3)
+    assert asking.agreement(tiny, samples, found, respond) == {"value": 2 / 3, "num_samples": 3}
 
 
 @pytest.mark.slow

@@ -273,6 +273,27 @@ def test_what_was_read_is_not_read_again_until_it_changes(ask, tmp_path: Path):
     assert [sample.answer.id for sample in read("gqa", config)] == ["201", "202"]
 
 
+def test_tdiuc_knows_which_answers_its_key_lacks(ask):
+    files, _ = OFFICIAL["tdiuc"]
+    questions = {"questions": [{"question_id": n, "image_id": 9, "question": "What?"} for n in (1, 2, 3)]}
+    rows = [
+        {"question_id": n, "question_type": "color", "answers": [{"answer": gold}]}
+        for n, gold in ((1, "red"), (2, "teal"), (3, "a, b"))
+    ]
+    files = {
+        "Questions/OpenEnded_mscoco_val2014_questions.json": questions,
+        "Annotations/mscoco_val2014_annotations.json": {"annotations": rows},
+        "images/COCO_val2014_000000000009.jpg": picture(form="JPEG"),
+        "sample_answerkey.csv": 'red,0\n"a, b",1\n',
+    }
+    config = ask("tdiuc", files)
+    answers = [dataclasses.replace(s.answer, text=s.answer.references[0]) for s in read("tdiuc", config)]
+    assert [metrics.tdiuc_match(answer) for answer in answers] == [1, 0, 1]
+    told = score(config, answers)["metrics"]
+    assert told["official"] == told["official_per_type"] == pytest.approx(2 / 3)
+    assert told["score_per_type"] == 1, "the authors look at no key"
+
+
 def test_textvqa_takes_the_questions_of_llavas_file(ask):
     files, expected = OFFICIAL["textvqa"]
     asked = "What?\nReference OCR token: other\nAnswer the question using a single word or phrase."
@@ -429,6 +450,12 @@ def without(row: dict[str, Any], column: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != column}
 
 
+def annotated(answers: Any) -> dict[str, Any]:
+    """TDIUC's annotations with these answers of the first question."""
+    first, *rest = TDIUC_ANNOTATIONS["annotations"]
+    return {"annotations": [{**first, "answers": answers}, *rest]}
+
+
 QUESTION = {"questionId": 1, "question": "Date?", "image": "p.png", "answers": ["x"]}
 WRONG = {
     "missing column": (
@@ -476,6 +503,16 @@ WRONG = {
         "tdiuc",
         {**OFFICIAL["tdiuc"][0], "Annotations/mscoco_val2014_annotations.json": {"annotations": []}},
         "benchmark.tdiuc: sample 0: column question_id 1 is not in",
+    ),
+    "TDIUC without answers": (
+        "tdiuc",
+        {**OFFICIAL["tdiuc"][0], "Annotations/mscoco_val2014_annotations.json": annotated([])},
+        "benchmark.tdiuc: question 1, sample 0: column answers is [], must be a list of at least one",
+    ),
+    "TDIUC without an answer's text": (
+        "tdiuc",
+        {**OFFICIAL["tdiuc"][0], "Annotations/mscoco_val2014_annotations.json": annotated([{"answer_id": 1}])},
+        "benchmark.tdiuc: question 1, answer, sample 0: column answer is missing; there are answer_id",
     ),
     "no base64": (
         "mmbench",
@@ -706,6 +743,7 @@ def test_tdiuc_has_its_means_over_types_beside_the_plain_one(ask):
     ]
     entry = score(config, answers)
     assert entry["value"] == 3 / 5
+    assert entry["metrics"]["score_per_type_and_answer"] == pytest.approx((1 + 1 / 3) / 2)
     assert entry["metrics"]["score_per_type"] == pytest.approx((1 + 1 / 3) / 2)
     assert entry["metrics"]["score_per_type_harmonic"] == pytest.approx(2 / (1 + 3))
     assert entry["metrics"]["official"] == 2 / 5
@@ -714,9 +752,11 @@ def test_tdiuc_has_its_means_over_types_beside_the_plain_one(ask):
 def test_an_empty_answer_that_containment_counts_right_is_flagged(ask):
     config = ask("ocrvqa", {})
     entry = score(config, [Answer("a", "", ("red",)), Answer("b", "red", ("red",))])
-    assert (entry["value"], entry["metrics"]["exact_match"], entry["empty_answers_counted_right"]) == (1.0, 0.5, 1)
+    assert (entry["value"], entry["metrics"]["exact_match"]) == (1.0, 0.5)
+    assert entry["empty_answers_counted_right"] == {"score": 1}
     assert "empty_answers_counted_right" not in score(config, [Answer("b", "red", ("red",))])
-    assert score(ask("docvqa", {}), [Answer("a", "", ("red",))])["value"] == 0
+    beside = score(ask("docvqa", {}), [Answer("a", " ", ("red",))])
+    assert (beside["value"], beside["empty_answers_counted_right"]) == (0, {"containment": 1})
 
 
 @pytest.mark.parametrize("text", ["", "[0.1, 0.2, 0.3]", "[0.9, 0.9, 0.1, 0.1]", "赤い犬", "[a, b, c, d]", "]" * 99])

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from vrx.benchmarks import Sample
 from vrx.config import ModelConfig
@@ -79,16 +79,18 @@ def _spread_digest(path: Path, size: int, _: int) -> str:
     return told.hexdigest()[:16]
 
 
-def key(weights: str, samples: list[Sample], max_new_tokens: int, *, ask: str = "text") -> str:
+def key(weights: str, samples: list[Sample], max_new_tokens: int, *, ask: str = "text", dtype: str = "float32") -> str:
     """What answers were made from; answers with another key are not these.
 
     Of an image counts what is in it, not where it lies; of a reference nothing, unless its likelihood was asked for.
+    `dtype` is the precision that a GPU is told to compute in.
     """
     asked = []
     for sample in samples:
         row = [sample.answer.id, sample.prompt, image_digest(sample.image) if sample.image else ""]
         asked.append([*row, *sample.answer.references[:1]] if ask == "likelihood" else row)
-    return digest([weights, asked, max_new_tokens, ask])[:16]
+    told = [weights, asked, max_new_tokens, ask]
+    return digest(told if dtype == "float32" else [*told, dtype])[:16]
 
 
 def image_digest(path: Path) -> str:
@@ -124,13 +126,19 @@ def write_answer(file: TextIO, answer: Answer) -> None:
     file.write(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
 
 
-def write_answers(path: Path, made_from: str, answers: Iterable[Answer]) -> None:
-    """Write a whole file of answers, or none."""
+def write_answers(path: Path, made_from: str, answers: Iterable[Answer], **told: Any) -> None:
+    """Write a whole file of answers, or none; what else is told of them stands in its header."""
     text = io.StringIO()
-    text.write(json.dumps({"key": made_from}) + "\n")
+    text.write(json.dumps({"key": made_from, **told}) + "\n")
     for answer in answers:
         write_answer(text, answer)
     write_atomic(path, text.getvalue())
+
+
+def header(run_dir: Path, benchmark: str) -> dict[str, Any]:
+    """What the first line of an answer file tells: its key, and what was found while it was made."""
+    with answers_file(run_dir, benchmark).open("rb") as file:
+        return json.loads(file.readline())
 
 
 def read_answers(path: Path, made_from: str) -> dict[str, Answer]:
@@ -160,10 +168,10 @@ def given(samples: list[Sample], read: dict[str, Answer]) -> list[Answer]:
 
 def keep_references(run_dir: Path, benchmark: str, answers: list[Answer]) -> None:
     """Put the references that answers were scored with into their file, where it holds others."""
-    path = answers_file(run_dir, benchmark)
-    made_from = json.loads(path.read_bytes().splitlines()[0])["key"]
+    path, told = answers_file(run_dir, benchmark), header(run_dir, benchmark)
+    made_from = told.pop("key")
     if list(read_answers(path, made_from).values()) != answers:
-        write_answers(path, made_from, answers)
+        write_answers(path, made_from, answers, **told)
 
 
 def read_parts(run_dir: Path, benchmark: str, made_from: str) -> dict[str, Answer]:
@@ -174,9 +182,10 @@ def read_parts(run_dir: Path, benchmark: str, made_from: str) -> dict[str, Answe
     return found
 
 
-def collect(run_dir: Path, benchmark: str, samples: list[Sample], made_from: str) -> None:
+def collect(run_dir: Path, benchmark: str, samples: list[Sample], made_from: str, **told: Any) -> None:
     """Join the ranks' parts into the benchmark's answer file, in the order of its samples."""
     found = read_parts(run_dir, benchmark, made_from)
-    write_answers(answers_file(run_dir, benchmark), made_from, [found[sample.answer.id] for sample in samples])
+    answers = [found[sample.answer.id] for sample in samples]
+    write_answers(answers_file(run_dir, benchmark), made_from, answers, **told)
     for path in (run_dir / "answers").glob(f".{benchmark}.*.part"):
         path.unlink()

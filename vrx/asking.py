@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vrx import answers, benchmarks
 from vrx.batches import Batch, collate
 from vrx.benchmarks import Sample
 from vrx.config import RunConfig
 from vrx.distributed import barrier, is_main, log
-from vrx.generate import Generator, generate
+from vrx.generate import Generator, Respond, generate
 from vrx.images import open_rgb
+from vrx.metrics import Answer
 from vrx.perplexity import responder
+
+ASKED_ALONE = 32  # questions of a benchmark, spread over it
 
 
 def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
@@ -20,21 +24,18 @@ def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
     weights = answers.weights_digest(run.model, run_dir)
     for name, config in run.benchmark.items():
         samples = benchmarks.samples(name, config, limit=run.eval.limit)
-        made_from = answers.key(weights, samples, config.max_new_tokens, ask=config.ask)
+        made_from = answers.key(weights, samples, config.max_new_tokens, ask=config.ask, dtype=run.train.dtype)
         if len(answers.read_answers(answers.answers_file(run_dir, name), made_from)) == len(samples):
             continue
-        generate(
-            generator,
-            name,
-            samples,
-            run_dir,
-            respond=responder(generator, config),
-            batch_size=run.eval.batch_size,
-            made_from=made_from,
-        )
+        respond, batch_size = responder(generator, config), run.eval.batch_size
+        generate(generator, name, samples, run_dir, respond=respond, batch_size=batch_size, made_from=made_from)
         barrier()
         if is_main():
-            answers.collect(run_dir, name, samples, made_from)
+            told = {}
+            if config.ask != "likelihood" and batch_size > 1 and not generator.is_exact:
+                found = answers.read_parts(run_dir, name, made_from)
+                told["agreement"] = agreement(generator, samples, found, respond)
+            answers.collect(run_dir, name, samples, made_from, **told)
             log(f"{name}: {len(samples)} questions answered")
         barrier()
 
@@ -49,3 +50,13 @@ def question_batches(generator: Generator, samples: Sequence[Sample], *, batch_s
             ids, pixels = generator.encode(sample), generator.pixels(open_rgb(sample.image))
             encoded.append({"input_ids": ids, "labels": ids, "pixels": pixels, "bad": [], "cut": []})
         yield collate(encoded, pad_token_id=pad)
+
+
+def agreement(
+    generator: Generator, samples: list[Sample], found: Mapping[str, Answer], respond: Respond
+) -> dict[str, Any]:
+    """Of some questions, the share that is answered the same when asked alone; on a GPU or in bfloat16 not always 1."""
+    chosen = samples[:: -(-len(samples) // ASKED_ALONE)]
+    alone = [answer for sample in chosen for answer in respond([sample], [generator.encode(sample)])]
+    same = sum(answer.text == found[answer.id].text for answer in alone)
+    return {"value": same / len(chosen), "num_samples": len(chosen)}

@@ -89,7 +89,11 @@ def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
 
     def build(row: dict[str, Any]) -> Sample:
         x1, y1, x2, y2 = map(float, row["box"])
+        if not (x1 < x2 and y1 < y2):  # also where one is NaN
+            raise ValueError(f"box {row['box']} has no area; its corners are left, top, right, bottom")
         size = (int(row["width"]), int(row["height"]))
+        if min(size) < 1:
+            raise ValueError(f"width {row['width']} and height {row['height']} must be pixels of an image")
         answer = Answer(id=str(row["id"]), text="", references=(), box=(x1, y1, x2, y2), image_size=size)
         return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
 
@@ -111,8 +115,8 @@ def document(name: str, config: BenchmarkConfig) -> list[Sample]:
 
 
 def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
-    if not isinstance(row[key], list) or not row[key]:
-        raise ValueError(f"{key} {row[key]!r} is no list of at least one")
+    if not isinstance(row[key], list) or not row[key] or any(entry is None for entry in row[key]):
+        raise ValueError(f"{key} {row[key]!r} is no list of at least one text")
     return tuple(map(str, row[key]))
 
 
@@ -153,32 +157,38 @@ def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], 
 
 def score(config: BenchmarkConfig, answers: list[Answer]) -> dict[str, Any]:
     """A benchmark's entry in the record: the main score, how many questions it is over, its standard error, and every
-    metric by name, fractions in [0, 1]; of a likelihood also the `perplexity`, which is none."""
-    main, found = _scores("score", config.metric, config, answers)
-    for name, path in config.also.items():
-        scores, beside = _scores(name, path, config, answers)
-        found |= {name: mean(scores), **beside}
-    entry = {"value": mean(main), "num_samples": len(main), "stderr": standard_error(main), "metrics": found}
+    metric by name with its own, fractions in [0, 1]; of a likelihood also the `perplexity`, which is none.
+
+    Metrics that count an empty answer as right are told with how often they did.
+    """
+    means, errors, empty, number = {}, {}, {}, 0
+    for name, path in {"score": config.metric, **config.also}.items():
+        metric = named(path)
+        each = [metric(answer) for answer in answers]
+        means |= _beside(name, each, config, answers)
+        counted = circular(answers, metric) if config.aggregate == "vrx.metrics.circular" else each
+        means[name], errors[name] = mean(counted), standard_error(counted)
+        if name == "score":
+            number = len(counted)
+        if wrong := sum(score == 1 and not answer.text.strip() for answer, score in zip(answers, each, strict=True)):
+            empty[name] = wrong
+    entry = {"value": means.pop("score"), "num_samples": number, "stderr": errors.pop("score")}
+    entry |= {"metrics": means, "metrics_stderr": errors}
     if config.aggregate == "vrx.metrics.perplexity":
         return {**entry, "perplexity": perplexity(answers)}
-    metric = named(config.metric)
-    empty = sum(not answer.text.strip() and metric(answer) == 1 for answer in answers)
     return {**entry, "empty_answers_counted_right": empty} if empty else entry
 
 
-def _scores(
-    name: str, path: str, config: BenchmarkConfig, answers: list[Answer]
-) -> tuple[list[float], dict[str, float]]:
-    """A metric's score of each question, and its other means by name."""
-    metric = named(path)
-    each, beside = [metric(answer) for answer in answers], {}
-    if config.per_type:
-        beside[f"{name}_per_type"] = mean_per_type(answers, each)
-        beside[f"{name}_per_type_harmonic"] = mean_per_type(answers, each, harmonic=True)
-    if config.aggregate != "vrx.metrics.circular":
-        return each, beside
-    first: dict[str, float] = {}
-    for answer, score in zip(answers, each, strict=True):
-        first.setdefault(answer.group or answer.id, score)
-    beside |= {f"{name}_every_row": mean(each), f"{name}_first_pass": mean(first.values())}
-    return circular(answers, metric), beside
+def _beside(name: str, each: list[float], config: BenchmarkConfig, answers: list[Answer]) -> dict[str, float]:
+    """The other means there are of a metric's scores of all questions, by name."""
+    found: dict[str, float] = {}
+    for normalised in (False, True) if config.per_answer else (False,) if config.per_type else ():
+        suffix = "_per_type_and_answer" if normalised else "_per_type"
+        found[f"{name}{suffix}"] = mean_per_type(answers, each, normalised=normalised)
+        found[f"{name}{suffix}_harmonic"] = mean_per_type(answers, each, harmonic=True, normalised=normalised)
+    if config.aggregate == "vrx.metrics.circular":
+        first: dict[str, float] = {}
+        for answer, score in zip(answers, each, strict=True):
+            first.setdefault(answer.group or answer.id, score)
+        found |= {f"{name}_every_row": mean(each), f"{name}_first_pass": mean(first.values())}
+    return found

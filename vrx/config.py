@@ -92,6 +92,7 @@ class BenchmarkConfig:
     metric: str = MISSING  # a function of vrx.metrics: Answer -> score
     also: dict[str, str] = field(default_factory=dict)  # further metrics, in the record beside the main one
     per_type: bool = False  # their arithmetic and harmonic means over question types beside them
+    per_answer: bool = False  # and these with each reference of a type counting the same, TDIUC's N-MPT
     aggregate: str = "vrx.metrics.mean"
     paper: str | None = None  # its column in the paper's tables
 

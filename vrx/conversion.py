@@ -14,7 +14,7 @@ from vrx.distributed import one_at_a_time
 from vrx.records import digest, write_atomic
 from vrx.sources import Source, is_hub_id
 
-VERSION = 1  # of what readers write; a change converts anew
+VERSION = 2  # of what readers write; a change converts anew
 DATA = {
     ".json",
     ".jsonl",

@@ -35,7 +35,7 @@ def have(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sample]
     found = {}
     for name, samples in asked.items():
         config = run.benchmark[name]
-        made_from = answers.key(weights, samples, config.max_new_tokens, ask=config.ask)
+        made_from = answers.key(weights, samples, config.max_new_tokens, ask=config.ask, dtype=run.train.dtype)
         read = answers.read_answers(answers.answers_file(run_dir, name), made_from)
         if len(read) == len(samples):
             found[name] = answers.given(samples, read)
@@ -52,7 +52,7 @@ def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Sam
     except (ValueError, OSError) as error:
         log(f"{error}; it is made again from the answers there are")
         return None
-    scores = {name: benchmarks.score(run.benchmark[name], found[name]) for name in asked}
+    scores = _scores(run, run_dir, found)
     return record if scores.items() <= record["scores"].items() else None
 
 
@@ -65,7 +65,17 @@ def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[benchmarks.Samp
         found = have(run, run_dir, asked)
     for name, read in found.items():
         answers.keep_references(run_dir, name, read)
-    return {name: benchmarks.score(run.benchmark[name], found[name]) for name in asked}
+    return _scores(run, run_dir, {name: found[name] for name in asked})
+
+
+def _scores(run: RunConfig, run_dir: Path, found: Mapping[str, list[Answer]]) -> dict[str, Any]:
+    """Entries of the record by benchmark, with what generation found out beside what the answers score."""
+    scores = {}
+    for name, read in found.items():
+        agreement = answers.header(run_dir, name).get("agreement")
+        told = {} if agreement is None else {"agreement_with_batch_1": agreement}
+        scores[name] = benchmarks.score(run.benchmark[name], read) | told
+    return scores
 
 
 def _before(path: Path) -> dict[str, Any]:

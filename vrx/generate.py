@@ -17,9 +17,12 @@ from vrx.config import ModelConfig
 from vrx.devices import device
 from vrx.distributed import is_main, log, rank, world_size
 from vrx.images import Pixels, open_rgb
+from vrx.kept import roomy_cache
 from vrx.metrics import Answer
 from vrx.prompts import expand_images, get_template, tokenize_prompt
 
+MANY = 1 << 40  # tokens of a batch, until the GPU's memory says how many
+CPU_TOKENS = 1 << 14  # tokens of a batch; a machine's memory, unlike a GPU's, is not refused before it is too late
 Respond = Callable[[list[Sample], list[list[int]]], list[Answer]]  # to a batch of samples and their prompts' ids
 
 
@@ -37,6 +40,11 @@ class Generator:
         self.lvlm = lvlm.to(device()).eval()  # type: ignore[arg-type]
         self.tokenizer, self.config, self.image_token_id = tokenizer, config, image_token_id
         self.pixels = Pixels(config)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether answers cannot depend on the batch: tests hold float32 on a CPU to that."""
+        return self.lvlm.device.type == "cpu" and self.lvlm.dtype == torch.float32
 
     def encode(self, sample: Sample) -> list[int]:
         """Token ids of a sample's prompt, image tokens in place."""
@@ -83,6 +91,7 @@ class Generator:
             do_sample=False,
             max_new_tokens=max_new_tokens,
             logits_processor=LogitsProcessorList(watching),
+            past_key_values=roomy_cache(self.lvlm.config.get_text_config()),
             **inputs,
         )
         texts = self.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
@@ -106,8 +115,8 @@ def generate(
 ) -> None:
     """Answer a benchmark into this rank's part file, a batch at a time; what is there already is not asked again.
 
-    Batches hold prompts of like length, the longest first: a batch size that the GPU's memory does not hold shows at
-    once, and is halved. A killed process loses the batch it was at.
+    Batches hold prompts of like length, the longest first: where the GPU's memory does not hold a batch it shows at
+    once, and batches hold half as many tokens from then on. A killed process loses the batch it was at.
     """
     mine = share(samples, done=read_parts(run_dir, name, made_from))
     encoded = sorted(
@@ -115,16 +124,18 @@ def generate(
     )
     part = part_file(run_dir, name, rank())
     write_answers(part, made_from, read_answers(part, made_from).values())  # anew, without a last line that was cut
+    tokens = MANY if device().type == "cuda" else CPU_TOKENS
     bar = tqdm(total=len(mine), desc=name, unit="question", disable=not is_main(), delay=1, leave=False)
     with part.open("a", encoding="utf-8") as file, bar:
         while encoded:
-            batch = encoded[:batch_size]
+            longest = len(encoded[0][0])
+            batch = encoded[: max(1, min(batch_size, tokens // longest))]
             try:
                 answers = respond([sample for _, sample in batch], [ids for ids, _ in batch])
             except torch.cuda.OutOfMemoryError:
                 answers = None  # outside the handler, whose traceback holds the tensors
             if answers is None:
-                batch_size = _half(name, len(batch))
+                tokens = _fewer(name, len(batch)) * longest
                 continue
             for answer in answers:
                 write_answer(file, answer)
@@ -133,12 +144,13 @@ def generate(
             bar.update(len(batch))
 
 
-def _half(name: str, batch_size: int) -> int:
+def _fewer(name: str, number: int) -> int:
+    """Half as many questions as memory did not hold."""
     torch.cuda.empty_cache()
-    if batch_size == 1:
+    if number == 1:
         raise ValueError(f"benchmark.{name}: the GPU's memory does not hold one question; take a larger or a freer GPU")
-    log(f"{name}: {batch_size} questions at a time are more than the GPU's memory holds; going on with half")
-    return batch_size // 2
+    log(f"{name}: {number} questions at a time are more than the GPU's memory holds; going on with half")
+    return number // 2
 
 
 def answer_texts(generator: Generator, max_new_tokens: int, *, weigh_letters: bool = False) -> Respond:
