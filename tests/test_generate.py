@@ -95,6 +95,29 @@ def test_a_batch_that_memory_does_not_hold_is_halved(make_run: Make, tiny: Gener
     assert "b: 6 questions at a time are more than the GPU's memory holds" in capsys.readouterr().err
 
 
+def batch_sizes(tiny: Generator, tmp_path: Path, lengths: list[int], *, holds: int) -> list[int]:
+    """How many prompts of so many words are asked at a time, eight at most, where memory holds so many tokens."""
+    samples = [Sample("red " * length, None, Answer(str(n), "", ())) for n, length in enumerate(lengths)]
+    sizes = []
+
+    def respond(batch: list[Sample], ids: list[list[int]]) -> list[Answer]:
+        if len(ids) * max(map(len, ids)) > holds:
+            raise torch.cuda.OutOfMemoryError
+        sizes.append(len(batch))
+        return [sample.answer for sample in batch]
+
+    generate(tiny, "b", samples, tmp_path, respond=respond, batch_size=8, made_from="key")
+    assert set(answers.read_parts(tmp_path, "b", "key")) == {sample.answer.id for sample in samples}
+    return sizes
+
+
+def test_short_prompts_are_asked_more_at_a_time_than_long_ones(tiny: Generator, tmp_path: Path, monkeypatch):
+    lengths = [400] * 8 + [40] * 16
+    assert batch_sizes(tiny, tmp_path / "halved", lengths, holds=2000) == [4, 4, 8, 8]
+    monkeypatch.setattr("vrx.generate.CPU_TOKENS", 1000)
+    assert batch_sizes(tiny, tmp_path / "cpu", lengths, holds=1000) == [2, 2, 2, 2, 8, 8]
+
+
 def test_memory_that_holds_no_question_is_one_line(make_run: Make, tiny: Generator, tmp_path: Path):
     def respond(samples: list[Sample], ids: list[list[int]]) -> list[Answer]:
         raise torch.cuda.OutOfMemoryError
