@@ -14,11 +14,11 @@ from vrx.paths import PACKAGE
 # From the ground up; `jobs` stands for every job, `stages` for every stage of a worker. A module imports from the
 # floors below its own, and from no other.
 FLOORS: list[set[str]] = [
-    {"config", "paths", "aggregates", "boxes", "extraction", "normalisation", "vocabulary", "expansion"},
-    {"json_lists", "image_files", "stored", "kept"},
+    {"config", "paths", "aggregates", "extraction", "normalisation", "vocabulary", "expansion"},
+    {"json_lists", "image_files", "stored", "kept", "boxes"},
     {"identity"},
     {"scores"},
-    {"selectors", "importance", "metrics", "paper", "checks", "report.bootstrap"},
+    {"selectors", "importance", "metrics", "toolkits", "paper", "checks", "report.bootstrap"},
     {"records", "nodes"},
     {"shapes"},
     {"estimates", "operations"},

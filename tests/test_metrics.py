@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrx import boxes, extraction, metrics, normalisation
+from vrx import boxes, extraction, metrics, normalisation, toolkits
 from vrx.metrics import Answer
 
 Metric = Callable[[Answer], float]
@@ -31,6 +31,7 @@ RULES = {
         "qwen_relaxed_as_called": metrics.relaxed_accuracy_as_called,
         "relaxed_target_is_gold": metrics.relaxed_accuracy,
         "paper_repo_containment": metrics.containment,
+        "lmms_chartqa_relaxed": toolkits.relaxed_accuracy_unstripped,
         "docvqa_official_anls": metrics.anls,
         "lmms_eval_anls": metrics.anls,
         "vlmevalkit_docvqa_anls": metrics.anls,
@@ -38,19 +39,33 @@ RULES = {
     "relaxed_accuracy": {
         "qwen_evaluate_relaxed_accuracy(as called: target=prediction)": metrics.relaxed_accuracy_as_called,
         "vlmevalkit(target=gold, prediction.strip())": metrics.relaxed_accuracy,
+        "relaxed_correctness(target=gold,prediction=pred)": toolkits.relaxed_accuracy_unstripped,
+        "lmms_eval_chartqa(prediction,gold)": toolkits.relaxed_accuracy_unstripped,
     },
     "gqa": {
         "llava_convert_plus_gqa_eval": metrics.gqa_match,
         "lmms_eval_exact_match(ignore_case,ignore_punctuation)": metrics.exact_match_ignoring_punctuation,
         "vlmevalkit_accuracy": metrics.exact_match,
+        "qwen_vl": toolkits.gqa_match_qwen,
     },
-    "textvqa": {"llava_m4c": metrics.vqa_accuracy, "lmms_eval_textvqa": metrics.vqa_accuracy},
-    "mmbench": {"vlmevalkit_exact_matching": metrics.mmbench_letter},
+    "textvqa": {
+        "llava_m4c": metrics.vqa_accuracy,
+        "lmms_eval_textvqa": metrics.vqa_accuracy,
+        "vlmevalkit_vqa_score": toolkits.vqa_accuracy_vlmevalkit,
+    },
+    "mmbench": {
+        "vlmevalkit_exact_matching": metrics.mmbench_letter,
+        "lmms_eval_can_infer(2023 rules)": toolkits.mmbench_letter_lmms,
+        "strict_letter_equality": toolkits.letter_alone,
+        "strict_first_char": toolkits.letter_first,
+    },
     "scienceqa": {
         "official_score": metrics.scienceqa_letter,
         "vlmevalkit_exact_matching": metrics.mmbench_letter,
+        "lmms_eval": toolkits.scienceqa_letter_lmms,
     },
     "mmlu": {
+        "simple_evals_mmlu": toolkits.mmlu_letter_simple_evals,
         "lm_eval_mmlu_generative": metrics.mmlu_letter,
         "first_char": metrics.mmlu_first_letter,
         "llava_scienceqa_rule": metrics.scienceqa_letter,
@@ -111,6 +126,31 @@ def test_box_metrics_equal_the_published_scores(item, rule):
     official = published["iou"] if isinstance(published["iou"], float) else 0.0  # "NaN", "ZeroDivisionError"
     assert iou(answer) == pytest.approx(official, abs=1e-6)
     assert accuracy(answer) == float(published["acc@0.5"] is True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "iou"),
+    [("tri_vlm_evaluation", toolkits.box_iou_tri), ("vlmevalkit", toolkits.box_iou_vlmevalkit)],
+)
+@pytest.mark.parametrize("item", GOLDEN["refcocog"]["items"])
+def test_box_metrics_of_toolkits_equal_the_published_scores(item, rule, iou):
+    gold, published = item["answers"], item["scores"][rule]
+    frame = {"image_size": (gold["width"], gold["height"]), "box": tuple(gold["bbox_xyxy_pixels"])}
+    found = iou(Answer("golden", item["prediction"], (), **frame))
+    assert found == pytest.approx(published["iou"] or 0.0, abs=1e-6)
+    assert (found >= 0.5) == published["acc@0.5"]
+
+
+def test_every_published_rule_has_its_metric():
+    """But two of lmms-eval's that the golden files name and do not tell."""
+    without = {
+        "mmbench": {"lmms_eval_static"},
+        "mmlu": {"lmms_extract_mcq_answer"},
+        "bbh": {"lm_eval_flexible_extract"},
+    }
+    for file, rules in RULES.items():
+        told = {rule for item in GOLDEN[file]["items"] for rule in item.get("scores") or {}}
+        assert told - rules.keys() == without.get(file, set())
 
 
 @pytest.mark.parametrize("row", GOLDEN["refcocog"]["padding_conversion"])
@@ -217,7 +257,7 @@ unhurried = settings(deadline=None)  # a busy machine is no failure
 PER_ANSWER = sorted(
     {metric for rules in RULES.values() for metric in rules.values()}
     | {metric for pair in BOX_RULES.values() for metric in pair}
-    | {metrics.tdiuc_match_authors, metrics.mmlu_log_likelihood},
+    | {metrics.tdiuc_match_authors, metrics.mmlu_log_likelihood, toolkits.box_iou_tri, toolkits.box_iou_vlmevalkit},
     key=lambda metric: metric.__name__,
 )
 PIECES = "[ [[ ] ( ) ),( , . : * - \n A B. Z 0.1 100 nan 1e999 inf % ² the one point million yes answer is İ ß"

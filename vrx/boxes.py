@@ -9,6 +9,8 @@ import re
 import struct
 from collections.abc import Callable
 
+from vrx.aggregates import Answer
+
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -21,6 +23,13 @@ def float32(value: float) -> float:
         return struct.unpack("f", struct.pack("f", value))[0]
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+
+
+def gold(answer: Answer) -> tuple[Box, tuple[int, int]]:
+    """The gold box of an answer and the size of its image, in pixels."""
+    if answer.box is None or answer.image_size is None:
+        raise ValueError(f"answer {answer.id!r} lacks box or image_size; grounding metrics take both")
+    return answer.box, answer.image_size
 
 
 def iou(a: Box | None, b: Box, rounded: Callable[[float], float] = float) -> float:

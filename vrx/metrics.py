@@ -75,12 +75,8 @@ def vqa_accuracy(answer: Answer) -> float:
     That is the mean over all leave-one-out subsets of min(1, agreeing / 3), after EvalAI's normalisation. It
     wants ten references: with fewer than four even unanimity stays below 1, and a single one scores 0.
     """
-    golds = [normalisation.vqa_normalised(reference) for reference in answer.references]
-    agreeing = golds.count(normalisation.vqa_normalised(answer.text))
-    if not agreeing:
-        return 0.0
-    one_left_out, another_left_out = min(1.0, (agreeing - 1) / 3), min(1.0, agreeing / 3)
-    return (agreeing * one_left_out + (len(golds) - agreeing) * another_left_out) / len(golds)
+    normalised = normalisation.vqa_normalised
+    return normalisation.soft_score(normalised(answer.text), [normalised(gold) for gold in answer.references])
 
 
 def gqa_match(answer: Answer) -> float:
@@ -184,18 +180,12 @@ def bbh_match_lenient(answer: Answer) -> float:
 # ---- grounding
 
 
-def _gold(answer: Answer) -> tuple[boxes.Box, tuple[int, int]]:
-    if answer.box is None or answer.image_size is None:
-        raise ValueError(f"answer {answer.id!r} lacks box or image_size; grounding metrics take both")
-    return answer.box, answer.image_size
-
-
 def box_iou(answer: Answer) -> float:
     """IoU of the text's first box, in LLaVA's frame: relative to the image padded to a square (conv-llava).
 
     The mean over answers is the mean IoU. See `boxes.read_padded`; a text without a box scores 0.
     """
-    gold, image_size = _gold(answer)
+    gold, image_size = boxes.gold(answer)
     return boxes.iou_in_pixels(boxes.read_padded(answer.text, image_size), gold)
 
 
@@ -204,13 +194,13 @@ def box_iou_unpadded(answer: Answer) -> float:
 
     A model that answers in LLaVA's padded frame reaches about 0.6 here, however good it is.
     """
-    (x1, y1, x2, y2), (width, height) = _gold(answer)
+    (x1, y1, x2, y2), (width, height) = boxes.gold(answer)
     return boxes.iou(boxes.read_normalised(answer.text), (x1 / width, y1 / height, x2 / width, y2 / height))
 
 
 def box_iou_qwen(answer: Answer) -> float:
     """IoU of the text's first `(x1,y1),(x2,y2)`, in 0-999 of the image as it is (Qwen-VL)."""
-    gold, image_size = _gold(answer)
+    gold, image_size = boxes.gold(answer)
     return boxes.iou_in_pixels(boxes.read_qwen(answer.text, image_size), gold)
 
 

@@ -5,6 +5,7 @@ Every function takes any text, never raises on it, and is written from the publi
 
 import re
 import string
+from collections.abc import Sequence
 
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -96,6 +97,30 @@ def vqa_normalised(text: str) -> str:
     text = text.replace("\n", " ").replace("\t", " ").strip()
     beside_blank = {mark for mark in _VQA_PUNCTUATION if mark + " " in text or " " + mark in text}
     text = text.translate({ord(mark): "" if mark in beside_blank else " " for mark in _VQA_PUNCTUATION})
-    text = re.sub(r"\.(?!\d)", "", text, count=32)
-    words = [_VQA_NUMBERS.get(word, word) for word in text.split()]
+    return _vqa_words(re.sub(r"\.(?!\d)", "", text, count=32))
+
+
+def vqa_normalised_vlmevalkit(text: str) -> str:
+    """The same as VLMEvalKit has it: commas and question marks are marks like the others, "'s" stays, and a full stop
+    goes only where no digit stands on either side. A comma between digits anywhere deletes all marks."""
+    text = text.replace("\n", " ").replace("\t", " ").strip()
+    delete_all = re.search(r"\d,\d", text) is not None
+    marks = {
+        ord(mark): "" if delete_all or mark + " " in text or " " + mark in text else " "
+        for mark in (*_VQA_PUNCTUATION, ",", "?")
+    }
+    return _vqa_words(re.sub(r"(?<!\d)\.(?!\d)", "", text.translate(marks), count=32))
+
+
+def _vqa_words(text: str) -> str:
+    words = [_VQA_NUMBERS.get(word, word) for word in text.lower().split()]
     return " ".join(_CONTRACTED.get(word, word) for word in words if word not in ("a", "an", "the"))
+
+
+def soft_score(text: str, golds: Sequence[str]) -> float:
+    """VQA's soft accuracy of a normalised text: the mean over the references left out of min(1, agreeing / 3)."""
+    agreeing = golds.count(text)
+    if not agreeing:
+        return 0.0
+    one_left_out, another_left_out = min(1.0, (agreeing - 1) / 3), min(1.0, agreeing / 3)
+    return (agreeing * one_left_out + (len(golds) - agreeing) * another_left_out) / len(golds)
