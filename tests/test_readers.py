@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from conftest import composed
 from PIL import Image
@@ -386,20 +387,20 @@ HUB: dict[str, tuple[list[dict[str, Any]], list[Answer]]] = {
 }
 
 
+def table(rows: list[dict[str, Any]]) -> datasets.Dataset:
+    """Rows as a table of `datasets`: `PIC` stands for an image."""
+    rows = [
+        {key: {"bytes": picture(), "path": None} if value == "PIC" else value for key, value in row.items()}
+        for row in rows
+    ]
+    data = datasets.Dataset.from_list(rows)
+    return data.cast_column("image", datasets.Image()) if "image" in rows[0] else data
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Rows as a data set in a folder: `PIC` stands for an image."""
-    import datasets
-
+    """Rows as a data set in a folder."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-
-    def table(rows: list[dict[str, Any]]) -> datasets.Dataset:
-        rows = [
-            {key: {"bytes": picture(), "path": None} if value == "PIC" else value for key, value in row.items()}
-            for row in rows
-        ]
-        data = datasets.Dataset.from_list(rows)
-        return data.cast_column("image", datasets.Image()) if "image" in rows[0] else data
 
     def save(rows: list[dict[str, Any]], *, split: str = "test", parquet: bool = False) -> str:
         splits = {split: table(rows)}
@@ -429,8 +430,6 @@ def test_a_data_set_of_the_hub_gives_the_same_rows(ask, hub, name: str, parquet:
 
 
 def test_gqa_of_the_hub_has_its_pictures_in_a_subset_of_their_own(ask, hub, tmp_path: Path, monkeypatch):
-    import datasets
-
     told = {"id": "201", "imageId": "n1", "question": "Red?", "answer": "no"}
     parts = {
         "testdev_balanced_instructions": datasets.Dataset.from_list([told]),
