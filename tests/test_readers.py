@@ -564,11 +564,18 @@ def test_bad_data_are_refused_in_one_line(ask, tmp_path: Path, case: str):
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("name", ["ocrvqa", "refcocog", "mmbench", "scienceqa", "tdiuc"])
+@pytest.mark.parametrize("name", OFFICIAL)
 def test_a_split_that_does_not_exist_is_refused(ask, name: str):
     config = ask(name, OFFICIAL[name][0], split="nowhere")
-    with pytest.raises((ValueError, FileNotFoundError), match=rf"benchmark\.{name}.*nowhere"):
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"^benchmark\.{name}\.(split=nowhere: |path=.*nowhere)"):
         read(name, config)
+
+
+def test_a_subset_that_does_not_exist_is_refused(ask):
+    with pytest.raises(
+        ValueError, match=r"benchmark\.scienceqa\.subset=nowhere: valid are ScienceQA-IMG, ScienceQA-FULL"
+    ):
+        read("scienceqa", ask("scienceqa", OFFICIAL["scienceqa"][0], subset="nowhere"))
 
 
 def test_a_split_that_a_data_set_of_the_hub_lacks_is_refused(ask, hub):

@@ -77,6 +77,22 @@ class Source:
                 return found
         return []
 
+    def of_split(self, pattern: str, split: str) -> list[Path]:
+        """As `official`, of the files of a split, whose name stands in the pattern's braces; that they are of others
+        only is refused."""
+        files = self.official(pattern.format(split))
+        if not files and (others := self.official(pattern.format("*"))):
+            there = ", ".join(dict.fromkeys(path.name for path in others[:5]))
+            raise ValueError(
+                f"{self.key}.split={self.split}: {self.path} holds no {pattern.format(split)}, but {there}"
+            )
+        return files
+
+    def must_be(self, option: str, *valid: str) -> None:
+        """Refuse another split or subset than there are."""
+        if getattr(self, option) not in valid:
+            raise ValueError(f"{self.key}.{option}={getattr(self, option)}: valid are {', '.join(valid)}")
+
     def beside(self, *patterns: str) -> list[Path]:
         """As `official`, of files that go with the one that `path` names: in its folder, and below it."""
         place = Path(self.path)

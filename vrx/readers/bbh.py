@@ -12,6 +12,8 @@ from vrx.sources import Item, Source, read_json
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Questions with their task; options that stand in a question are told apart for lenient scoring."""
     files = source.official("*.json")
+    if files:
+        source.must_be("split", "test")
     for path in files:
         told = read_json(path)
         if not isinstance(told, dict) or "examples" not in told:

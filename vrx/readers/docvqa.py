@@ -13,7 +13,7 @@ SHORT = {"validation": "val"}
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """One or several references a question; the test split has none and is refused."""
     split = source.split or "validation"
-    files = source.official(f"{SHORT.get(split, split)}_v1.0*.json")
+    files = source.of_split("{}_v1.0*.json", SHORT.get(split, split))
     items = source.items(read_json(files[0])["data"]) if files else source.hub()
     for item in items:
         yield {

@@ -18,6 +18,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             name = item.text("filename")
             yield _row(source.keep(item, name.rpartition(".")[0]), item.texts("caption"))
         return
+    source.must_be("split", "test")
     captions: dict[str, list[str]] = {}
     lines = read_table(files[0], delimiter="\t", columns=["name", "caption"], quoted=False)
     for item in source.items(lines):

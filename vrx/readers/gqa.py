@@ -14,6 +14,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
     name = f"{subset.removesuffix('_instructions')}_questions"
     files = source.official(f"{name}.json", f"{name}.*")
     if files:
+        source.must_be("split", "testdev")
         questions = read_json(files[0])
         pairs = zip(questions, source.items(questions.values()), strict=True)
         images = {}

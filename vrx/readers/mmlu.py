@@ -29,7 +29,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
 
 def _of_split(source: Source, split: str) -> Iterator[dict[str, Any]]:
     short = SHORT.get(split, split)
-    files = source.official(f"*_{short}.csv") or source.beside(f"*_{short}.csv")
+    files = source.official(f"*_{short}.csv") or source.beside(f"*_{short}.csv") or source.of_split("*_{}.csv", short)
     for path in files:
         subject = path.stem.removesuffix(f"_{short}")
         for number, item in enumerate(source.items(read_table(path, columns=COLUMNS), of=subject)):

@@ -18,11 +18,10 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         for item in source.hub():
             yield from _questions(item, item.text("image_id"), source.keep(item, item.text("image_id")))
         return
-    if source.split not in SPLITS:
-        raise ValueError(f"{source.key}.split={source.split}: valid are {', '.join(SPLITS)}")
+    source.must_be("split", *SPLITS)
     books = read_json(files[0])
     for book, item in zip(books, source.items(books.values()), strict=True):
-        if item["split"] == SPLITS[source.split]:
+        if item["split"] == SPLITS[str(source.split)]:
             ending = PurePosixPath(item.text("imageURL")).suffix or ".jpg"
             yield from _questions(item, book, f"{book}{ending}")
 

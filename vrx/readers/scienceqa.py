@@ -9,14 +9,14 @@ from typing import Any
 
 from vrx.sources import Item, Source, read_json
 
-WITH_IMAGES = "ScienceQA-IMG"  # the subset that the paper counts; ScienceQA-FULL has the others too
+WITH_IMAGES, ALL = "ScienceQA-IMG", "ScienceQA-FULL"  # subsets; the paper counts questions with an image
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Questions of a split, by default those with an image (2,017 of 4,241 in the test split)."""
-    wanted = source.subset or WITH_IMAGES
+    source.must_be("subset", WITH_IMAGES, ALL)
     for row in _all(source):
-        if row["image"] or wanted != WITH_IMAGES:
+        if row["image"] or source.subset == ALL:
             yield row
 
 
@@ -32,7 +32,7 @@ def _all(source: Source) -> Iterator[dict[str, Any]]:
         for number, item in zip(chosen[split], source.items(problems[number] for number in chosen[split]), strict=True):
             image = f"{item.text('split')}/{number}/{item['image']}" if item["image"] else None
             yield _problem(item, number, image)
-    elif files := source.official(f"*_{source.split}_CQM-A.json*"):
+    elif files := source.of_split("*_{}_CQM-A.json*", str(source.split)):
         for item in source.items(read_json(files[0])):
             yield _conversation(item)
     else:

@@ -13,9 +13,10 @@ REFERENCE = "Reference OCR token:"
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Ten references a question; the tokens, in the order they were found, are the question's second line."""
-    split = {"validation": "val"}.get(source.split or "validation", source.split)
-    files = source.official(f"TextVQA_*_{split}.json")
-    told = _told(source, str(split)) if files else {}
+    split = source.split or "validation"
+    split = {"validation": "val"}.get(split, split)
+    files = source.of_split("TextVQA_*_{}.json", split)
+    told = _told(source, split) if files else {}
     for item in source.items(read_json(files[0])["data"]) if files else source.hub():
         image, question = item.text("image_id"), item.text("question")
         answers = item.texts("answers")
