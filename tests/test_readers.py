@@ -12,6 +12,8 @@ import io
 import json
 import os
 import pickle
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -404,7 +406,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
     def save(rows: list[dict[str, Any]], *, split: str = "test", parquet: bool = False) -> str:
         splits = {split: table(rows)}
-        if "subject" in rows[0] and "image" not in rows[0]:
+        if split == "test" and not any(column.startswith("image") for column in rows[0]):
             splits["dev"] = table(5 * [rows[0]])
         folder = tmp_path / "hub"
         if parquet:
@@ -576,6 +578,52 @@ def test_a_subset_that_does_not_exist_is_refused(ask):
         ValueError, match=r"benchmark\.scienceqa\.subset=nowhere: valid are ScienceQA-IMG, ScienceQA-FULL"
     ):
         read("scienceqa", ask("scienceqa", OFFICIAL["scienceqa"][0], subset="nowhere"))
+
+
+REFERENCES_OF = {
+    "ocrvqa": "answers",
+    "docvqa": "answers",
+    "refcocog": "bbox",
+    "mmbench": "answer",
+    "scienceqa": "answer",
+    "textvqa": "answers",
+    "mmlu": "answer",
+    "flickr30k": "caption",
+    "wikitext": "page",
+    "pile10k": "text",
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_column_that_is_missing_is_refused_by_sample_and_name_or_not_needed(ask, hub, name: str, tmp_path: Path):
+    (row, *_), expected = HUB[name]
+    split, needed, kind = ask(name, {}).split, set(), expected[0].question_type
+    for column in row:
+        shutil.rmtree(tmp_path / "hub", ignore_errors=True)
+        other = {**without(row, column), f"{column}_": row[column]}
+        try:
+            found = [sample.answer for sample in read(name, ask(name, hub([other], split=split)))]
+            assert [dataclasses.replace(answer, question_type=kind) for answer in found] == expected
+        except ValueError as refusal:
+            needed.add(column)
+            assert re.match(
+                rf"benchmark\.{name}: sample 0: column {column} (is missing; there are|is None)", str(refusal)
+            )
+            assert "\n" not in str(refusal)
+    assert REFERENCES_OF[name] in needed
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_sample_without_references_is_refused(ask, hub, name: str, tmp_path: Path):
+    (row, *_), _ = HUB[name]
+    column, split = REFERENCES_OF[name], ask(name, {}).split
+    for nothing in (None, [], "", " ", [None]):
+        if isinstance(nothing, list) and not isinstance(row[column], list):
+            continue  # no table holds both
+        shutil.rmtree(tmp_path / "hub", ignore_errors=True)
+        config = ask(name, hub([{**row, column: nothing}], split=split))
+        with pytest.raises(ValueError, match=rf"^benchmark\.{name}: sample 0: column {column} is .*, must be "):
+            read(name, config)
 
 
 def test_a_split_that_a_data_set_of_the_hub_lacks_is_refused(ask, hub):
