@@ -422,6 +422,36 @@ def test_references_outside_the_answer_key_count_as_one_in_the_normalised_mean()
     assert metrics.mean_per_type(answers, scores, normalised=True) == 0.5
 
 
+typed = st.tuples(st.sampled_from("xyz"), st.sampled_from("abcd"), st.sampled_from("abcde"))
+
+
+@unhurried
+@given(st.lists(typed, min_size=1, max_size=30), st.sets(st.sampled_from("abcd"), min_size=1))
+def test_means_per_type_are_those_of_tdiucs_script(rows, key):
+    """In percent and with its 1e-10 for a type at 0: types of (reference or -1 where the key lacks it, text)."""
+    types: dict[str, list[tuple[str | int, str]]] = {}
+    for kind, gold, text in rows:
+        types.setdefault(kind, []).append((gold if gold in key else -1, text))
+    plain = [100 * sum(gold == text for gold, text in pairs) / len(pairs) + 1e-10 for pairs in types.values()]
+    normalised = []
+    for pairs in types.values():
+        shares = []
+        for unique in {gold for gold, _ in pairs}:
+            texts = [text for gold, text in pairs if gold == unique]
+            shares.append(sum(text == unique for text in texts) / len(texts))
+        normalised.append(100 * sum(shares) / len(shares) + 1e-10)
+    answers = [
+        Answer(str(number), text, (gold,), choices=(gold if gold in key else "-",), question_type=kind)
+        for number, (kind, gold, text) in enumerate(rows)
+    ]
+    scores = [metrics.tdiuc_match(answer) for answer in answers]
+    for each, expected in ((False, plain), (True, normalised)):
+        found = metrics.mean_per_type(answers, scores, normalised=each)
+        assert 100 * found == pytest.approx(sum(expected) / len(expected), abs=1e-6)
+        found = metrics.mean_per_type(answers, scores, normalised=each, harmonic=True)
+        assert 100 * found == pytest.approx(len(expected) / sum(1 / value for value in expected), abs=1e-6)
+
+
 def test_standard_error_by_hand():
     assert metrics.standard_error([1.0]) == 0
     assert metrics.standard_error([0.0, 1.0, 1.0, 0.0]) == pytest.approx(math.sqrt(1 / 3 / 4))
