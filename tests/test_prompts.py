@@ -2,18 +2,19 @@
 
 `golden/official_models`: arrays made by haotian-liu/LLaVA c121f043 (transformers 4.37.2) and BAAI-DCAI/Bunny
 08273acb (4.40.0) on small made-up tokenizers. `preprocess.npz` holds ids and labels of their datasets,
-`prompts.npz` labels after image expansion (16 tokens an image) and the ids of evaluation prompts.
+`forward.npz` labels after image expansion (16 tokens an image), `generate.npz` the ids of evaluation prompts.
 """
 
 import json
+import re
 import shutil
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from official import GOLDEN
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -30,7 +31,6 @@ from vrx.prompts import (
     tokenize_prompt,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "official_models"
 FAMILIES = {  # folder: (tokenizer, template)
     "llava_official": ("vicuna_like", "vicuna_v1"),
     "bunny_official": ("llama3_like", "bunny_llama3"),
@@ -139,7 +139,7 @@ def test_prompts_for_generation_are_the_official_ones(family):
     for case in cases(family)["generation"]:
         question = case["question"]
         assert render(conversation(f"{question}\n<image>"), template) == case["prompt"]
-        expected = arrays(family, "prompts.npz")[f"prompt/{case['id']}"]
+        expected = arrays(family, "generate.npz")[f"{case['run']}/{case['id']}/input_ids"]
         assert tokenize_prompt(question, tokenizer, template, has_image=True) == expected
         tagged = conversation(f"{question} <image>")
         assert tokenize_prompt(tagged, tokenizer, template, has_image=True) == expected
@@ -147,19 +147,19 @@ def test_prompts_for_generation_are_the_official_ones(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_labels_after_expansion_are_the_official_ones(family):
-    samples = {sample["id"]: sample for sample in cases(family)["conversations"]}
+    samples = {sample["id"]: sample for sample in cases(family)["conversations"] + cases(family).get("edge", [])}
     tokenizer, template = official_tokenizer(family), FAMILIES[family][1]
-    for key, expected in arrays(family, "prompts.npz").items():
-        if not key.startswith("expanded/"):
-            continue
+    found = [key for key in arrays(family, "forward.npz") if re.fullmatch("single/.*/labels", key)]
+    assert len(found) >= 3
+    for key in found:
         _, case_id, length, _ = key.split("/")
         sample, length = samples[case_id], int(length)
         encoded = tokenize(sample["conversations"], tokenizer, template, has_image="image" in sample, max_length=length)
         ids, labels = expand_images(
             encoded.input_ids, encoded.labels, image_token_id=9999, num_image_tokens=16, max_length=length
         )
-        assert labels == expected
-        assert ids.count(9999) == (16 if "image" in sample else 0)
+        assert [labels] == arrays(family, "forward.npz")[key]
+        assert ids.count(9999) == 16 * encoded.input_ids.count(IMAGE_TOKEN)
 
 
 @pytest.mark.parametrize("probe", PROBES["results"])
