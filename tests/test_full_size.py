@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlavaConfig, LlavaFor
 from vrx import batches, engine, lora, models, selectors, supervised
 from vrx.images import Pixels
 from vrx.models import TOWERS
+from vrx.prompts import IGNORE
 
 # Of each part's config.json what its shape and numerics depend on, by hub id.
 CONFIGURATIONS = json.loads((Path(__file__).parent / "golden" / "configurations.json").read_text())
@@ -50,6 +51,40 @@ def test_the_trainable_parameters_are_the_papers(name):
             assert len(models.decoder_layers(lvlm)) == run.model.num_layers
             lora.apply_lora(lvlm, selectors.sparse_uniform(run.model.num_layers, number), run.lora)
         assert sum(tensor.numel() for tensor in lora.trainable_parameters(lvlm).values()) == expected
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_one_of_full_size_takes_a_training_step(name):
+    """In bf16, with recomputation: on a GPU that holds the largest with random weights, elsewhere on meta tensors."""
+    run = configured(name)
+    roomy = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory > 75e9
+    with torch.device("cuda" if roomy else "meta"):
+        shape = LlavaConfig(
+            text_config=part(run.model.backbone),
+            vision_config=part(run.model.vision_tower),
+            vision_feature_layer=run.model.vision_feature_layer,
+            vision_feature_select_strategy=run.model.vision_feature_select_strategy,
+            image_token_index=5,
+        )
+        lvlm = LlavaForConditionalGeneration(shape).requires_grad_(False).bfloat16()
+        if not roomy:
+            lvlm.set_attn_implementation("eager")  # the other ways look into the mask
+        layers = selectors.sparse_uniform(run.model.num_layers, min(TRAINABLE[name]))
+        lora.apply_lora(lvlm, layers, run.lora)
+        lvlm.activation_checkpointing_enable({"use_reentrant": False})
+        side = shape.vision_config.image_size
+        module = train.Supervised(lvlm, torch.zeros(3, side, side)).train()
+        ids = torch.full((2, run.model.num_image_tokens + 64), 7)
+        ids[0, 1 : 1 + run.model.num_image_tokens] = 5  # the other sample has no image
+        trainable = lora.trainable_parameters(module)
+        optimizer = torch.optim.AdamW(trainable.values())
+        loss = module(ids, ids.where(ids != 5, IGNORE), torch.ones_like(ids), torch.zeros(1, 3, side, side))
+        loss.backward()
+        assert all(tensor.grad is not None and tensor.grad.shape == tensor.shape for tensor in trainable.values())
+        optimizer.step()
+    assert loss.shape == () and loss.dtype == torch.float32
+    assert not roomy or loss.isfinite()
+    assert len(optimizer.state) == len(trainable)
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
