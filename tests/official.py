@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from vrx import batches, lora, models, train
+from vrx.adapters import Adapter, beside_adapter
 from vrx.config import LoraConfig, ModelConfig
 from vrx.images import Pixels, open_rgb
-from vrx.layouts import adapter_tensors, beside_adapter
 from vrx.prompts import expand_images
 
 # The repository holds a part, to stay small; the same tests run on all of it where it is at hand.
@@ -143,12 +143,12 @@ def tuning(family: str):
     lvlm = models.load(model_config(family, None))
     layers = cases(family)["meta"]["lora_layers"]
     tuned = lora.apply_lora(lvlm, layers, LoraConfig(r=8, alpha=16, dropout=0.0))
-    stored, pairs, scale = adapter_tensors(folder)
-    assert scale == 2
+    adapter = Adapter(folder)
+    assert adapter.scale == 2
     state = beside_adapter(folder)
-    for weight, pair in pairs.items():
-        for half, name in pair.items():
-            state[weight.replace("weight", f"lora_{half}.default.weight")] = stored[name]
+    for weight in adapter:
+        for which in "AB":
+            state[weight.replace("weight", f"lora_{which}.default.weight")] = adapter.half(weight, which)
     missing, unexpected = tuned.base_model.model.load_state_dict(state, strict=False)
     assert not unexpected and not any("lora" in name or "projector" in name for name in missing)
     return train.Supervised(lvlm, Pixels(model_config(family, None)).blank())

@@ -29,6 +29,8 @@ FLOORS: list[set[str]] = [
     {"readers"},
     {"conversion"},
     {"prompts", "grouping", "instructions", "benchmarks", "images", "layouts", "tiny.scenes"},
+    {"parts", "adapters"},
+    {"whole"},
     {"models", "batches", "answers", "tiny.questions"},
     {"made_up"},
     {"lora", "surgery", "engine", "calibration", "tiny.data", "tiny.backbone"},

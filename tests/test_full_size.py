@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlavaConfig, LlavaFor
 
 from vrx import batches, engine, lora, models, selectors, supervised
 from vrx.images import Pixels
-from vrx.models import TOWERS
+from vrx.parts import TOWERS
 from vrx.prompts import IGNORE
 
 # Of each part's config.json what its shape and numerics depend on, by hub id.

@@ -78,9 +78,8 @@ def config_of(layout: str) -> dict:
 
 def load(folder: Path, **changes):
     config = model_config(FAMILY, None)
-    return models.load(
-        dataclasses.replace(config, lvlm=str(folder), tokenizer=config.tokenizer or config.backbone, **changes)
-    )
+    told = {"lvlm": str(folder), "tokenizer": config.tokenizer or config.backbone, **changes}
+    return models.load(dataclasses.replace(config, **told))
 
 
 def same(ours, theirs) -> bool:
@@ -126,7 +125,7 @@ def test_a_finished_run_loads_merged(tmp_path):
         for name, tensor in load(folder).state_dict().items():
             torch.testing.assert_close(tensor, merged[name], atol=1e-6, rtol=0)
     (tmp_path / "run" / "config.yaml").write_text("model: {backbone: meta-llama/Meta-Llama-3-8B}")
-    refused(r"model\.backbone=.*vicuna-tiny: the run in .* was tuned on meta-llama/Meta-Llama-3-8B", tmp_path / "run")
+    refused(r"model\.backbone=.*vicuna-tiny: .*run was tuned on meta-llama/Meta-Llama-3-8B", tmp_path / "run")
 
 
 def bunny_state() -> dict[str, torch.Tensor]:
@@ -257,6 +256,39 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
     refused(r"non_lora_trainables\.bin: holds no projector", folder)
     (folder / "non_lora_trainables.bin").unlink()
     refused("an adapter without its projector", folder, FileNotFoundError)
+
+
+def test_an_adapter_of_a_like_base_with_another_name_is_refused(tmp_path):
+    folder = copied(FOLDER / "llava-tiny-v1.5-lora", tmp_path / "lora")
+    edited(folder / "adapter_config.json", base_model_name_or_path="liuhaotian/llava-tiny-v1.5")
+    refused(r"model\.backbone=.*: .*lora was tuned on liuhaotian/llava-tiny-v1\.5, see its adapter_config", folder)
+    edited(folder / "adapter_config.json", base_model_name_or_path="./checkpoints/Vicuna_tiny/")
+    load(folder)
+    moved = copied(FOLDER / "vicuna-tiny", tmp_path / "mine")
+    tokenizer = str(FOLDER / "vicuna-tiny")
+    refused(r"model\.backbone=.*mine: ", folder, backbone=str(moved), tokenizer=tokenizer)
+    edited(moved / "config.json", _name_or_path="somebody/vicuna-tiny")
+    load(folder, backbone=str(moved), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("part", ["backbone", "vision_tower", "projector", "mm_projector.bin", "adapter", "beside"])
+def test_a_part_that_is_cut_short_is_refused_by_its_file(part, tmp_path):
+    names = {"adapter": "adapter", "beside": "adapter", "mm_projector.bin": "projector"}
+    folder = copied(FOLDER / FAMILIES[FAMILY][names.get(part, part)], tmp_path / FAMILIES[FAMILY]["backbone"])
+    if part == "backbone":
+        save_file(torch.load(folder / "pytorch_model.bin", weights_only=True), folder / "model.safetensors")
+        (folder / "pytorch_model.bin").unlink()
+    if part == "projector":
+        save_file({"linear_1.bias": torch.zeros(64)}, folder / layouts.PROJECTOR_FILE)
+    files = {"projector": layouts.PROJECTOR_FILE, "mm_projector.bin": "mm_projector.bin"}
+    files |= {"adapter": "adapter_model.safetensors", "beside": "non_lora_trainables.bin"}
+    file = folder / files.get(part, "model.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    changes = {"lvlm" if names.get(part) == "adapter" else names.get(part, part): str(folder)}
+    config = dataclasses.replace(model_config(FAMILY, None), tokenizer=str(FOLDER / "vicuna-tiny"), **changes)
+    with pytest.raises(ValueError, match=rf"{file.name}: damaged .*; fetch it again$") as told:
+        models.load(config)
+    assert "\n" not in str(told.value)
 
 
 def test_parts_that_do_not_fit_are_refused_before_training(tmp_path):

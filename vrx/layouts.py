@@ -1,7 +1,7 @@
 """Checkpoint layouts: what a folder holds, and the name that each of its tensors has in the LVLM in memory.
 
 Known are the original LLaVA and Bunny (`model.layers`, `model.mm_projector`, the tower inside or not), llava-hf before
-and since transformers 4.52, what `save_pretrained` writes, and adapters: LLaVA's and Bunny's LoRA output and our own.
+and since transformers 4.52, and what `save_pretrained` writes. Adapters are in `vrx/adapters.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import LlamaConfig, LlavaConfig, Phi3Config, PreTrainedConfig
 
 from vrx.records import read_json
-from vrx.stored import ADAPTER, WEIGHTS, Stored, read_bin
+from vrx.stored import WEIGHTS
 
 PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.", "model.language_model."
 RENAMES = [  # the first that matches counts
@@ -63,19 +62,6 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(found[:3]) + (f" … ({len(found)} tensors)" if len(found) > 3 else "")
 
 
-def adapter_of(folder: Path) -> Path | None:
-    """Where the adapter lies in a run's directory or in a LoRA output; None where the folder is neither."""
-    return next((place for place in (folder / "adapter", folder) if (place / "adapter_config.json").is_file()), None)
-
-
-def refuse_other_base(folder: Path, backbone: str) -> None:
-    """Refuse the run in a folder where it was tuned on another backbone, whose shapes may well be the same."""
-    if (folder / "config.yaml").is_file():
-        told = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"]["backbone"]
-        if Path(told).name != Path(backbone).name:
-            raise ValueError(f"model.backbone={backbone}: the run in {folder} was tuned on {told}")
-
-
 def refuse_other(folder: Path) -> None:
     """Refuse a folder that holds no LVLM, with what it holds instead where that is known."""
     if any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS):
@@ -90,44 +76,6 @@ def refuse_other(folder: Path) -> None:
         f"model.lvlm={folder}: unknown layout; valid holds {' or '.join(WEIGHTS)} (whole or in shards) and "
         "config.json, or adapter_config.json, or is the directory of a finished run"
     )
-
-
-def beside_adapter(folder: Path) -> dict[str, Any]:
-    """What was tuned beside an adapter, by name in memory: the projector, and the tower where it was not frozen."""
-    if (folder / PROJECTOR_FILE).is_file():
-        stored = Stored(folder, (PROJECTOR_FILE,))
-        return {PROJECTOR + name: stored[name] for name in stored}
-    path = folder / "non_lora_trainables.bin"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder}: an adapter without its projector, non_lora_trainables.bin is missing")
-    tensors = read_bin(path)
-    found = {name: tensors[there] for name, there in named(tensors, path).items()}
-    if not any(name.startswith(PROJECTOR) for name in found):
-        raise ValueError(f"{path}: holds no projector (model.mm_projector.…), only {some(tensors)}")
-    return found
-
-
-def adapter_tensors(folder: Path) -> tuple[Stored, dict[str, dict[str, str]], float]:
-    """An adapter's tensors, their names by the weight they change (`{"A": …, "B": …}`), and its scale."""
-    told = read_json(folder / "adapter_config.json")
-    strange = [key for key in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern") if told.get(key)]
-    strange += ["bias"] if told.get("bias", "none") != "none" else []
-    if told.get("peft_type") != "LORA" or strange:
-        raise ValueError(
-            f"{folder}/adapter_config.json: valid is plain LoRA, this is {told.get('peft_type')} {strange}"
-        )
-    stored, pairs = Stored(folder, ADAPTER), {}
-    for name in stored:
-        match = re.fullmatch(r"(.+)\.lora_([AB])(\.default)?\.weight", name)
-        weight = canonical(f"{match[1]}.weight") if match else None
-        if match is None or weight is None:
-            raise ValueError(f"{folder}: {name} is no LoRA tensor of a decoder layer")
-        pairs.setdefault(weight, {})[match[2]] = name
-    halves = [name for name, pair in pairs.items() if len(pair) < 2]
-    if halves or not pairs:
-        raise ValueError(f"{folder}: an incomplete adapter, one of lora_A and lora_B is missing of {some(halves)}")
-    rank = told["r"] ** 0.5 if told.get("use_rslora") else told["r"]
-    return stored, pairs, told["lora_alpha"] / rank
 
 
 def is_official(folder: Path) -> bool:
