@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import yaml
 from conftest import composed
+from official import FAMILIES, GOLDEN, model_config
 
-from vrx import estimates, models, preflight
+from vrx import estimates, model_files, models, preflight
+from vrx.config import ModelConfig
 from vrx.image_files import complaints
 from vrx.jobs.check import check, together
 from vrx.lora import apply_lora, trainable_parameters
+from vrx.model_files import Finding
 from vrx.paths import CONF, PACKAGE
-from vrx.preflight import Finding
 from vrx.shapes import official, shape_of
 
 WEIGHTS = PACKAGE / "tiny" / "weights"
@@ -112,7 +115,7 @@ def test_lengths_are_cut_and_padded_as_in_micro_batches():
 
 
 def test_a_whole_model_has_nothing_bad(make_run):
-    assert bad(list(preflight.weights(make_run().model))) == []
+    assert bad(list(model_files.weights(make_run().model))) == []
 
 
 @pytest.mark.parametrize(
@@ -129,13 +132,13 @@ def test_a_part_that_is_incomplete_is_named_with_its_file(make_run, tmp_path, pa
     model = make_run().model
     shutil.copytree(WEIGHTS / part, tmp_path / part)
     setattr(model, part, str(tmp_path / part))
-    assert bad(list(preflight.weights(model))) == []
+    assert bad(list(model_files.weights(model))) == []
     content = (tmp_path / part / file).read_bytes()
     (tmp_path / part / file).unlink()
     if how == "cut":
         (tmp_path / part / file).write_bytes(content[: len(content) // 2])
         why = f"{file} is cut short"
-    (told,) = bad(list(preflight.weights(model)))
+    (told,) = bad(list(model_files.weights(model)))
     assert told.startswith(f"model.{part}: ") and why in told
 
 
@@ -146,13 +149,44 @@ def test_a_missing_shard_is_named(make_run, tmp_path):
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     (tmp_path / "backbone" / "model.safetensors.index.json").write_text(json.dumps(index))
     model.backbone = str(tmp_path / "backbone")
-    (told,) = bad(list(preflight.weights(model)))
+    (told,) = bad(list(model_files.weights(model)))
     assert "1 of 2 shards missing, the first two.safetensors" in told
+
+
+def lora_output(tmp_path: Path, monkeypatch) -> ModelConfig:
+    """LLaVA's LoRA output and its parts in a folder where they may be harmed."""
+    monkeypatch.chdir(tmp_path)
+    for name in (FAMILIES["llava_official"][key] for key in ("adapter", "backbone", "vision_tower")):
+        shutil.copytree(GOLDEN / "llava_official" / name, tmp_path / name, copy_function=shutil.copyfile)
+    told = model_config("llava_official", None)
+    parts = {key: Path(getattr(told, key)).name for key in ("backbone", "vision_tower")}
+    return dataclasses.replace(told, **parts, lvlm=FAMILIES["llava_official"]["adapter"])
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("llava-tiny-v1.5-lora/non_lora_trainables.bin", "model.lvlm: "),
+        ("llava-tiny-v1.5-lora/adapter_model.safetensors", "model.lvlm: "),
+        ("vicuna-tiny/pytorch_model.bin", "model.backbone: "),
+        ("vicuna-tiny/tokenizer.model", "tokenizer: "),
+    ],
+)
+@pytest.mark.parametrize("how", ["missing", "cut"])
+def test_an_adapter_wants_its_projector_and_its_backbone(tmp_path, monkeypatch, file, why, how):
+    model = lora_output(tmp_path, monkeypatch)
+    assert bad(list(model_files.weights(model))) == []
+    content = Path(file).read_bytes()
+    Path(file).unlink()
+    if how == "cut":
+        Path(file).write_bytes(content[: 0 if file.endswith(".model") else len(content) - 100])
+    found = bad(list(model_files.weights(model)))
+    assert found and found[0].startswith(why) and Path(file).name in found[0]
 
 
 def test_parts_on_the_hub_are_told_with_the_command_that_gets_them(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    told = bad(list(preflight.weights(composed(["model=llava-1.5-7b"]).model)))
+    told = bad(list(model_files.weights(composed(["model=llava-1.5-7b"]).model)))
     assert len(told) == 4
     assert all("is not on this machine; run: hf download " in line for line in told)
 

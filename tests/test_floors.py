@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"selectors", "importance", "metrics", "toolkits", "paper", "checks", "report.bootstrap"},
     {"records", "nodes"},
     {"shapes"},
-    {"estimates", "operations"},
+    {"estimates", "operations", "model_files"},
     {"distributed"},
     {"devices"},
     {"ceiling", "memory", "switches", "fused_lora", "packing"},

@@ -4,99 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from vrx import benchmarks, instructions
-from vrx.config import ModelConfig, RunConfig
+from vrx.config import RunConfig
 from vrx.distributed import gpu_numbers, one_at_a_time
 from vrx.image_files import complaints
-from vrx.paths import inside, located
-from vrx.records import read_json, write_atomic
-from vrx.shapes import official, on_this_machine
+from vrx.model_files import Finding
+from vrx.paths import inside
+from vrx.records import write_atomic
+from vrx.shapes import official
 from vrx.tracking import resolve_mode
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
-PROJECTORS = ("projector.safetensors", "mm_projector.bin")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "wandb_workspaces": "reports"}
 SHOWN = 10  # bad images on the terminal; all are in a file
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the check; `bad` stops a run, anything else is only told."""
-
-    name: str
-    told: str
-    bad: bool = False
-
-    def __str__(self) -> str:
-        return f"{'BAD' if self.bad else 'ok ':<4} {self.name}: {self.told}"
-
-
-def weights(model: ModelConfig) -> Iterator[Finding]:
-    """Every part of the model: on this machine, whole, and in a layout that is read."""
-    wanted: list[tuple[str, tuple[tuple[str, ...], ...]]]
-    wanted = [("vision_tower", (WEIGHTS, ("config.json",), ("preprocessor_config.json",)))]
-    if model.lvlm is None:
-        wanted += [("backbone", (WEIGHTS, ("config.json",))), ("projector", (PROJECTORS,))]
-    else:
-        wanted.append(("lvlm", (WEIGHTS,)))
-    source = next(key for key in ("tokenizer", "lvlm", "backbone") if getattr(model, key) is not None)
-    wanted.append((source, (TOKENIZERS,)))
-    for key, files in wanted:
-        name = getattr(model, key)
-        title = "tokenizer" if files == (TOKENIZERS,) else f"model.{key}"
-        folder, download = on_this_machine(name), f"hf download {name} --exclude '*/*'"
-        if folder is None:
-            yield Finding(title, f"{name} is not on this machine; run: {download}", bad=True)
-            continue
-        why = next(filter(None, (_incomplete(folder, names) for names in files)), None)
-        why = f"{why}; run: {download}" if why and not Path(located(name)).is_dir() else why
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
-        yield Finding(title, f"{name}: {why}" if why else f"{name}, {size:.3g} GB", bad=why is not None)
-
-
-def _incomplete(folder: Path, names: tuple[str, ...]) -> str | None:
-    """What is wrong with a folder that should hold one of these files, whole or in shards."""
-    folder = folder / "adapter" if (folder / "adapter").is_dir() else folder  # of a finished run
-    for name in names:
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            files = sorted(set(read_json(index)["weight_map"].values()))
-        elif (folder / name).is_file():
-            files = [name]
-        else:
-            continue
-        missing = [file for file in files if not (folder / file).is_file()]
-        if missing:
-            return f"{len(missing)} of {len(files)} shards missing, the first {missing[0]}"
-        cut = next((file for file in files if _is_cut(folder / file)), None)
-        return f"{cut} is cut short; delete it and get it again" if cut else None
-    return f"holds no {' or '.join(names)}"
-
-
-def _is_cut(path: Path) -> bool:
-    """Whether a safetensors file is shorter than its header says, or a JSON file none; others are not looked into."""
-    try:
-        if path.suffix == ".json":
-            read_json(path)  # `ValueError` where it is none
-        if path.suffix != ".safetensors":
-            return path.stat().st_size == 0
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return path.stat().st_size != 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
-        return True
 
 
 def data(run: RunConfig) -> tuple[list[Finding], Path | None]:

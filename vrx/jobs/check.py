@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from vrx import estimates, instructions, preflight, records
+from vrx import estimates, instructions, model_files, preflight, records
 from vrx.checks import check_processes, select
 from vrx.config import RunConfig
 from vrx.distributed import num_processes
 from vrx.estimates import Lengths
+from vrx.model_files import Finding
 from vrx.shapes import Shape, official, shape_of
 
 UNKNOWN = Lengths(padded=1000, longest=2048, with_image=0.9)  # where the data are not at hand
@@ -53,7 +54,7 @@ def together(runs: list[RunConfig]) -> None:
     def once(look: Callable[[], Any], *of: Any) -> Any:
         return seen[repr(of)] if repr(of) in seen else seen.setdefault(repr(of), look())
 
-    def tell(found: Iterable[preflight.Finding]) -> None:
+    def tell(found: Iterable[Finding]) -> None:
         for finding in found:
             if str(finding) not in findings:
                 findings[str(finding)] = finding.bad
@@ -61,7 +62,7 @@ def together(runs: list[RunConfig]) -> None:
 
     for run in runs:
         run = dataclasses.replace(run, job=dataclasses.replace(run.job, name="finetune"))  # whose records lie there
-        tell(once(lambda run=run: list(preflight.weights(run.model)), run.model))
+        tell(once(lambda run=run: list(model_files.weights(run.model)), run.model))
         found, table = once(lambda run=run: preflight.data(run), run.instructions)
         tell(found)
         tell(once(lambda run=run: list(preflight.questions(run)), run.benchmark))
@@ -70,10 +71,10 @@ def together(runs: list[RunConfig]) -> None:
         shape = shape_of(run.model)
         if shape is None:
             why = f"{run.model.name}: neither its config.json nor its published shape is known, so no cost"
-            tell([preflight.Finding("shape", why)])
+            tell([Finding("shape", why)])
         elif shape.backbone.num_layers != run.model.num_layers:
             why = f"{run.model.num_layers}: {run.model.backbone} has {shape.backbone.num_layers}"
-            tell([preflight.Finding("model.num_layers", why, bad=True)])
+            tell([Finding("model.num_layers", why, bad=True)])
         else:
             identity, cost = _cost(run, shape, table, processes)
             costs.setdefault(identity, cost)
@@ -86,17 +87,17 @@ def together(runs: list[RunConfig]) -> None:
         raise ValueError(f"{number} of {len(findings)} things looked at are bad, see the lines that begin with BAD")
 
 
-def _processes(run: RunConfig) -> tuple[int, preflight.Finding]:
+def _processes(run: RunConfig) -> tuple[int, Finding]:
     """How many a run gets, and whether that can work."""
     processes = run.runtime.num_gpus or 1
     try:
         processes = num_processes(run.runtime)
         check_processes(run, processes)
     except ValueError as error:
-        return processes, preflight.Finding("processes", str(error), bad=True)
+        return processes, Finding("processes", str(error), bad=True)
     gpus = preflight.gpus()
     told = f"{processes} on {gpus[0][0] if gpus else 'the CPU, no GPU here'}"
-    return processes, preflight.Finding("processes", told)
+    return processes, Finding("processes", told)
 
 
 def _cost(run: RunConfig, shape: Shape, table: Path | None, processes: int) -> tuple[str, Cost]:
@@ -137,16 +138,14 @@ def _gpu(run: RunConfig) -> str:
     return run.check.gpu or (gpus[0][0] if gpus else "A100")
 
 
-def _disk(run: RunConfig, costs: list[Cost]) -> preflight.Finding:
+def _disk(run: RunConfig, costs: list[Cost]) -> Finding:
     root = Path(run.runtime.output_root).absolute()
     there = next(folder for folder in (root, *root.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free / 1e9
     sizes = [estimates.disk_gigabytes(cost.trainable) for cost in costs if not cost.done]
     needed = sum(kept for kept, _ in sizes) + max((besides for _, besides in sizes), default=0.0)
     told = f"{needed:.3g} GB needed below {root}, {free:,.0f} GB free"
-    return preflight.Finding(
-        "disk", told if needed < free else f"{told}; runtime.output_root=… elsewhere", needed >= free
-    )
+    return Finding("disk", told if needed < free else f"{told}; runtime.output_root=… elsewhere", needed >= free)
 
 
 def _total(run: RunConfig, costs: list[Cost]) -> None:
