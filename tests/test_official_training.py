@@ -269,6 +269,14 @@ def test_a_sample_whose_image_is_cut_costs_what_it_costs_officially(case_id):
             trainable[our_name(name)].grad = parameter.grad = None
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if "adapter" in FAMILIES[family]])
+def test_a_text_that_spells_the_image_token_breaks_no_batch(family):
+    module, token = tuning(family), model_config(family, None).image_token
+    for text in ("\0", token):
+        with_image = talk("a", "<image>\nWhat?", f"A {text} dog.", image="landscape.png")
+        assert loss_of(module, encoded(family, talk("b", f"{text} Why?", "So."), with_image)).isfinite()
+
+
 def end_of_image(told: dict) -> int:
     """Where the image of a conversation ends."""
     config = model_config(FAMILY, None)

@@ -262,6 +262,12 @@ def test_learned_are_exactly_the_answers_and_their_ends(name, rounds, has_image)
     assert [text.strip(" ") for text in learned] == [f"{a}{TEMPLATES[template].end}".strip(" ") for _, a in rounds]
 
 
+def test_a_text_that_spells_the_image_token_takes_no_images_place():
+    options = {"image_token_id": 3, "num_image_tokens": 2}
+    expected = ([1, 4, 3, 3, 4, 2], [IGNORE, IGNORE, IGNORE, IGNORE, 4, 2])
+    assert expand_images([1, 3, IMAGE_TOKEN, 3, 2], [IGNORE, IGNORE, IMAGE_TOKEN, 3, 2], **options) == expected
+
+
 @given(
     ids=st.lists(st.sampled_from([1, 2, 3, IMAGE_TOKEN]), max_size=12),
     num_image_tokens=st.integers(1, 5),

@@ -211,15 +211,18 @@ def expand_images(
     Image positions have the label IGNORE and count towards `max_length`, as in the official model. A cut in
     or before an image would leave features without tokens: the official model drops these, transformers
     raises in the forward pass. So this raises ValueError first (leave the sample out, or raise `max_length`),
-    unless `keep_cut_images`: then the caller drops the features. `labels=None` (a prompt) is all IGNORE.
+    unless `keep_cut_images`: then the caller drops the features. `labels=None` (a prompt) is all IGNORE. Where a text
+    spells the image token out (of LLaVA it is what a NUL character becomes), its neighbour stands: the one difference
+    from the official ids, since no text may take an image's place.
     """
     labels = [IGNORE] * len(input_ids) if labels is None else labels
     ids_out: list[int] = []
     labels_out: list[int] = []
     for token, label in zip(input_ids, labels, strict=True):
         is_image = token == IMAGE_TOKEN
-        ids_out += [image_token_id] * num_image_tokens if is_image else [token]
-        labels_out += [IGNORE] * num_image_tokens if is_image else [label]
+        spelt = token == image_token_id
+        ids_out += [image_token_id] * num_image_tokens if is_image else [token + spelt]
+        labels_out += [IGNORE] * num_image_tokens if is_image else [label + (spelt and label == token)]
         if is_image and max_length is not None and len(ids_out) > max_length and not keep_cut_images:
             raise ValueError(
                 f"max_length {max_length} cuts an image that ends at position {len(ids_out)}: "
