@@ -13,9 +13,9 @@ import pytest
 import torch
 from official import FAMILIES, GOLDEN, model_config
 from safetensors.torch import load_file, save_file
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoConfig, CLIPModel, LlavaForConditionalGeneration, SiglipModel
 
-from vrx import layouts, lora, models, surgery
+from vrx import layouts, lora, models, parts, surgery
 from vrx.config import LoraConfig
 
 FAMILY = "llava_official"
@@ -216,6 +216,19 @@ def test_damaged_files_are_refused_by_name(tmp_path):
     shard = official / "pytorch_model-00002-of-00002.bin"
     shard.write_bytes(shard.read_bytes()[:1000])
     refused(r"pytorch_model-00002-of-00002\.bin: damaged", official)
+
+
+@pytest.mark.parametrize("family", ["llava_official", "bunny_official"])
+def test_a_tower_is_taken_out_of_the_model_of_images_and_texts_that_the_hub_has(family, tmp_path):
+    config = dataclasses.replace(model_config(family, None), vision_tower=str(tmp_path))
+    told = AutoConfig.from_pretrained(GOLDEN / family / FAMILIES[family]["vision_tower"]).to_dict()
+    text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    kind = {"clip": CLIPModel, "siglip": SiglipModel}[config.image_processor]
+    whole = kind(kind.config_class(vision_config=told, text_config={**text, "bos_token_id": 0, "eos_token_id": 1}))
+    whole.save_pretrained(tmp_path)
+    ours, theirs = parts.tower(config, torch.float32).state_dict(), whole.vision_model.state_dict()
+    assert ours.keys() == {name for name in theirs if not name.startswith("head.")}
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 class Bomb:
