@@ -34,7 +34,9 @@ def load(
     tokenizer_class = LlamaTokenizer if reader == "llama" else PreTrainedTokenizerFast
     tokenizer = tokenizer_class.from_pretrained(folder_or_id, padding_side="right")
     if end not in tokenizer.get_vocab():
-        raise ValueError(f"the tokenizer of {folder_or_id} has no token {end!r}; check its template")
+        raise ValueError(
+            f"the tokenizer of {folder_or_id} has no token {end!r}, the end of an answer in this model.template"
+        )
     tokenizer.eos_token = end  # Llama-3-Instruct's own is <|eot_id|>
     tokenizer.pad_token = tokenizer.unk_token if pad == "unk" else end
     if tokenizer.bos_token is None and adds_bos(tokenizer):  # a bare tokenizer.json does not name it
