@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vrx import batches, lora, models, train
+from vrx import batches, lora, models, supervised
 from vrx.adapters import Adapter, beside_adapter
 from vrx.config import LoraConfig, ModelConfig
 from vrx.images import Pixels, open_rgb
@@ -151,7 +151,7 @@ def tuning(family: str):
             state[weight.replace("weight", f"lora_{which}.default.weight")] = adapter.half(weight, which)
     missing, unexpected = tuned.base_model.model.load_state_dict(state, strict=False)
     assert not unexpected and not any("lora" in name or "projector" in name for name in missing)
-    return train.Supervised(lvlm, Pixels(model_config(family, None)).blank())
+    return supervised.Supervised(lvlm, Pixels(model_config(family, None)).blank())
 
 
 def our_name(official: str) -> str:
@@ -166,4 +166,4 @@ def our_name(official: str) -> str:
 
 def loss_of(module, batch):
     call = {key: batch[key] for key in ("input_ids", "labels", "attention_mask", "pixels")}
-    return module(**call) / train.num_supervised(batch)
+    return module(**call) / supervised.num_supervised(batch)

@@ -77,7 +77,7 @@ def take_a_step(run, text, vision, device: str) -> None:
         lora.apply_lora(lvlm, selectors.sparse_uniform(text.num_hidden_layers, text.num_hidden_layers // 4), run.lora)
     lvlm.activation_checkpointing_enable({"use_reentrant": False})
     side = vision.image_size
-    module = train.Supervised(lvlm, torch.zeros(3, side, side)).train()
+    module = supervised.Supervised(lvlm, torch.zeros(3, side, side)).train()
     ids = torch.full((2, run.model.num_image_tokens + 64), 7, device=device)
     ids[0, 1 : 1 + run.model.num_image_tokens] = 5  # the other sample has no image
     pixels = torch.zeros(1, 3, side, side, device=device)

@@ -32,7 +32,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, CLIPVisionModel, get_cosine_schedule_with_warmup
 
-from vrx import batches, lora, models, train
+from vrx import batches, lora, models, supervised, train
 from vrx.config import EngineConfig, TrainConfig
 from vrx.engine import TorchEngine, create
 from vrx.images import Pixels, open_rgb
@@ -106,7 +106,9 @@ def ours(texts: list[dict], folder: Path):
     watched = Watched(engine.module, engine.optimizer, engine.accumulation, engine.max_norm)
     plan = batches.Plan(list(range(len(texts))), PLAN, seed=0)
     micro = [encoded(FAMILY, *chunk) for chunk in chunks(texts, SIZE)]
-    train.train(watched, plan, iter(micro * PLAN.epochs), PLAN, folder, start=0, every=1000)
+    train.train(
+        watched, plan, iter(micro * PLAN.epochs), PLAN, folder, start=0, every=1000, operations=lambda load: 0.0
+    )
     after = watched.weights()
     return watched.losses, watched.rates[:: plan.chunks_per_step], before, after
 
@@ -257,7 +259,7 @@ def test_a_sample_whose_image_is_cut_costs_what_it_costs_officially(case_id):
     for length in (end - 17, end - 16, end - 15, end - 1, end, end + 1, end + 9):
         batch = encoded(FAMILY, *pair, max_length=length)
         assert len(batch["cut"]) == sum(length < stop for stop in ends)
-        if train.num_supervised(batch) == 0:
+        if supervised.num_supervised(batch) == 0:
             assert not reference(pair, length).isfinite()  # the mean of nothing
             continue
         expected, loss = reference(pair, length), loss_of(module, batch)
@@ -302,15 +304,17 @@ def test_what_the_texts_that_are_there_allow_of_the_official_training():
     third = {key: four[key][[0, 3]] for key in ("input_ids", "labels", "attention_mask")}
     third["pixels"] = four["pixels"][[0, 2]]  # of c1 and c6
     for number, batch in {0: encoded(FAMILY, known["c2_multi_tag_end"], known["c3_text_only"]), 2: third}.items():
-        assert train.num_supervised(batch) == count[number]
+        assert supervised.num_supervised(batch) == count[number]
         assert loss_of(module, batch).item() == pytest.approx(losses[number], abs=1e-4)
     long = encoded(FAMILY, known["c5_long"])
-    rest = count[1] - train.num_supervised(long)
-    told = losses[1] * count[1] - loss_of(module, long).item() * train.num_supervised(long)
+    rest = count[1] - supervised.num_supervised(long)
+    told = losses[1] * count[1] - loss_of(module, long).item() * supervised.num_supervised(long)
     assert rest == 11 and 6 < told / rest < 9  # nats a token, as everywhere in this model that knows nothing
     whole = [number for number in range(8) if set(chunks(order, SIZE)[number]) <= known.keys()]
     assert len(whole) >= 3
     for number in whole:
         ids = chunks(order, SIZE)[number]
         placed = ids.count("e13_tag_in_answer")  # counted officially before the image takes its tag's place
-        assert train.num_supervised(encoded(FAMILY, *[known[case_id] for case_id in ids])) + placed == count[number]
+        assert (
+            supervised.num_supervised(encoded(FAMILY, *[known[case_id] for case_id in ids])) + placed == count[number]
+        )

@@ -222,7 +222,7 @@ def test_what_frozen_linears_are_given_is_not_kept(make_run):
         lora.apply_lora(lvlm, layers, run.lora)
         module = supervised.Supervised(lvlm, Pixels(run.model).blank()).train()
         ids = torch.randint(50, 100, (4, 40))
-        return memory.kept_bytes(lvlm, lambda: module(ids, ids, None, torch.ones(4, 40)))
+        return memory.kept_bytes(lvlm, lambda: module(ids, ids, torch.ones(4, 40)))
 
     assert kept([0]) < 0.6 * kept(range(32))
 

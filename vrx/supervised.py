@@ -42,8 +42,8 @@ class Supervised(nn.Module):
         self,
         input_ids: Tensor,
         labels: Tensor,
-        pixels: Tensor | None,
         attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
         position_ids: Tensor | None = None,
         sample_lengths: Sequence[int] | None = None,
     ) -> Tensor:
