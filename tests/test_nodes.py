@@ -15,7 +15,7 @@ from test_runs import STEPS, adapter, curve, has_steps, run_dir
 
 from vrx import nodes
 from vrx.config import RuntimeConfig
-from vrx.distributed import num_processes
+from vrx.launching import num_processes
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 SLURM = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "20007"}

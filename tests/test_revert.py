@@ -15,8 +15,8 @@ from vrx import answers, finished, lora, origins, records, surgery
 from vrx.answers import Done
 from vrx.checks import thaw
 from vrx.config import RunConfig
-from vrx.distributed import only_one
 from vrx.jobs import revert
+from vrx.locks import only_one
 from vrx.models import load
 from vrx.report.runs import check
 from vrx.stages import reverting

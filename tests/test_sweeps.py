@@ -21,8 +21,8 @@ from test_runs import STEPS, adapter, has_steps, kill_at, rows
 
 from vrx import expansion, records
 from vrx.checks import to_run
-from vrx.distributed import only_one
 from vrx.expansion import composed, composing
+from vrx.locks import only_one
 from vrx.multirun import Job, Progress, run_all, time_left
 from vrx.paths import CONF
 

@@ -231,7 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_run, tmp_path):
 
 
 def test_a_refusal_in_the_worker_is_one_line_in_the_driver(make_run, tmp_path):
-    from vrx.distributed import RunFailed
+    from vrx.nodes import RunFailed
 
     run = make_run("model.num_layers=31", "engine.name=torch", f"runtime.output_root={tmp_path}")
     with pytest.raises(RunFailed, match=r"^model\.num_layers=31: .* has 32 decoder layers$"):

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vrx.config import BenchmarkConfig, named
-from vrx.distributed import one_at_a_time
+from vrx.locks import one_at_a_time
 from vrx.records import digest, write_atomic
 from vrx.sources import Source, is_hub_id
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from vrx import answers, benchmarks, records
 from vrx.config import RunConfig, freeze, named
-from vrx.distributed import launch, log, one_at_a_time
+from vrx.distributed import log
+from vrx.launching import launch
+from vrx.locks import one_at_a_time
 from vrx.metrics import Answer
 
 

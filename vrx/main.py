@@ -17,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vrx.checks import to_run
 from vrx.config import RunConfig, named
-from vrx.distributed import RunFailed, on_all_nodes
 from vrx.expansion import composing, is_local, is_sweep
+from vrx.launching import on_all_nodes
+from vrx.nodes import RunFailed
 from vrx.paths import CONF, disk_refusal
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from vrx.distributed import die_with_parent, is_held, log
+from vrx.distributed import die_with_parent, log
+from vrx.locks import is_held
 from vrx.paths import disk_refusal
 
 State = Literal["done", "resumable", "to do"]

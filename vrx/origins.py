@@ -14,7 +14,9 @@ from vrx import instructions, records
 from vrx.answers import SURGERY
 from vrx.checks import thaw
 from vrx.config import JobConfig, RunConfig, named
-from vrx.distributed import RunFailed, is_held, log, only_one
+from vrx.distributed import log
+from vrx.locks import is_held, only_one
+from vrx.nodes import RunFailed
 from vrx.report.runs import spans
 
 TUNING = ("model", "selector", "layer_count", "data_fraction", "instructions", "recipe", "lora", "train", "engine")

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from vrx import benchmarks, instructions
 from vrx.config import RunConfig
-from vrx.distributed import gpu_numbers, one_at_a_time
+from vrx.distributed import gpu_numbers
 from vrx.image_files import complaints
+from vrx.locks import one_at_a_time
 from vrx.model_files import Finding
 from vrx.paths import inside
 from vrx.records import write_atomic

@@ -12,8 +12,8 @@ from typing import Any
 from vrx import estimates, instructions, model_files, preflight, records
 from vrx.checks import check_processes, select
 from vrx.config import RunConfig
-from vrx.distributed import num_processes
 from vrx.estimates import Lengths
+from vrx.launching import num_processes
 from vrx.model_files import Finding
 from vrx.shapes import Shape, official, shape_of
 

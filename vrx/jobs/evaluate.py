@@ -8,7 +8,8 @@ from pathlib import Path
 from vrx import evaluation, records, tables
 from vrx.checks import thaw
 from vrx.config import RunConfig
-from vrx.distributed import log, only_one
+from vrx.distributed import log
+from vrx.locks import only_one
 from vrx.tracking import following
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from vrx import evaluation, instructions, records, tables
 from vrx.checks import check_processes, select, selector_name
 from vrx.config import RunConfig, freeze
-from vrx.distributed import launch, log, num_processes, one_at_a_time, only_one
+from vrx.distributed import log
+from vrx.launching import launch, num_processes
+from vrx.locks import one_at_a_time, only_one
 from vrx.multirun import Progress
 from vrx.tracking import following
 

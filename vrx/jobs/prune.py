@@ -9,8 +9,9 @@ from typing import Any
 
 from vrx import answers, evaluation, origins, records, tables
 from vrx.config import JobConfig, RunConfig, freeze
-from vrx.distributed import launch, log
+from vrx.distributed import log
 from vrx.identity import untouched
+from vrx.launching import launch
 from vrx.multirun import Progress
 from vrx.origins import Origin
 from vrx.scores import read_scores, scores_file

@@ -8,7 +8,8 @@ from pathlib import Path
 from vrx import answers, evaluation, figures, origins, paper, plots, records
 from vrx.benchmarks import Sample
 from vrx.config import RevertConfig, RunConfig, freeze
-from vrx.distributed import launch, log
+from vrx.distributed import log
+from vrx.launching import launch
 from vrx.multirun import Progress
 from vrx.origins import Origin
 from vrx.records import write_atomic, write_json

@@ -9,7 +9,9 @@ from typing import Any
 from vrx import answers, calibration, evaluation, origins, records, scores, selectors
 from vrx.checks import num_selected
 from vrx.config import RunConfig, freeze
-from vrx.distributed import launch, log, only_one
+from vrx.distributed import log
+from vrx.launching import launch
+from vrx.locks import only_one
 from vrx.multirun import Progress
 from vrx.origins import Origin
 

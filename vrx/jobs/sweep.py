@@ -11,10 +11,10 @@ from typing import Any
 from vrx import evaluation, paper
 from vrx.checks import to_run
 from vrx.config import RunConfig
-from vrx.distributed import RunFailed, gpu_numbers
+from vrx.distributed import gpu_numbers
 from vrx.expansion import composed, expand
 from vrx.multirun import Job, Progress, distinct, listing, run_all
-from vrx.nodes import place
+from vrx.nodes import RunFailed, place
 from vrx.report import artefacts
 from vrx.scores import NoScores
 
