@@ -129,6 +129,17 @@ def row(table: tables.Table, label: str) -> tables.Row:
     return next(row for row in table.rows if row.label == label)
 
 
+def test_the_benchmarks_of_a_run_are_read_from_its_frozen_configuration(
+    make_run: Callable[..., RunConfig], tmp_path: Path
+):
+    for number, chosen in enumerate(("all", "tiny", "[]")):  # prompts of several lines among them
+        run = make_run(f"benchmark={chosen}")
+        folder = tmp_path / str(number)
+        records.write_atomic(folder / "config.yaml", freeze(run))
+        assert runs.benchmark_configs(Run(folder, {})) == run.benchmark
+    assert runs.benchmark_configs(Run(tmp_path / "none", {})) == {}
+
+
 # ---- the bootstrap
 
 SCORES = st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=10, max_size=60)

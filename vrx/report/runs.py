@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,12 +175,14 @@ def score_name(run: Run, column: str) -> str | None:
 def benchmark_configs(run: Run) -> dict[str, BenchmarkConfig]:
     """The benchmarks of the run's last command, from its frozen configuration; none where that cannot be read."""
     try:
-        return _benchmarks_in((run.folder / "config.yaml").read_text(encoding="utf-8"))
+        text = (run.folder / "config.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
+    part = re.search(r"^benchmark:.*(?:\n(?: .*)?)*", text, re.MULTILINE)
+    return _benchmarks_in(part.group()) if part else {}
 
 
-@functools.cache  # every table and figure asks again
+@functools.cache  # parsing a whole configuration for each of thousands of runs takes longer than all else
 def _benchmarks_in(text: str) -> dict[str, BenchmarkConfig]:
     fields = {field.name for field in dataclasses.fields(BenchmarkConfig)}
     try:
