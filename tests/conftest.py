@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from whole_runs import ENVIRONMENT, PLAIN, SMALL, SMOKE, ZERO, command
 
 from vrx.checks import to_run
 from vrx.config import RunConfig
 from vrx.paths import CONF
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet; test processes share the cores
-
-SMALL = ["world.num_images=48", "world.num_questions=6", "wandb.mode=disabled"]
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +63,30 @@ def tuned(world: Path) -> Path:
     return folder
 
 
-def command(*overrides: str, small: bool = True) -> list[str]:
-    return [sys.executable, "-m", "vrx.main", *(SMALL if small else []), *overrides]
+def finished(root: Path, *overrides: str) -> Path:
+    told = subprocess.run(
+        command(*overrides), cwd=root, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run of the options PLAIN came to its end undisturbed: what others are compared with."""
+    return finished(tmp_path_factory.mktemp("undisturbed"), *PLAIN)
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run under ZeRO-3 in two processes."""
+    return finished(tmp_path_factory.mktemp("two_ranks"), *ZERO, "runtime.cpu_processes=2")
+
+
+@pytest.fixture(scope="session")
+def calm_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the sweep SMOKE came to its end undisturbed."""
+    return finished(tmp_path_factory.mktemp("calm_sweep"), *SMOKE)
 
 
 @pytest.fixture

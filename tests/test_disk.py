@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_runs import PLAIN, adapter, curve, run_dir
+from whole_runs import PLAIN, adapter, curve, run_dir
 
 from vrx import records
 from vrx.paths import disk_refusal
@@ -90,19 +90,18 @@ def test_a_read_only_disk_is_one_line(vrx: Callable[..., Any], small_disk: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("leave", [4_000, 30_000, 200_000, 1_500_000])
 def test_a_run_that_filled_the_disk_ends_bit_equal_once_there_is_room(
-    vrx: Callable[..., Any], small_disk: Path, tmp_path: Path, leave: int
+    undisturbed: Path, vrx: Callable[..., Any], small_disk: Path, leave: int
 ):
-    calm, full = tmp_path / "calm", small_disk / "full"
-    data = ("world.folder=" + str(tmp_path / "world"), "wandb.mode=offline")
-    for root in (calm, full):
-        root.mkdir()
-    assert vrx(*PLAIN, *data, cwd=calm).returncode == 0
+    full = small_disk / "full"
+    full.mkdir()
+    command = (*PLAIN, f"world.folder={undisturbed}/outputs/data/tiny", "wandb.mode=offline")
     ballast = fill(small_disk, leave=leave)
-    line = complaint(vrx(*PLAIN, *data, cwd=full))
+    line = complaint(vrx(*command, cwd=full))
     assert "No space left on device; make room there" in line and str(small_disk) in line
     ballast.unlink()
-    told = vrx(*PLAIN, *data, cwd=full)
+    told = vrx(*command, cwd=full)
     assert told.returncode == 0, told.stderr
-    assert curve(run_dir(full)) == curve(run_dir(calm)) and adapter(run_dir(full)) == adapter(run_dir(calm))
-    scores = [json.loads((run_dir(root) / "record.json").read_text())["scores"] for root in (full, calm)]
+    ours, calm = run_dir(full), run_dir(undisturbed)
+    assert curve(ours) == curve(calm) and adapter(ours) == adapter(calm)
+    scores = [json.loads((folder / "record.json").read_text())["scores"] for folder in (ours, calm)]
     assert scores[0] == scores[1]

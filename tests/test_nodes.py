@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
-from conftest import command
-from test_runs import STEPS, adapter, curve, has_steps, run_dir
 
 from vrx import nodes
 from vrx.config import RuntimeConfig
 from vrx.launching import num_processes
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 SLURM = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "20007"}
 
 
@@ -135,50 +130,3 @@ def test_a_node_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, to
     monkeypatch.setattr(nodes, "PATIENCE", 1.0)
     with pytest.raises(nodes.RunFailed, match="1 of 2 nodes came"):
         assert str(meet({**HELLO, **told}, lambda *told: 0, lambda peers: None)[0]).startswith(why)
-
-
-# ---- whole runs
-
-ZERO = (*STEPS, "benchmark=[tiny_gqa]", "eval.limit=4")
-
-
-def start(root: Path, node: int, port: int) -> subprocess.Popen[str]:
-    options = ("runtime.num_nodes=2", f"runtime.node_rank={node}", f"runtime.rendezvous=127.0.0.1:{port}")
-    return subprocess.Popen(
-        command(*ZERO, *options), cwd=root, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-@pytest.mark.slow
-def test_two_nodes_train_as_one_with_two_processes_and_leave_one_record(vrx, tmp_path: Path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    told = vrx(*ZERO, "runtime.cpu_processes=2", cwd=one)
-    assert told.returncode == 0, told.stderr
-    port = free_port()
-    both = [start(two, 1, port), start(two, 0, port)]
-    ended = [process.communicate(timeout=900) for process in both]
-    assert [process.returncode for process in both] == [0, 0], ended
-    assert "record: " in ended[1][0] and ended[0][0] == ""
-    assert curve(run_dir(two)) == curve(run_dir(one)) and adapter(run_dir(two)) == adapter(run_dir(one))
-    scores = [json.loads((run_dir(root) / "record.json").read_text())["scores"] for root in (one, two)]
-    assert scores[0] == scores[1]
-    again = [start(two, 1, port), start(two, 0, port)]
-    ended = [process.communicate(timeout=300) for process in again]
-    assert [process.returncode for process in again] == [0, 0] and "nothing to do" in ended[1][1]
-
-
-@pytest.mark.slow
-def test_a_node_that_is_killed_ends_the_run_at_once_and_the_same_command_goes_on(tmp_path: Path):
-    port = free_port()
-    other, first = start(tmp_path, 1, port), start(tmp_path, 0, port)
-    while not has_steps(3)(tmp_path):  # a checkpoint lies there, of step 2
-        assert first.poll() is None
-    other.kill()
-    told = first.communicate(timeout=300)[1]
-    assert first.returncode == 2 and [line for line in told.splitlines() if "node 1 of the run is gone" in line]
-    other.communicate()
-    both = [start(tmp_path, 1, port), start(tmp_path, 0, port)]
-    ended = [process.communicate(timeout=900) for process in both]
-    assert [process.returncode for process in both] == [0, 0] and "going on from step" in ended[1][1]

@@ -3,71 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from conftest import command
 from safetensors.torch import load_file
-
-STEPS = ("train.max_steps=6", "train.global_batch_size=4", "train.micro_batch_size=2", "runtime.checkpoint_every=2")
-PLAIN = (*STEPS, "engine.name=torch", "benchmark=[tiny_gqa,tiny_mmlu]")
-
-
-def run_dir(root: Path) -> Path:
-    (found,) = (root / "outputs" / "finetune" / "tiny").iterdir()
-    return found
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-
-
-def curve(folder: Path) -> list[float]:
-    return [row["loss"] for row in rows(folder)]
-
-
-def adapter(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()}
-
-
-def kill_at(root: Path, overrides: tuple[str, ...], condition, *, whole_group: bool = True) -> None:
-    """Start the command and kill it with SIGKILL once `condition(root)` holds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command(*overrides), cwd=root, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not condition(root) and process.poll() is None:
-        assert time.monotonic() < deadline, "the run never got so far"
-        time.sleep(0.02)
-    assert process.poll() is None, "the run ended before it was killed"
-    if whole_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()  # the driver alone: its workers must not outlive it
-    process.wait()
-
-
-def has_steps(number: int):
-    def condition(root: Path) -> bool:
-        return any(
-            len(path.read_text().splitlines()) >= number for path in root.glob("outputs/finetune/*/*/train.jsonl")
-        )
-
-    return condition
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("undisturbed")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    told = subprocess.run(command(*PLAIN), cwd=root, env=environment, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    assert "tiny_gqa" in told.stdout and "record: " in told.stdout
-    return root
+from whole_runs import ENVIRONMENT, PLAIN, adapter, command, curve, has_steps, kill_at, rows, run_dir
 
 
 def test_a_run_leaves_what_the_contract_names(undisturbed):
@@ -141,8 +83,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_keeps_the_log(tmp_path, vrx
 
 
 def test_two_commands_on_one_run_do_not_collide(tmp_path, vrx):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command(*PLAIN), cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(command(*PLAIN), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("outputs/finetune/*/*/config.yaml")):
         assert first.poll() is None
         time.sleep(0.05)
@@ -159,33 +100,3 @@ def test_the_untouched_lvlm_is_scored_and_a_finished_run_again(undisturbed, vrx)
     told = vrx("job=evaluate", f"job.run={run_dir(undisturbed)}", "benchmark=tiny_ocrvqa", cwd=undisturbed)
     assert told.returncode == 0, told.stderr
     assert "tiny_ocrvqa" in json.loads((run_dir(undisturbed) / "record.json").read_text())["scores"]
-
-
-@pytest.mark.slow
-def test_zero3_on_one_rank_and_two_agrees_with_plain_torch(undisturbed, vrx, tmp_path):
-    for name, options in {"one": (), "two": ("runtime.cpu_processes=2",)}.items():
-        root = tmp_path / name
-        root.mkdir()
-        told = vrx(*STEPS, PLAIN[-1], *options, cwd=root)
-        assert told.returncode == 0, told.stderr
-        assert curve(run_dir(root)) == pytest.approx(curve(run_dir(undisturbed)), abs=1e-5)
-        for file in ("adapter_model.safetensors", "projector.safetensors"):
-            ours, plain = (load_file(run_dir(where) / "adapter" / file) for where in (root, undisturbed))
-            assert ours.keys() == plain.keys()
-            assert all((ours[key] - plain[key]).abs().max() < 1e-4 for key in ours)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [("runtime.cpu_processes=2",), ("engine.zero_stage=2",)], ids=["3 on two ranks", "2"]
-)
-def test_a_killed_zero_run_ends_bit_equal(vrx, tmp_path, options):
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    straight.mkdir()
-    killed.mkdir()
-    overrides = (*STEPS, PLAIN[-1], "eval.limit=1", *options)
-    assert vrx(*overrides, cwd=straight).returncode == 0
-    kill_at(killed, overrides, has_steps(3))
-    told = vrx(*overrides, cwd=killed)
-    assert told.returncode == 0 and "going on from step" in told.stderr
-    assert adapter(run_dir(killed)) == adapter(run_dir(straight))
