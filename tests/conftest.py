@@ -30,6 +30,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+LONG = ("test_ranks", "test_sweeps", "test_slurm", "test_runs", "test_instructions", "test_prune", "test_disk")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first, so that no process waits at the end for another's: a file is one's alone."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def composed(overrides: list[str]) -> RunConfig:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     with initialize_config_dir(str(CONF), version_base="1.3"):

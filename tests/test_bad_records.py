@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import finished
 
 from vrx import records
 
@@ -31,6 +32,15 @@ BAD: dict[str, str] = {
     "of a model without layers": json.dumps(RECORD | {"identity": {**IDENTITY, "model": {}}}),
     "of training by name": json.dumps(RECORD | {"train": "yes"}),
 }
+
+
+EVALUATED = ("job=evaluate", "benchmark=tiny_gqa", "eval.limit=2")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the untouched LVLM has been evaluated."""
+    return finished(tmp_path_factory.mktemp("evaluated"), *EVALUATED)
 
 
 def put(folder: Path, content: str) -> Path:
@@ -65,14 +75,14 @@ def test_bad_neighbours_are_passed_over(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["cut", "another program's"])
-def test_a_run_with_a_bad_record_is_measured_again_from_its_answers(vrx: Callable[..., Any], tmp_path: Path, kind: str):
-    command = ("job=evaluate", "benchmark=tiny_gqa", "eval.limit=2")
-    assert vrx(*command).returncode == 0
-    (path,) = tmp_path.glob("outputs/evaluate/tiny/*/record.json")
+def test_a_run_with_a_bad_record_is_measured_again_from_its_answers(
+    evaluated: Path, vrx: Callable[..., Any], kind: str
+):
+    (path,) = evaluated.glob("outputs/evaluate/tiny/*/record.json")
     before, answers = json.loads(path.read_text()), path.parent / "answers" / "tiny_gqa.jsonl"
     made = answers.stat().st_mtime_ns
     path.write_text(BAD[kind])
-    told = vrx(*command)
+    told = vrx(*EVALUATED, cwd=evaluated)
     assert told.returncode == 0 and f"{path}: not " in told.stderr and "Traceback" not in told.stderr
     assert json.loads(path.read_text()) == before and answers.stat().st_mtime_ns == made
     assert path.with_name("record.json.broken").read_text() == BAD[kind]

@@ -42,12 +42,15 @@ def test_processes_are_counted_on_all_nodes(monkeypatch: pytest.MonkeyPatch):
 
 def test_slurm_says_which_node_this_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     tool = tmp_path / "scontrol"  # SLURM's, which is not everywhere
-    tool.write_text('#!/bin/sh\n[ "$3" = "n[1-2]" ] && printf "n1\\nn2\\n"\n')
+    tool.write_text('#!/bin/sh\n[ "$2 $3" = "hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name, value in {**SLURM, "SLURM_STEP_NODELIST": "n[1-2]"}.items():
         monkeypatch.setenv(name, value)
     assert nodes.place(RuntimeConfig()) == nodes.Place(2, 1, "n1", 20007)
+    with tool.open("a") as file:  # as of a cluster whose nodes' names are not those of the network
+        file.write('[ "$2 $3" = "node n1" ] && echo "   NodeAddr=10.0.0.1 NodeHostName=n1"\n')
+    assert nodes.place(RuntimeConfig()) == nodes.Place(2, 1, "10.0.0.1", 20007)
     given = RuntimeConfig(num_nodes=2, node_rank=0, rendezvous="elsewhere:5")
     assert nodes.place(given) == nodes.Place(2, 0, "elsewhere", 5)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")

@@ -137,6 +137,7 @@ def test_a_pruned_run_is_measured_saved_and_recorded(
 @pytest.mark.slow
 def test_the_command_tunes_and_scores_first(vrx: Callable[..., subprocess.CompletedProcess], tmp_path: Path):
     small = ("engine.name=torch", "train.max_steps=2", "train.global_batch_size=4", "train.micro_batch_size=2")
+    small += ("score.samples_per_benchmark=2",)
     asked = ("job=prune", "prune.num_layers=2", "benchmark=[tiny_gqa]", "prune.save=false")
     told = vrx(*asked, *small)
     assert told.returncode == 0, told.stderr

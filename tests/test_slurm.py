@@ -1,4 +1,5 @@
-"""A sweep through a real SLURM of one node: each run a job of its own, a cancelled one goes on by the same command."""
+"""Through a real SLURM, of two nodes on this machine: each run of a sweep a job of its own, a cancelled one goes on by
+the same command, and one run over both nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from whole_runs import SMOKE, command, has_steps, left_behind
+from whole_runs import SMOKE, ZERO, command, has_steps, left_behind
 
 needed = ("munged", "slurmctld", "slurmd", "sbatch")
 missing = [name for name in needed if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
@@ -30,13 +31,12 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge/munge.sock
 CryptoType=crypto/munge
 SlurmctldPort=16817
-SlurmdPort=16818
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -47,8 +47,9 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 MailProg=/bin/true
-NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000 State=UNKNOWN
-PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
+NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16818 CPUs={cpus} RealMemory=4000 State=UNKNOWN
+NodeName=node2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16819 CPUs={cpus} RealMemory=4000 State=UNKNOWN
+PartitionName=debug Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 """
 
 
@@ -77,22 +78,27 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     for daemon in (
         ["runuser", "-u", "munge", "--", "munged", *options],
         ["slurmctld"],
-        ["slurmd", "-N", "localhost"],
+        ["slurmd", "-N", "node1"],
+        ["slurmd", "-N", "node2"],
     ):
         subprocess.run(daemon, env=environment, check=True, timeout=60)
     yield environment
     subprocess.run(["scancel", "--user=root"], env=environment, check=False, timeout=30)
-    for file in (folder / "slurmd.pid", folder / "slurmctld.pid", munge / "munged.pid"):
+    for file in (*folder.glob("*.pid"), munge / "munged.pid"):
         if file.is_file():
             os.kill(int(file.read_text()), signal.SIGKILL)
 
 
-SWEEP = (*SMOKE, "hydra/launcher=submitit_slurm")
-LAUNCHER = ("hydra.launcher.partition=debug", "hydra.launcher.timeout_min=10", "hydra.launcher.mem_gb=1")
+LAUNCHER = (
+    "hydra/launcher=submitit_slurm",
+    "hydra.launcher.partition=debug",
+    "hydra.launcher.timeout_min=10",
+    "hydra.launcher.mem_gb=1",
+)
 
 
 def test_a_job_that_is_cancelled_goes_on_by_the_same_command(slurm: dict[str, str], calm_sweep: Path, tmp_path: Path):
-    process = subprocess.Popen(command(*SWEEP, *LAUNCHER), cwd=tmp_path, env=slurm, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(*SMOKE, *LAUNCHER), cwd=tmp_path, env=slurm, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not has_steps(2)(tmp_path):
         assert process.poll() is None and time.monotonic() < deadline
@@ -100,7 +106,19 @@ def test_a_job_that_is_cancelled_goes_on_by_the_same_command(slurm: dict[str, st
     subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=slurm, check=True)
     process.wait(timeout=300)
     told = subprocess.run(
-        command(*SWEEP, *LAUNCHER), cwd=tmp_path, env=slurm, capture_output=True, text=True, timeout=600, check=False
+        command(*SMOKE, *LAUNCHER), cwd=tmp_path, env=slurm, capture_output=True, text=True, timeout=600, check=False
     )
     assert told.returncode == 0, told.stderr
     assert left_behind(tmp_path) == left_behind(calm_sweep) and len(left_behind(tmp_path)) == 2
+
+
+def test_a_run_over_two_nodes_is_the_one_of_two_processes(slurm: dict[str, str], two_ranks: Path, tmp_path: Path):
+    nodes = ("hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=1")
+    asked = ("sweep=smoke", "selector=sparse_uniform", *ZERO, *LAUNCHER, *nodes)
+    told = subprocess.run(
+        command(*asked), cwd=tmp_path, env=slurm, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert left_behind(tmp_path) == left_behind(two_ranks) and len(left_behind(tmp_path)) == 1
+    said = "".join(path.read_text() for path in tmp_path.glob("outputs/sweeps/.submitit/*/*_log.err"))
+    assert "node 1 of 2: joins" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -57,15 +58,20 @@ def place(runtime: RuntimeConfig) -> Place:
 
 
 def _rendezvous_of_slurm() -> str | None:
-    """The first node of this step, and a port that no other job has."""
+    """The address at which SLURM reaches this step's first node, and a port that no other job has."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
-    if not nodes:
+    if not nodes or not (names := _scontrol("hostnames", nodes).split()):
         return None
-    with suppress(OSError):
-        told = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
-        if told.stdout.split():
-            return f"{told.stdout.split()[0]}:{20000 + int(os.environ.get('SLURM_JOB_ID', 0)) % 20000}"
-    return None
+    address = re.search(r"NodeAddr=(\S+)", _scontrol("node", names[0]))
+    port = 20000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 20000
+    return f"{address.group(1) if address else names[0]}:{port}"
+
+
+def _scontrol(*shown: str) -> str:
+    try:
+        return subprocess.run(["scontrol", "show", *shown], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
 
 
 class Link:
