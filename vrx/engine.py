@@ -197,13 +197,15 @@ def deepspeed_config(module: nn.Module | None, train: TrainConfig, engine: Engin
     zero: dict[str, Any] = {"stage": engine.zero_stage, "overlap_comm": True, "contiguous_gradients": True}
     if engine.zero_stage == 3 and module is not None:
         hidden = hidden_size(module)
+        small = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in module.parameters()) < 1e9
         zero |= {
             "sub_group_size": int(1e9),
             "reduce_bucket_size": hidden * hidden,
             "stage3_prefetch_bucket_size": int(0.9 * hidden * hidden),
             "stage3_param_persistence_threshold": 10 * hidden,
             "stage3_max_live_parameters": int(1e9),
-            "stage3_max_reuse_distance": int(1e9),
+            # A distance that the model does not have makes DeepSpeed search all modules at each one, for seconds.
+            "stage3_max_reuse_distance": 0 if small else int(1e9),
         }
     return {
         "train_batch_size": train.global_batch_size,
