@@ -139,6 +139,24 @@ def test_a_run_that_cannot_be_started_is_told_and_the_others_go_on(tmp_path: Pat
     )
 
 
+def test_the_first_failure_ends_a_sweep_that_is_to_fail_fast(tmp_path: Path, capsys: Any):
+    refused, other = job("model=none"), job("seed=2")
+    assert run_all([refused, other], logs=tmp_path, gpus=(), gpus_per_run=None, fail_fast=True) == [refused]
+    assert "failed: model=none: model=none: no such option" in capsys.readouterr().err and other.process is None
+
+
+def test_runs_share_the_gpus_and_each_sees_its_own(tmp_path: Path):
+    seen = "train.max_steps=${oc.env:CUDA_VISIBLE_DEVICES}"
+    jobs = [job(f"seed={number}") for number in range(3)]
+    for one in jobs:
+        one.overrides = ["--cfg", "job", "--resolve", *one.overrides, seen]
+    assert run_all(jobs, logs=tmp_path, gpus=("5", "7"), gpus_per_run=1) == []
+    told = [one.log_file.read_text() for one in jobs if one.log_file]
+    assert [f"max_steps: {gpu}\n" in text for text, gpu in zip(told, "57", strict=False)] == [True, True]
+    assert jobs[2].gpus in (("5",), ("7",)) and f"max_steps: {jobs[2].gpus[0]}\n" in told[2]
+    assert jobs[2].began > max(jobs[0].began, jobs[1].began)
+
+
 def test_the_time_left_is_that_of_runs_like_these_before_any_has_ended():
     jobs = [job("a", expected=3600.0), job("b", expected=1800.0), job("c")]
     assert time_left(jobs, [], 1) == ", 2 h 15 min left"  # c as the others on average

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from vrx.paths import disk_refusal
 
 READY = ".ready"
@@ -82,6 +84,6 @@ def refuse(run_dir: Path, error: Exception) -> None:
 
 
 def log(message: str) -> None:
-    """One line on the terminal, from rank 0 alone."""
+    """One line on the terminal, from rank 0 alone; a progress line that stands there moves below it."""
     if is_main():
-        print(f"vrx: {message}", file=sys.stderr, flush=True)
+        tqdm.write(f"vrx: {message}", file=sys.stderr)
