@@ -60,6 +60,7 @@ def test_a_list_on_the_command_line_takes_the_place_of_the_files(run_schema: Non
         (["sweep=table1"], True),
         (["-m", "seed=0,1"], True),
         (["seed=0,1", "--multirun"], True),
+        (["hydra.mode=MULTIRUN", "seed=0,1"], True),
         (["sweep=none"], False),
         (["selector=all", "sweep=table1", "hydra.mode=RUN"], False),
         (["seed=1"], False),

@@ -16,6 +16,7 @@ def is_sweep(arguments: list[str]) -> bool:
     """Whether these command-line arguments ask for several runs, and for nothing of Hydra's own such as `--help`."""
     flags = {argument for argument in arguments if argument.startswith("-")}
     named = any(argument.startswith("sweep=") and argument != "sweep=none" for argument in arguments)
+    named = named or "hydra.mode=MULTIRUN" in arguments
     one = "hydra.mode=RUN" in arguments  # a run of a sweep, started by it
     return not one and flags <= {"-m", "--multirun"} and (bool(flags) or named)
 
