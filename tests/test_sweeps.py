@@ -21,7 +21,7 @@ from vrx import expansion, records
 from vrx.checks import to_run
 from vrx.expansion import composed, composing
 from vrx.locks import only_one
-from vrx.multirun import Job, Progress, run_all, time_left
+from vrx.multirun import Job, Progress, reason, run_all, time_left
 from vrx.paths import CONF
 
 ARTEFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
@@ -138,6 +138,15 @@ def test_a_run_that_cannot_be_started_is_told_and_the_others_go_on(tmp_path: Pat
     assert failed.startswith(f"vrx: failed: seed=1: {tmp_path}: Permission denied; ") and finished.startswith(
         "vrx: done"
     )
+
+
+def test_the_reason_is_found_behind_the_progress_bar_of_a_killed_worker(tmp_path: Path):
+    failed = job("seed=1")
+    failed.log_file = tmp_path / "log"
+    failed.log_file.write_text("vrx: tiny: tuning\n\rtrain: 0/6\rtrain: 1/6vrx: train ended with status -9 (x)\n")
+    failed.process = subprocess.Popen(["sh", "-c", "exit 2"])
+    failed.process.wait()
+    assert reason(failed) == "train ended with status -9 (x)"
 
 
 def test_the_first_failure_ends_a_sweep_that_is_to_fail_fast(tmp_path: Path, capsys: Any):

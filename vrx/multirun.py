@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -113,7 +114,7 @@ def run_all(
                     elif job.run_dir is not None and is_held(job.run_dir):
                         waiting.append(job)  # another vrx was faster
                     else:
-                        _fail(job, _reason(job), failed)
+                        _fail(job, reason(job), failed)
                         if fail_fast:
                             return failed
                 held = [job for job in waiting if job.run_dir is not None and is_held(job.run_dir)]
@@ -169,11 +170,11 @@ def _start(job: Job, gpus: tuple[str, ...], logs: Path) -> None:
         )
 
 
-def _reason(job: Job) -> str:
+def reason(job: Job) -> str:
     """The line in which a run said why it ended, or where to read on."""
     assert job.process and job.log_file
-    lines = job.log_file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    told = [line.removeprefix("vrx: ") for line in lines if line.startswith("vrx: ")]
+    text = job.log_file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    told = re.findall(r"vrx: (.+)", text)  # behind the progress bar of a worker that was killed, too
     status = job.process.returncode
     return told[-1] if status == 2 and told else f"ended with status {status}; see {job.log_file}"
 
