@@ -84,6 +84,14 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         subprocess.run(daemon, env=environment, check=True, timeout=60)
     yield environment
     subprocess.run(["scancel", "--user=root"], env=environment, check=False, timeout=30)
+    deadline = time.monotonic() + 20
+    while (
+        time.monotonic() < deadline
+        and subprocess.run(  # a job outlives the daemons that should end it
+            ["squeue", "--noheader"], env=environment, capture_output=True, check=False, timeout=30
+        ).stdout
+    ):
+        time.sleep(0.2)
     for file in (*folder.glob("*.pid"), munge / "munged.pid"):
         if file.is_file():
             os.kill(int(file.read_text()), signal.SIGKILL)
