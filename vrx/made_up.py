@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, CLIPImageProcessorPil
 from vrx import batches
 from vrx.config import ModelConfig
 from vrx.devices import device
-from vrx.models import TOWERS, image_token_id, tokenizer_of
+from vrx.models import image_token_id, tokenizer_of
+from vrx.parts import TOWERS
 from vrx.shapes import values
 from vrx.vocabulary import encode
 

@@ -11,8 +11,10 @@ from typing import Any
 from vrx import costs, instructions, paper, plots, records
 from vrx.config import RunConfig, freeze
 from vrx.costs import Cost
-from vrx.distributed import count_gpus, launch, log, only_one
+from vrx.distributed import count_gpus, log
 from vrx.expansion import composed
+from vrx.launching import launch
+from vrx.locks import only_one
 from vrx.selectors import sparse_uniform
 from vrx.shapes import shape_of
 
