@@ -72,7 +72,8 @@ def _start_workers(
         environment["CUDA_VISIBLE_DEVICES"] = ""
     if runtime.num_gpus == 0 or not count_gpus():
         environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found nothing better
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin where something else runs too
+    if "OMP_WAIT_POLICY" not in os.environ:  # threads wait awake between two operations, and not where others work
+        environment.setdefault("GOMP_SPINCOUNT", "20000")
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
