@@ -18,6 +18,7 @@ from vrx.jobs.bench import _ways, with_recipe
 from vrx.paths import CONF
 from vrx.shapes import shape_of
 
+FIGURE = paper.load().artefacts["figure3"]
 LLAVA = ("model=llava-1.5-7b", "recipe=paper")
 
 
@@ -113,10 +114,11 @@ def test_the_table_tells_medians_and_their_ratios(measured):
 
 
 def test_the_figure_stands_beside_the_papers_saving(measured):
-    plot = costs.figure(measured, paper.load().artefacts["figure3"], model="llava-1.5-7b", about="about")
+    full = {8: 9e12, 32: 10e12}
+    plot = costs.figure(measured, FIGURE, model="llava-1.5-7b", about="", full_size=full)
     against = {line.name: line.points for line in plot.panels[1].lines}
     assert against["peer"] == ((8.0, 80.0, None), (32.0, 100.0, None))
-    assert against["operations needed"] == ((8.0, pytest.approx(90.0), None), (32.0, 100.0, None))
+    assert against["operations, full size"] == ((8.0, pytest.approx(90.0), None), (32.0, 100.0, None))
     assert against["paper"] == ((8.0, 77.0, None),)
 
 

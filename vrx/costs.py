@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,9 +88,11 @@ def _aligned(lines: list[list[str]]) -> list[str]:
     return [rows[0], rule, *rows[1:]]
 
 
-def figure(costs: Sequence[Cost], artefact: Artefact, *, model: str, about: str) -> Plot:
+def figure(
+    costs: Sequence[Cost], artefact: Artefact, *, model: str, about: str, full_size: Mapping[int, float]
+) -> Plot:
     """Figure 3 anew: a step's time against the number of layers, in percent of all layers by the same way, beside the
-    operations that it needs and what the paper says is saved."""
+    operations that the model needs in full size by number of layers, and what the paper says is saved."""
     most = max(cost.num_layers for cost in costs)
     by_way: dict[str, list[Cost]] = {}
     for cost in costs:
@@ -105,9 +107,8 @@ def figure(costs: Sequence[Cost], artefact: Artefact, *, model: str, about: str)
         if whole.num_layers == most and len(found) > 1:
             points = tuple((float(cost.num_layers), 100 * cost.median / whole.median, None) for cost in found)
             lines.append(Line(way, points))
-    needed = {cost.num_layers: cost.operations for cost in costs}
-    points = tuple((float(k), 100 * needed[k] / needed[most], None) for k in sorted(needed))
-    lines.append(Line("operations needed", points))
+    points = tuple((float(k), 100 * full_size[k] / full_size[most], None) for k in sorted(full_size))
+    lines.append(Line("operations, full size", points))
     for row in artefact.rows_of(model):
         if row.values[0] is not None:
             lines.append(Line("paper", ((float(row.num_layers), 100 - row.values[0], None),), is_papers=True))

@@ -15,6 +15,7 @@ from vrx.distributed import count_gpus, log
 from vrx.expansion import composed
 from vrx.launching import launch
 from vrx.locks import only_one
+from vrx.operations import Load, of_step
 from vrx.selectors import sparse_uniform
 from vrx.shapes import shape_of
 
@@ -35,6 +36,7 @@ def bench(run: RunConfig) -> None:
     """Measure all ways in turn, several rounds; leave the table, the numbers and a figure, and print the table."""
     root = Path(run.runtime.output_root).absolute() / "bench" / run.model.name
     with only_one(root):
+        needed = _full_size(run)
         run = _furnished(run, root)
         found: dict[str, Cost] = {}
         inference: dict[str, Any] = {}
@@ -49,10 +51,11 @@ def bench(run: RunConfig) -> None:
             records.write_atomic(folder / "config.yaml", freeze(run))
             launch("infer", folder, run.runtime)
             inference = records.read_json(folder / "inference.json")
-        about = _about(run, root)
+        about = _about(run, root, needed)
         every = list(found.values())
         told = costs.table(every, inference, about=about)
-        plot = costs.figure(every, paper.load().artefacts["figure3"], model=run.model.name, about=about)
+        artefact = paper.load().artefacts["figure3"]
+        plot = costs.figure(every, artefact, model=run.model.name, about=about, full_size=needed)
         records.write_atomic(root / "bench.md", told)
         records.write_atomic(root / "bench.png", plots.draw(plot, "png"))
         named = {"about": about, "training": [dataclasses.asdict(cost) for cost in every], "inference": inference}
@@ -64,8 +67,7 @@ def bench(run: RunConfig) -> None:
 def _furnished(run: RunConfig, root: Path) -> RunConfig:
     """The run with weights and samples that are made now, where those there are others."""
     shape = shape_of(run.model)
-    if shape is None:
-        raise ValueError(f"model={run.model.name}: its shape is not known; valid is a model whose config.json is here")
+    assert shape is not None, "_full_size refuses such a model"
     narrow = NARROW if not count_gpus() and shape.backbone.hidden >= SMALL else 1
     scale = run.bench.scale or narrow
     own = scale == 1 and run.world is not None  # an LVLM that comes with the package
@@ -110,8 +112,7 @@ def _furnished(run: RunConfig, root: Path) -> RunConfig:
 def _ways(run: RunConfig) -> Iterator[tuple[str, RunConfig]]:
     """What is compared: every recipe at every number of layers, named."""
     depth = run.model.num_layers
-    few = run.layer_count.k or max(1, round((run.layer_count.fraction or 1) * depth))
-    for k in run.bench.num_layers or sorted({min(few, depth), depth}, reverse=True):
+    for k in _counts(run):
         layers = list(range(depth)) if k == depth else list(sparse_uniform(depth, k))
         selector = dataclasses.replace(run.selector, layers=layers)
         for recipe in run.bench.recipes:
@@ -163,14 +164,36 @@ def _measure(run: RunConfig, run_dir: Path, cost: Cost) -> None:
     shutil.rmtree(run_dir / "adapter", ignore_errors=True)
 
 
-def _about(run: RunConfig, root: Path) -> str:
+def _full_size(run: RunConfig) -> dict[int, float]:
+    """Operations of a sample of usual length in the model's own size, by number of layers tuned."""
+    shape = shape_of(run.model)
+    if shape is None:
+        raise ValueError(f"model={run.model.name}: its shape is not known; valid is a model whose config.json is here")
+    lengths = [min(length, run.model.max_length) for length in run.bench.lengths or MIX]
+    load = Load(sum(lengths), sum(n * n for n in lengths), round(run.bench.supervised * sum(lengths)), len(lengths))
+    depth = run.model.num_layers
+    counts = sorted({1, depth // 4, depth // 2, depth, *(run.bench.num_layers or ()), *_counts(run)})
+    return {k: of_step(load, shape, num_layers=k, r=run.lora.r) / len(lengths) for k in counts if k <= depth}
+
+
+def _counts(run: RunConfig) -> list[int]:
+    """The numbers of layers to compare, most first."""
+    depth = run.model.num_layers
+    few = run.layer_count.k or max(1, round((run.layer_count.fraction or 1) * depth))
+    return run.bench.num_layers or sorted({min(few, depth), depth}, reverse=True)
+
+
+def _about(run: RunConfig, root: Path, full_size: dict[int, float]) -> str:
     shape = shape_of(run.model)
     assert shape is not None
     backbone, train = shape.backbone, run.train
     lengths = records.read_json(root / "made.json")["lengths"]
+    few, whole = min(_counts(run)), full_size[backbone.num_layers]
     places = str(lengths[0]) if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
     return (
         f"{run.model.name}: {backbone.num_layers} layers of width {backbone.hidden} ({backbone.intermediate} inside), "
         f"{backbone.vocabulary:,} words, LoRA of rank {run.lora.r}; {train.global_batch_size} samples of {places} "
-        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {count_gpus() or 'no'} GPU"
+        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {count_gpus() or 'no'} GPU. "
+        f"In full size a sample of usual length needs {whole / 1e12:.3g} TFLOP with all layers tuned, "
+        f"{100 * (1 - full_size[few] / whole):.1f} % less with {few}"
     )

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -57,7 +58,7 @@ def link(path: Path, start: Path) -> str:
     return quote(Path(os.path.relpath(path, start)).as_posix())
 
 
-def _train(key: str) -> Callable[[Run], object]:
+def _train(key: str) -> Callable[[Run], Any]:
     return lambda run: (run.record["train"] or {}).get(key)
 
 
@@ -72,6 +73,9 @@ RUN_COLUMNS: dict[str, Callable[[Run], object]] = {
     "steps": _train("steps"),
     "seconds": _train("seconds"),
     "GPU-hours": _train("gpu_hours"),
+    "tokens/s": _train("tokens_per_second"),
+    "of the ceiling (%)": lambda run: 100 * share if (share := _train("share_of_ceiling")(run)) is not None else None,
+    "waited for data (s)": _train("seconds_waiting_for_data"),
     "peak memory (GB)": _train("peak_memory_gb"),
     "trainable": _train("trainable_parameters"),
     "final loss": _train("final_loss"),
