@@ -197,7 +197,7 @@ def deepspeed_config(module: nn.Module | None, train: TrainConfig, engine: Engin
     zero: dict[str, Any] = {"stage": engine.zero_stage, "overlap_comm": True, "contiguous_gradients": True}
     if engine.zero_stage == 3 and module is not None:
         hidden = hidden_size(module)
-        small = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in module.parameters()) < 1e9
+        small = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in module.parameters()) < 1e8
         zero |= {
             "sub_group_size": int(1e9),
             "reduce_bucket_size": hidden * hidden,
