@@ -43,7 +43,7 @@ FLOORS: list[set[str]] = [
     {"stages"},
     {"worker", "report.runs", "plots"},
     {"report.cells", "report.predictions"},
-    {"tables", "figures", "costs", "heatmap", "tracking", "evaluation", "multirun"},
+    {"tables", "figures", "costs", "ways", "heatmap", "tracking", "evaluation", "multirun"},
     {"report.grid"},
     {"report.markdown", "report.latex", "report.comma_separated", "report.page"},
     {"report.artefacts", "dashboard"},

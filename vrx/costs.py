@@ -98,22 +98,23 @@ def figure(
     for cost in costs:
         by_way.setdefault(cost.way, []).append(cost)
     lines, seconds = [], []
-    for way, found in by_way.items():
-        found = sorted(found, key=lambda cost: cost.num_layers)
+    for way, unsorted in by_way.items():
+        name, found = way if way == "peer" else f"recipe={way}", sorted(unsorted, key=lambda cost: cost.num_layers)
         whole = found[-1]
         spread = [statistics.stdev(cost.seconds) if len(cost.seconds) > 1 else None for cost in found]
         pairs = list(zip(found, spread, strict=True))
-        seconds.append(Line(way, tuple((float(cost.num_layers), cost.median, error) for cost, error in pairs)))
+        seconds.append(Line(name, tuple((float(cost.num_layers), cost.median, error) for cost, error in pairs)))
         if whole.num_layers == most and len(found) > 1:
             points = tuple((float(cost.num_layers), 100 * cost.median / whole.median, None) for cost in found)
-            lines.append(Line(way, points))
+            lines.append(Line(name, points))
     points = tuple((float(k), 100 * full_size[k] / full_size[most], None) for k in sorted(full_size))
     lines.append(Line("operations, full size", points))
     for row in artefact.rows_of(model):
         if row.values[0] is not None:
-            lines.append(Line("paper", ((float(row.num_layers), 100 - row.values[0], None),), is_papers=True))
+            point = (float(row.num_layers), 100 - row.values[0], None)
+            lines.append(Line(f"published: {row.values[0]:g} % less", (point,), is_papers=True))
     panels = (
         Panel("a training step", "layers tuned", "seconds", tuple(seconds), from_zero=True),
         Panel("against all layers", "layers tuned", "% of the time", tuple(lines), from_zero=True),
     )
-    return Plot("figure3_bench", f"{artefact.title}, {model}", panels, about)
+    return Plot("figure3_bench", artefact.title, panels, about)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,15 @@ from vrx import costs, instructions, paper, plots, records
 from vrx.config import RunConfig, freeze
 from vrx.costs import Cost
 from vrx.distributed import count_gpus, log
-from vrx.expansion import composed
 from vrx.launching import launch
 from vrx.locks import only_one
 from vrx.operations import Load, of_step
-from vrx.selectors import sparse_uniform
 from vrx.shapes import shape_of
+from vrx.ways import counts, ways
 
 NARROW = 8  # an LVLM's widths on a CPU, unless it is small already
 SMALL = 1024  # wide
 MIX = [640, 660, 680, 700, 720, 740, 760, 780, 800, 840, 900, 960, 1040, 1200, 1500, 2048]  # made up, in LLaVA's range
-SWITCHES = {
-    "supervised_head": None,
-    "packed": None,
-    "fused_lora": None,
-    "compile": None,
-    "gradient_checkpointing": True,
-    "zero_stage": 3,
-}  # of recipe=fast, and what they are when off
 
 
 def bench(run: RunConfig) -> None:
@@ -40,7 +30,7 @@ def bench(run: RunConfig) -> None:
         run = _furnished(run, root)
         found: dict[str, Cost] = {}
         inference: dict[str, Any] = {}
-        plan = list(_ways(run))
+        plan = list(ways(run))
         for number in range(run.bench.rounds):
             for place, (way, one) in enumerate(plan):
                 k = len(one.selector.layers or ())
@@ -51,9 +41,9 @@ def bench(run: RunConfig) -> None:
             records.write_atomic(folder / "config.yaml", freeze(run))
             launch("infer", folder, run.runtime)
             inference = records.read_json(folder / "inference.json")
-        about = _about(run, root, needed)
+        about = _about(run, root)
         every = list(found.values())
-        told = costs.table(every, inference, about=about)
+        told = costs.table(every, inference, about=f"{about}. {_needs(needed, counts(run))}")
         artefact = paper.load().artefacts["figure3"]
         plot = costs.figure(every, artefact, model=run.model.name, about=about, full_size=needed)
         records.write_atomic(root / "bench.md", told)
@@ -109,40 +99,6 @@ def _furnished(run: RunConfig, root: Path) -> RunConfig:
     return made
 
 
-def _ways(run: RunConfig) -> Iterator[tuple[str, RunConfig]]:
-    """What is compared: every recipe at every number of layers, named."""
-    depth = run.model.num_layers
-    for k in _counts(run):
-        layers = list(range(depth)) if k == depth else list(sparse_uniform(depth, k))
-        selector = dataclasses.replace(run.selector, layers=layers)
-        for recipe in run.bench.recipes:
-            one = dataclasses.replace(with_recipe(run, "paper" if recipe == "peer" else recipe), selector=selector)
-            yield recipe, one
-            if recipe == "fast" and run.bench.switches:
-                for switch, off in SWITCHES.items():
-                    part = "train" if switch == "gradient_checkpointing" else "engine"
-                    yield (
-                        f"fast, {switch} off",
-                        dataclasses.replace(one, **{part: _with(getattr(one, part), switch, off)}),
-                    )
-
-
-def _with(part: Any, key: str, value: Any) -> Any:
-    return dataclasses.replace(part, **{key: value})
-
-
-def with_recipe(run: RunConfig, recipe: str) -> RunConfig:
-    """The run by another recipe: of its settings those change in which the recipes differ."""
-    other = "paper" if recipe == "fast" else "fast"
-    wanted, unwanted = (composed([f"recipe={name}", "model=llava-1.5-7b"]) for name in (recipe, other))
-    for part in ("train", "engine"):
-        changed = {key: value for key, value in wanted[part].items() if value != unwanted[part][key]}
-        run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **changed)})
-    if run.engine.compile is not None:
-        run = dataclasses.replace(run, engine=_with(run.engine, "compile", "always"))  # as in a run of full length
-    return dataclasses.replace(run, recipe=recipe)
-
-
 def _measure(run: RunConfig, run_dir: Path, cost: Cost) -> None:
     """Train some steps one way, and add what was measured."""
     root = run_dir.parent
@@ -172,28 +128,26 @@ def _full_size(run: RunConfig) -> dict[int, float]:
     lengths = [min(length, run.model.max_length) for length in run.bench.lengths or MIX]
     load = Load(sum(lengths), sum(n * n for n in lengths), round(run.bench.supervised * sum(lengths)), len(lengths))
     depth = run.model.num_layers
-    counts = sorted({1, depth // 4, depth // 2, depth, *(run.bench.num_layers or ()), *_counts(run)})
-    return {k: of_step(load, shape, num_layers=k, r=run.lora.r) / len(lengths) for k in counts if k <= depth}
+    numbers = sorted({1, depth // 4, depth // 2, depth, *counts(run)})
+    return {k: of_step(load, shape, num_layers=k, r=run.lora.r) / len(lengths) for k in numbers if k <= depth}
 
 
-def _counts(run: RunConfig) -> list[int]:
-    """The numbers of layers to compare, most first."""
-    depth = run.model.num_layers
-    few = run.layer_count.k or max(1, round((run.layer_count.fraction or 1) * depth))
-    return run.bench.num_layers or sorted({min(few, depth), depth}, reverse=True)
-
-
-def _about(run: RunConfig, root: Path, full_size: dict[int, float]) -> str:
+def _about(run: RunConfig, root: Path) -> str:
     shape = shape_of(run.model)
     assert shape is not None
     backbone, train = shape.backbone, run.train
     lengths = records.read_json(root / "made.json")["lengths"]
-    few, whole = min(_counts(run)), full_size[backbone.num_layers]
     places = str(lengths[0]) if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
     return (
         f"{run.model.name}: {backbone.num_layers} layers of width {backbone.hidden} ({backbone.intermediate} inside), "
         f"{backbone.vocabulary:,} words, LoRA of rank {run.lora.r}; {train.global_batch_size} samples of {places} "
-        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {count_gpus() or 'no'} GPU. "
+        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {count_gpus() or 'no'} GPU"
+    )
+
+
+def _needs(full_size: dict[int, float], numbers: list[int]) -> str:
+    few, whole = min(numbers), full_size[max(full_size)]
+    return (
         f"In full size a sample of usual length needs {whole / 1e12:.3g} TFLOP with all layers tuned, "
         f"{100 * (1 - full_size[few] / whole):.1f} % less with {few}"
     )
