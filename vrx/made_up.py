@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from vrx import batches
 from vrx.config import ModelConfig
 from vrx.devices import device
+from vrx.images import PROCESSORS
 from vrx.models import image_token_id, tokenizer_of
 from vrx.parts import TOWERS
 from vrx.shapes import values
@@ -22,7 +23,6 @@ from vrx.vocabulary import encode
 
 PATCHES = 8  # a side, of the tower of a narrow LVLM: 64 image tokens
 WORD = " red"  # one token of the embedded vocabulary
-PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
 
 
 def parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dtype) -> None:

@@ -68,7 +68,8 @@ def train(
             micro_batches = [next(batches) for _ in range(accumulation)]
             waited = time.perf_counter() - began
             worries = [batch["bad"] + batch["cut"] for batch in micro_batches]
-            here = [[*dataclasses.astuple(load(b)), len(w)] for b, w in zip(micro_batches, worries, strict=True)]
+            loads = [load(batch) for batch in micro_batches]
+            here = [[*dataclasses.astuple(one), len(w)] for one, w in zip(loads, worries, strict=True)]
             *told, worried = _all_sum(torch.tensor(here, dtype=torch.float64).sum(0)).tolist()
             step_load = Load(*map(int, told))
             complaints = {key: _from_all([b[key] for b in micro_batches]) if worried else [] for key in ("bad", "cut")}
@@ -78,7 +79,7 @@ def train(
                 if config.loss_average == "token":
                     share = plan.chunks_per_step / max(1, step_load.supervised)
                 else:
-                    share = 1 / max(1, num_supervised(batch))
+                    share = 1 / max(1, loads[number].supervised)
                 try:
                     loss = engine(**on_device(batch)) * share
                     engine.backward(loss)
