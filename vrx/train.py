@@ -86,6 +86,7 @@ def train(
                 except torch.OutOfMemoryError:
                     raise ValueError(_no_room(config, step)) from None
                 losses.append(loss.detach())
+                del loss  # with its graph, before the next one is made
             total = _all_sum(torch.stack(losses).double().sum().cpu() / plan.chunks_per_step).item()
             if not math.isfinite(total):
                 raise ValueError(f"train.lr={config.lr}: the loss of step {step} is {total}; valid is a smaller rate")
