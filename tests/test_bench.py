@@ -14,6 +14,7 @@ from vrx import batches, costs, made_up, models, paper
 from vrx.config import ModelConfig
 from vrx.costs import Cost
 from vrx.expansion import composing
+from vrx.jobs import bench
 from vrx.paths import CONF
 from vrx.shapes import shape_of
 from vrx.ways import ways, with_recipe
@@ -111,6 +112,15 @@ def test_the_table_tells_medians_and_their_ratios(measured):
     assert row == ["3.3", "3 to 3.6", "303", "0.41", "18 %", "55 %", "5.4", "0", "2.0"]
     assert [cell.strip() for cell in cells["peer32"]][:5] == ["10", "9 to 11", "100", "1.00", ""]
     assert lines[-1] == "| scoring   |         250 |         4 |"
+    full = costs.table(measured, {}, about="about", full_run=8 * 3600).splitlines()
+    assert [line.split("|")[-2].strip() for line in full[2:]] == [
+        "hours a full run",
+        "-----------------:",
+        "80.0",
+        "32.0",
+        "64.0",
+        "26.4",
+    ]
 
 
 def test_the_figure_stands_beside_the_papers_saving(measured):
@@ -120,6 +130,18 @@ def test_the_figure_stands_beside_the_papers_saving(measured):
     assert against["peer"] == ((8.0, 80.0, None), (32.0, 100.0, None))
     assert against["operations, full size"] == ((8.0, pytest.approx(90.0), None), (32.0, 100.0, None))
     assert against["published: 23 % less"] == ((8.0, 77.0, None),)
+
+
+def test_lengths_are_those_of_the_instruction_data_that_are_named(tmp_path):
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "word " * 100}]
+    rows = [{"id": str(n), "image": "a.png", "conversations": turns} for n in range(20)]
+    rows += [{"id": f"t{n}", "conversations": [{"from": "human", "value": "Why?"}, turns[1]]} for n in range(20)]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    named = (f"instructions.path={tmp_path}/data.json", f"instructions.image_folder={tmp_path}")
+    lengths, number = bench.data(composed([*LLAVA, *named, f"runtime.output_root={tmp_path}"]))
+    assert number == 40 and lengths is not None and len(lengths) == bench.NUM_LENGTHS
+    assert set(lengths) == {576 + 40, round(576 + 40 + 1.4 * 102)}  # text alone is taken as long as a bare image
+    assert bench.data(composed([*LLAVA])) == (None, 665298)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from conftest import composed
 from safetensors.torch import load_file
 from test_training import curve, worker
 
-from vrx import batches, fused_lora, lora, memory, models, operations, packing, supervised, switches
+from vrx import batches, engine, fused_lora, lora, memory, models, operations, packing, supervised, switches
 from vrx.config import EngineConfig, LoraConfig
 from vrx.images import Pixels
 
@@ -234,10 +234,38 @@ def test_at_zero_3_switches_that_reach_into_modules_are_off_and_say_why():
     assert set(off) == {"fused_lora", "compile"} and all("ZeRO-3" in reason for reason in off.values())
 
 
-@pytest.mark.parametrize(("weight_bytes", "stage"), [(1e6, 2), (1e15, 3), (None, 3)])
-def test_weights_that_do_not_fit_are_shared_out(weight_bytes, stage):
+@pytest.mark.parametrize(
+    ("weight_bytes", "processes", "name", "stage"),
+    [(1e6, 1, "torch", 0), (1e6, 2, "deepspeed", 2), (1e15, 1, "deepspeed", 3), (None, 2, "deepspeed", 3)],
+)
+def test_weights_that_do_not_fit_are_shared_out(weight_bytes, processes, name, stage, monkeypatch):
+    monkeypatch.setattr(switches, "world_size", lambda: processes)
     decided, _ = switches.decide(EngineConfig(zero_stage=None), weight_bytes=weight_bytes, operations=0)
-    assert decided.zero_stage == stage
+    assert (decided.name, decided.zero_stage) == (name, stage)
+
+
+def test_in_half_precision_steps_too_small_for_it_add_up(make_run):
+    """As with DeepSpeed, the optimizer has the weights in full; resumed, it goes on from those."""
+    run = make_run("engine.name=torch", "train.dtype=bfloat16", "train.global_batch_size=2", "train.micro_batch_size=1")
+
+    def started() -> engine.Engine:
+        linear = torch.nn.Linear(4, 1, bias=False).bfloat16()
+        linear.weight.data.fill_(1.0)
+        return engine.create(linear, [{"params": [linear.weight], "lr": 1e-3}], run.train, run.engine)
+
+    def steps(runner: engine.Engine, number: int) -> None:
+        for _ in range(2 * number):  # micro-batches
+            runner.backward(runner(torch.ones(1, 4, dtype=torch.bfloat16)).sum())
+
+    whole, first, second = started(), started(), started()
+    steps(whole, 8)
+    assert whole.module.weight.float().sub(1 - 8e-3).abs().max() < 2**-8  # bfloat16 has steps of 2 ** -8 below 1
+    assert not torch.equal(whole.module.weight, torch.ones(1, 4).bfloat16())
+    steps(first, 5)
+    second.load_optimizer_state(first.optimizer_state())
+    steps(second, 3)
+    assert torch.equal(second.module.weight, whole.module.weight)
+    assert torch.equal(second.optimizer_state()["0.master"], whole.optimizer_state()["0.master"])
 
 
 def test_a_short_run_is_not_compiled():

@@ -129,7 +129,7 @@ class EngineConfig:
     not allow is turned off in one line, and `train.json` tells what was on."""
 
     name: str = "deepspeed"  # deepspeed | torch
-    zero_stage: int | None = 3  # null: 2 where one process holds the weights, else 3
+    zero_stage: int | None = 3  # null: 2 where one process holds the weights, plain torch if it is the only one, else 3
     packed: bool | None = None  # a micro-batch's samples in one row, without padding
     supervised_head: bool | None = None  # language head and loss where there are labels, in chunks
     skip_tower: bool | None = None  # no vision tower for a micro-batch without images

@@ -48,11 +48,14 @@ HEAD = (
 )
 
 
-def table(costs: Sequence[Cost], inference: dict[str, Any], *, about: str) -> str:
-    """Markdown: a row a way and number of layers; `of the peer` at as many layers, `saved` against all of them."""
+def table(costs: Sequence[Cost], inference: dict[str, Any], *, about: str, full_run: int | None = None) -> str:
+    """Markdown: a row a way and number of layers; `of the peer` at as many layers, `saved` against all of them.
+
+    full_run: steps of a full run times its devices, for a column of device-hours.
+    """
     at = {(cost.way, cost.num_layers): cost for cost in costs}
     most = max(cost.num_layers for cost in costs)
-    lines = [["training", *HEAD]]
+    lines = [["training", *HEAD, *(["hours a full run"] if full_run else [])]]
     for cost in costs:
         peer, whole = at.get(("peer", cost.num_layers)), at.get((cost.way, most))
         lines.append(
@@ -68,6 +71,7 @@ def table(costs: Sequence[Cost], inference: dict[str, Any], *, about: str) -> st
                 f"{cost.operations / 1e12:.3g}",
                 f"{cost.waiting:.2g}",
                 f"{cost.peak_memory_gb:.1f}",
+                *([f"{cost.median * full_run / 3600:,.1f}"] if full_run else []),
             ]
         )
     told = [about, "", *_aligned(lines)]

@@ -92,23 +92,36 @@ class _Engine:
 
 
 class TorchEngine(_Engine):
-    """Plain torch in one process."""
+    """Plain torch in one process. Of weights in half precision the optimizer has, and adds gradients to, a copy in
+    full, as DeepSpeed's has."""
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, accumulation: int, max_norm: float) -> None:
         self.module, self.optimizer = module.to(device()), optimizer
         self.accumulation, self.max_norm, self.pending = accumulation, max_norm, 0
+        self.halves: list[tuple[torch.Tensor, torch.Tensor]] = []  # a weight and its copy
+        for group in optimizer.param_groups:
+            for place, weight in enumerate(group["params"]):
+                if weight.dtype != torch.float32:
+                    group["params"][place] = nn.Parameter(weight.detach().float())
+                    self.halves.append((weight, group["params"][place]))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
     def backward(self, loss: torch.Tensor) -> None:
         (loss / self.accumulation).backward()
+        for weight, master in self.halves:
+            if weight.grad is not None:
+                master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+                weight.grad = None
         self.pending += 1
         if self.pending == self.accumulation:
             if self.max_norm:
                 nn.utils.clip_grad_norm_(self._masters(), self.max_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
+            for weight, master in self.halves:
+                weight.data.copy_(master)
             self.pending = 0
 
     def weights(self) -> State:

@@ -29,12 +29,22 @@ class Lengths:
 
 def lengths_in_tokens(words: np.ndarray, run: RunConfig) -> Lengths:
     """From the words of every sample, (samples,), negative where there is no image."""
-    images = words > 0
-    tokens = np.abs(words) * TOKENS_PER_WORD + FRAME + images * run.model.num_image_tokens
-    tokens = np.minimum(tokens, run.model.max_length)
+    images, tokens = words > 0, _tokens(words, run)
     size = min(run.train.micro_batch_size, len(tokens))
     shuffled = np.random.default_rng(run.seed).permutation(tokens)[: len(tokens) // size * size]
     return Lengths(float(shuffled.reshape(-1, size).max(1).mean()), int(tokens.max()), float(images.mean()))
+
+
+def usual_lengths(words: np.ndarray, run: RunConfig, number: int) -> list[int]:
+    """So many lengths in tokens that stand for those of all samples: their quantiles. Each has room for an image."""
+    places = (np.arange(number) + 0.5) / number
+    tokens = np.maximum(_tokens(words, run), run.model.num_image_tokens + FRAME)
+    return np.quantile(tokens, places, method="nearest").round().astype(int).tolist()
+
+
+def _tokens(words: np.ndarray, run: RunConfig) -> np.ndarray:
+    tokens = np.abs(words) * TOKENS_PER_WORD + FRAME + (words > 0) * run.model.num_image_tokens
+    return np.minimum(tokens, run.model.max_length)
 
 
 def operations(shape: Shape, num_layers: int, lengths: Lengths, run: RunConfig) -> float:

@@ -23,10 +23,13 @@ def decide(
     decided depends on these and the machine, not on how far a run is, so a run that goes on goes on alike.
     """
     off: dict[str, str] = {}
-    stage = wanted.zero_stage
-    if stage is None:
-        stage = 2 if weight_bytes is not None and weight_bytes <= FITS * bytes_of_a_process() else 3
-    is_sharded = wanted.name == "deepspeed" and stage == 3
+    if wanted.zero_stage is None:
+        is_held = weight_bytes is not None and weight_bytes <= FITS * bytes_of_a_process()
+        is_alone = is_held and world_size() == 1  # DeepSpeed has nothing to share then, and costs a tenth of a step
+        wanted = dataclasses.replace(
+            wanted, name="torch" if is_alone else wanted.name, zero_stage=0 if is_alone else 2 if is_held else 3
+        )
+    is_sharded = wanted.name == "deepspeed" and wanted.zero_stage == 3
     if is_sharded:
         for switch in ("fused_lora", "compile"):
             if getattr(wanted, switch):
@@ -38,8 +41,7 @@ def decide(
             off["compile"] = "too short a run for it to pay"
         elif reason := compiler_lacks():
             off["compile"] = reason
-    decided = dataclasses.replace(wanted, zero_stage=stage, **dict.fromkeys(off, None))
-    return decided, off
+    return dataclasses.replace(wanted, **dict.fromkeys(off, None)), off
 
 
 def compiler_lacks() -> str | None:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-from vrx import costs, instructions, paper, plots, records
+from vrx import costs, estimates, instructions, paper, plots, records
 from vrx.config import RunConfig, freeze
 from vrx.costs import Cost
 from vrx.distributed import count_gpus, log
-from vrx.launching import launch
+from vrx.launching import launch, num_processes
 from vrx.locks import only_one
 from vrx.operations import Load, of_step
-from vrx.shapes import shape_of
+from vrx.shapes import official, shape_of
 from vrx.ways import counts, ways
 
 NARROW = 8  # an LVLM's widths on a CPU, unless it is small already
 SMALL = 1024  # wide
 MIX = [640, 660, 680, 700, 720, 740, 760, 780, 800, 840, 900, 960, 1040, 1200, 1500, 2048]  # made up, in LLaVA's range
+NUM_LENGTHS = 64  # that stand for those of instruction data
 
 
 def bench(run: RunConfig) -> None:
     """Measure all ways in turn, several rounds; leave the table, the numbers and a figure, and print the table."""
     root = Path(run.runtime.output_root).absolute() / "bench" / run.model.name
     with only_one(root):
-        needed = _full_size(run)
-        run = _furnished(run, root)
+        found_lengths, num_samples = data(run)
+        lengths = run.bench.lengths or found_lengths
+        needed = _full_size(run, lengths or MIX)
+        steps = math.ceil(num_samples / run.train.global_batch_size)
+        run = _furnished(run, root, lengths)
         found: dict[str, Cost] = {}
         inference: dict[str, Any] = {}
         plan = list(ways(run))
@@ -43,7 +48,9 @@ def bench(run: RunConfig) -> None:
             inference = records.read_json(folder / "inference.json")
         about = _about(run, root)
         every = list(found.values())
-        told = costs.table(every, inference, about=f"{about}. {_needs(needed, counts(run))}")
+        about_all = f"{about}. {_needs(needed, counts(run))}"
+        devices = num_processes(run.runtime) * steps if records.read_json(root / "made.json")["is_full_size"] else None
+        told = costs.table(every, inference, about=about_all, full_run=devices)
         artefact = paper.load().artefacts["figure3"]
         plot = costs.figure(every, artefact, model=run.model.name, about=about, full_size=needed)
         records.write_atomic(root / "bench.md", told)
@@ -54,7 +61,20 @@ def bench(run: RunConfig) -> None:
     print(f"numbers: {root / 'bench.json'}; figure: {root / 'bench.png'}")
 
 
-def _furnished(run: RunConfig, root: Path) -> RunConfig:
+def data(run: RunConfig) -> tuple[list[int] | None, int]:
+    """How long samples are in the instruction data that are named, None where there are none, and the number of samples
+    of a full run."""
+    published = official()["instructions"].get(run.model.template, {}).get("conversations", 0)
+    if run.world is not None or run.instructions.path is None:
+        return None, round(published * run.data_fraction.fraction)
+    cache = Path(run.runtime.output_root).absolute() / "data"
+    digest = instructions.data_digest(run.instructions, cache)
+    lenient = dataclasses.replace(run.instructions, on_bad_image="skip")
+    words = instructions.lengths(instructions.open_table(instructions.table(lenient, cache, digest=digest)))
+    return estimates.usual_lengths(words, run, NUM_LENGTHS), round(len(words) * run.data_fraction.fraction)
+
+
+def _furnished(run: RunConfig, root: Path, lengths: list[int] | None) -> RunConfig:
     """The run with weights and samples that are made now, where those there are others."""
     shape = shape_of(run.model)
     assert shape is not None, "_full_size refuses such a model"
@@ -68,7 +88,7 @@ def _furnished(run: RunConfig, root: Path) -> RunConfig:
         tokens = {"tokenizer": "vrx:tiny/weights", "template": "tiny", "image_token": "<|image|>"}
         images = 64 if is_narrow else model.num_image_tokens
         model = dataclasses.replace(model, **places, **tokens, num_image_tokens=images, lvlm=None)
-    lengths = run.bench.lengths or ([256] if is_narrow else MIX)
+    lengths = lengths or ([256] if is_narrow else MIX)
     train = run.train
     if is_narrow:
         size = 4 if not own else train.micro_batch_size
@@ -90,6 +110,7 @@ def _furnished(run: RunConfig, root: Path) -> RunConfig:
     number = max(train.global_batch_size * steps, run.eval.batch_size, len(lengths))
     wanted = {"like": like, "scale": scale, "lengths": list(lengths), "num_samples": number}
     wanted |= {"supervised": run.bench.supervised, "dtype": train.dtype, "template": model.template}
+    wanted |= {"is_full_size": not is_narrow}
     if not (root / "made.json").is_file() or records.read_json(root / "made.json") != wanted:
         for old in ("parts", "data", "made.json"):
             shutil.rmtree(root / old, ignore_errors=True)
@@ -120,12 +141,12 @@ def _measure(run: RunConfig, run_dir: Path, cost: Cost) -> None:
     shutil.rmtree(run_dir / "adapter", ignore_errors=True)
 
 
-def _full_size(run: RunConfig) -> dict[int, float]:
+def _full_size(run: RunConfig, lengths: list[int]) -> dict[int, float]:
     """Operations of a sample of usual length in the model's own size, by number of layers tuned."""
     shape = shape_of(run.model)
     if shape is None:
         raise ValueError(f"model={run.model.name}: its shape is not known; valid is a model whose config.json is here")
-    lengths = [min(length, run.model.max_length) for length in run.bench.lengths or MIX]
+    lengths = [min(length, run.model.max_length) for length in lengths]
     load = Load(sum(lengths), sum(n * n for n in lengths), round(run.bench.supervised * sum(lengths)), len(lengths))
     depth = run.model.num_layers
     numbers = sorted({1, depth // 4, depth // 2, depth, *counts(run)})
