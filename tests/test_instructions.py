@@ -122,16 +122,8 @@ BAD: dict[str, tuple[Any, str]] = {
         first(conversations=[*talk("<image>"), {"from": "gpt", "value": 4}]),
         IN_RECORD + "conversations[1]: needs a text under `value`",
     ),
-    "unanswered": (
-        first(conversations=talk("<image>", "Red.", "And?")),
-        IN_RECORD + "conversations[2]: a question with",
-    ),
-    "empty answer": (
-        first(conversations=talk("<image>", "  \n")),
-        IN_RECORD + "conversations[1].value: the last answer",
-    ),
-    "answer first": (
-        first(conversations=talk("<image>", "Red.")[::-1]),
+    "answer alone": (
+        first(conversations=talk("<image>", "Red.")[1:]),
         IN_RECORD + "conversations[0].from: is 'gpt', must be 'human'",
     ),
     "two questions": (
@@ -160,7 +152,19 @@ BAD: dict[str, tuple[Any, str]] = {
     "image leaves by a detour": (first(image="a/../../outside.png"), IN_RECORD + "image: a/../../outside.png leaves"),
     "image is absolute": (first(image="/etc/hostname"), IN_RECORD + "image: /etc/hostname leaves the folder"),
 }
+ODD = {
+    "begin with an answer, which is left out": talk("", "Hello!", "Who?", "I.")[1:],
+    "end with a question: nothing is learned": talk("Two?", "Three.", "And?"),
+    "end with an empty answer: nothing is learned": talk("Two?", "  \n"),
+}
 BAD_IMAGES = {"missing": "b.png", "text": "text.png", "no bytes": "empty.png", "a folder": "a"}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_the_official_code_takes_is_taken_and_told(make: Make, tmp_path: Path, what: str, capsys):
+    rows = open_table(made(make([SEEN, {"conversations": ODD[what]}, TOLD]), tmp_path / "cache"))
+    assert json.loads(rows[1]["conversations"]) == ODD[what]
+    assert f"data.json: 1 of its conversations {what}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from vrx import json_lists
 from vrx.config import InstructionsConfig
+from vrx.distributed import log
 from vrx.image_files import complaints
 from vrx.paths import inside
 from vrx.records import file_digest, read_json, write_json
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 TAG = "<image>"
 TABLE = "rows.arrow"
 ROWS_AT_ONCE = 1000
+ODD = {
+    "leads": "begin with an answer, which is left out",
+    "asks": "end with a question: nothing is learned from them",
+    "empty": "end with an empty answer: nothing is learned from them",
+}
 
 
 def data_digest(config: InstructionsConfig, cache: Path | None = None) -> str:
@@ -59,8 +66,8 @@ def _digest_of(path: str, size: int, mtime_ns: int) -> str:
     return file_digest(Path(path))
 
 
-def _row(record: Any, where: str) -> dict[str, str | int | None]:
-    """One row of the table; `ValueError` naming file, record and key."""
+def _row(record: Any, where: str, odd: Counter[str]) -> dict[str, str | int | None]:
+    """One row of the table; `ValueError` naming file, record and key. What is odd about it, of `ODD`, is counted."""
 
     def refuse(key: str, why: str) -> ValueError:
         return ValueError(f"{where}: {key}: {why}")
@@ -71,17 +78,17 @@ def _row(record: Any, where: str) -> dict[str, str | int | None]:
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise refuse("conversations", "missing or empty")
+    leads = isinstance(turns[0], dict) and turns[0].get("from") == "gpt" and len(turns) > 1
     for number, turn in enumerate(turns):
-        key, role = f"conversations[{number}]", ("human", "gpt")[number % 2]
+        key, role = f"conversations[{number}]", ("human", "gpt")[(number + leads) % 2]
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
             raise refuse(key, "needs a text under `value`")
         if turn.get("from") != role:
             raise refuse(f"{key}.from", f"is {turn.get('from')!r}, must be {role!r}: human and gpt alternate")
-    if len(turns) % 2:
-        raise refuse(f"conversations[{len(turns) - 1}]", "a question without an answer")
-    if not turns[-1]["value"].strip():
-        raise refuse(f"conversations[{len(turns) - 1}].value", "the last answer is empty")
-    tags = sum(turn["value"].count(TAG) for turn in turns)
+    odd["leads"] += leads
+    odd["asks"] += turns[-1]["from"] == "human"
+    odd["empty"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
+    tags = sum(turn["value"].count(TAG) for turn in turns[leads:])
     image = record.get("image")
     if image is None:
         if any(turn["value"].strip().startswith(TAG) or turn["value"].strip().endswith(TAG) for turn in turns):
@@ -107,8 +114,12 @@ def _row(record: Any, where: str) -> dict[str, str | int | None]:
 
 def _rows(path: Path) -> Iterator[dict[str, str | int | None]]:
     with tqdm(total=path.stat().st_size, desc="reading instructions", delay=1, unit="B", unit_scale=True) as bar:
+        odd: Counter[str] = Counter()
         for number, record in enumerate(json_lists.items(path, while_reading=bar.update)):
-            yield _row(record, f"{path}: record {number}")
+            yield _row(record, f"{path}: record {number}", odd)
+    for kind, number in odd.items():
+        if number:
+            log(f"{path}: {number:,} of its conversations {ODD[kind]}, as in the official code")
 
 
 def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
