@@ -8,6 +8,7 @@ Tolerances: 1e-4 on the loss of a micro-batch, learning rates exact, 1e-3 relati
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -93,24 +94,22 @@ class Watched(TorchEngine):
         super().backward(loss)
 
 
-def ours(texts: list[dict], folder: Path):
+def ours(texts: list[dict], folder: Path, plan: TrainConfig = PLAN):
     """By our loop: losses of the micro-batches, learning rates of the steps, weights before and after."""
     module = tuning(FAMILY)
     trainable = lora.trainable_parameters(module)
     before = {name: tensor.detach().clone() for name, tensor in trainable.items()}
-    adapter = [tensor for name, tensor in trainable.items() if "lora_" in name]
-    rest = [tensor for name, tensor in trainable.items() if "lora_" not in name]
-    groups = [{"params": adapter, "lr": PLAN.lr}, {"params": rest, "lr": PLAN.projector_lr}]
-    engine = create(module, groups, PLAN, EngineConfig(name="torch"))
+    groups = lora.optimizer_groups(trainable, plan)
+    engine = create(module, groups, plan, EngineConfig(name="torch"))
     assert isinstance(engine, TorchEngine)
     watched = Watched(engine.module, engine.optimizer, engine.accumulation, engine.max_norm)
-    plan = batches.Plan(list(range(len(texts))), PLAN, seed=0)
+    order = batches.Plan(list(range(len(texts))), plan, seed=0)
     micro = [encoded(FAMILY, *chunk) for chunk in chunks(texts, SIZE)]
     train.train(
-        watched, plan, iter(micro * PLAN.epochs), PLAN, folder, start=0, every=1000, operations=lambda load: 0.0
+        watched, order, iter(micro * plan.epochs), plan, folder, start=0, every=1000, operations=lambda load: 0.0
     )
     after = watched.weights()
-    return watched.losses, watched.rates[:: plan.chunks_per_step], before, after
+    return watched.losses, watched.rates[:: order.chunks_per_step], before, after
 
 
 class Reference(nn.Module):
@@ -170,7 +169,7 @@ class Reference(nn.Module):
         return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), padded[:, 1:].flatten())
 
 
-def theirs(texts: list[dict]):
+def theirs(texts: list[dict], decay: float):
     """The same by a trainer as the official one is: four groups, AdamW, a scheduler that steps after the optimizer."""
     model = Reference()
     named = model.lora | model.projector
@@ -178,9 +177,9 @@ def theirs(texts: list[dict]):
     weights = [value for name, value in model.projector.items() if "bias" not in name]
     biases = [value for name, value in model.projector.items() if "bias" in name]
     groups = [
-        {"params": list(model.lora.values()), "weight_decay": PLAN.weight_decay},
+        {"params": list(model.lora.values()), "weight_decay": decay},
         {"params": [], "weight_decay": 0.0},
-        {"params": weights, "weight_decay": PLAN.weight_decay, "lr": PLAN.projector_lr},
+        {"params": weights, "weight_decay": decay, "lr": PLAN.projector_lr},
         {"params": biases, "weight_decay": 0.0, "lr": PLAN.projector_lr},
     ]
     assert [len(group["params"]) for group in groups] == TOLD["optimizer_group_sizes"]
@@ -211,13 +210,14 @@ def texts() -> list[dict]:
     return [{**MADE_UP, **conversations(FAMILY)}[case_id] for case_id in TOLD["order"]]
 
 
-def test_the_loop_trains_as_the_official_trainer_written_down_again(tmp_path):
-    losses, rates, before, after = ours(texts(), tmp_path)
-    expected_losses, expected_rates, expected_before, expected_after = theirs(texts())
+@pytest.mark.parametrize("decay", [HYPER["weight_decay"], 10.0])
+def test_the_loop_trains_as_the_official_trainer_written_down_again(decay, tmp_path):
+    losses, rates, before, after = ours(texts(), tmp_path, dataclasses.replace(PLAN, weight_decay=decay))
+    expected_losses, expected_rates, expected_before, expected_after = theirs(texts(), decay)
     assert len(losses) == len(expected_losses) == 2 * TOLD["steps"]
     assert losses == pytest.approx(expected_losses, abs=1e-4)
     assert expected_rates == arrays(FAMILY, "train_trace.npz")["lr_per_step_per_group"].tolist()
-    assert rates == [[adapter, projector] for adapter, _, projector, _ in expected_rates]
+    assert rates == [[adapter, *projector] for adapter, _, *projector in expected_rates]
     for name, first in expected_before.items():
         assert torch.equal(before[our_name(name)], first)
         change = expected_after[name] - first
@@ -235,7 +235,7 @@ def test_the_official_training_is_replayed_where_all_its_texts_are_there(tmp_pat
         pytest.skip(f"{', '.join(absent)}: not among the texts, see VRX_OFFICIAL_MODELS")
     losses, rates, before, after = ours(texts(), tmp_path)
     assert losses == pytest.approx(trace["micro_loss"].tolist(), abs=1e-4)
-    assert rates == [[adapter, projector] for adapter, _, projector, _ in trace["lr_per_step_per_group"].tolist()]
+    assert rates == [[adapter, *projector] for adapter, _, *projector in trace["lr_per_step_per_group"].tolist()]
     logged = [json.loads(line)["loss"] for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert logged == pytest.approx(trace["logged_loss"].tolist(), abs=2e-4)  # four places
     distances = moved(before, after)

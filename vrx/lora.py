@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import peft
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vrx.config import LoraConfig, ModelConfig
+from vrx.config import LoraConfig, ModelConfig, TrainConfig
 from vrx.layouts import PROJECTOR_FILE
 from vrx.models import decoder_layers, load, merge_adapter, projector
 
@@ -78,6 +79,23 @@ def _assert_only(model: nn.Module, layers: Sequence[int], num_modules: int) -> N
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name and parameter of everything that is trained, in a fixed order."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def optimizer_groups(trainable: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+    """Adapters; the projector's weights at their own learning rate; its biases, which do not decay. As in the official
+    code."""
+
+    def chosen(suffix: str) -> list[nn.Parameter]:
+        return [tensor for name, tensor in trainable.items() if "lora_" not in name and name.endswith(suffix)]
+
+    adapters = [tensor for name, tensor in trainable.items() if "lora_" in name]
+    groups = [
+        {"params": adapters, "lr": config.lr},
+        {"params": chosen("weight"), "lr": config.projector_lr},
+        {"params": chosen("bias"), "lr": config.projector_lr, "weight_decay": 0.0},
+    ]
+    assert sum(len(group["params"]) for group in groups) == len(trainable)
+    return groups
 
 
 def save_adapter(model: peft.PeftModel, state: dict[str, torch.Tensor], folder: Path) -> None:

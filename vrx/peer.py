@@ -91,11 +91,7 @@ def train(
         )
         lvlm = models.load(run.model, dtype=DTYPES[run.train.dtype])
         tuned = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
-        trainable = lora.trainable_parameters(tuned)
-        groups = [
-            {"params": [t for name, t in trainable.items() if ("lora_" in name) == is_adapter], "lr": rate}
-            for is_adapter, rate in ((True, run.train.lr), (False, run.train.projector_lr))
-        ]
+        groups = lora.optimizer_groups(lora.trainable_parameters(tuned), run.train)
         clock = _Clock()
         _Trainer(
             model=tuned,

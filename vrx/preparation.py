@@ -15,7 +15,7 @@ from transformers import LlavaForConditionalGeneration
 
 from vrx import engine, estimates, fused_lora, lora, memory, models, operations, shapes, switches
 from vrx.batches import Batch
-from vrx.config import RunConfig, TrainConfig
+from vrx.config import RunConfig
 from vrx.devices import DTYPES, device
 from vrx.distributed import log, world_size
 from vrx.images import Pixels
@@ -50,12 +50,6 @@ class Prepared:
     @property
     def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.values())
-
-    def groups(self, config: TrainConfig) -> list[dict[str, Any]]:
-        """Optimizer groups: adapters, and the projector at its own learning rate."""
-        adapters = [tensor for name, tensor in self.trainable.items() if "lora_" in name]
-        rest = [tensor for name, tensor in self.trainable.items() if "lora_" not in name]
-        return [{"params": adapters, "lr": config.lr}, {"params": rest, "lr": config.projector_lr}]
 
     def operations(self, layers: Sequence[int], r: int) -> Callable[[Load], float]:
         config: Any = self.lvlm.config

@@ -36,7 +36,7 @@ def train(run: RunConfig, run_dir: Path) -> None:
         f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {prepared.num_trainable:,} "
         f"parameters; {plan.num_steps} steps of {run.train.global_batch_size} samples from {len(plan.rows):,}"
     )
-    runner = engine.create(prepared.module, prepared.groups(run.train), run.train, run.engine)
+    runner = engine.create(prepared.module, lora.optimizer_groups(prepared.trainable, run.train), run.train, run.engine)
     folder = run.instructions.image_folder
     source = batches.Samples(
         rows,
