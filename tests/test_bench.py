@@ -85,8 +85,8 @@ def test_every_way_is_compared_at_every_number_of_layers():
         found = [(way, len(one.selector.layers or ()), one) for way, one in ways(run)]
     names = [(way, k) for way, k, _ in found]
     assert len(names) == len(set(names)) == 2 * (3 + 6)
-    assert {k for _, k in names} == {8, 32} and ("peer", 32) in names and ("fast, packed off", 8) in names
-    off = next(one for way, k, one in found if way == "fast, gradient_checkpointing off" and k == 8)
+    assert {k for _, k in names} == {8, 32} and ("peer", 32) in names and ("fast, without packed", 8) in names
+    off = next(one for way, k, one in found if way == "fast, all layers checkpointed" and k == 8)
     assert off.train.gradient_checkpointing is True and off.engine.packed
 
 

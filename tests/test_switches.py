@@ -146,12 +146,12 @@ def test_out_of_training_a_fused_adapter_drops_nothing(decoder):
     torch.testing.assert_close(decoder.mlp.up_proj(x), plain)
 
 
+@pytest.mark.parametrize("lengths", [[4, 1, 7], [4, 4, 4], [12]])
 @pytest.mark.parametrize("window", [None, 3, 100])
-def test_packed_samples_attend_as_if_each_were_alone(window):
+def test_packed_samples_attend_as_if_each_were_alone(window, lengths):
     torch.manual_seed(0)
     module = torch.nn.Module()
     module.num_key_value_groups, module.is_causal = 2, True
-    lengths = [4, 1, 7]
     query, key, value = (torch.randn(1, heads, 12, 8) for heads in (4, 2, 2))
     packed, _ = packing.attend(module, query, key, value, None, sample_lengths=lengths, sliding_window=window)
     first = 0

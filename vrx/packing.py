@@ -37,13 +37,18 @@ def attend(
     query: (1, heads, length, width); key and value as many or fewer heads. A window (Phi-3's) takes a mask, which only
     a sample longer than it needs.
     """
-    plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    found = []
-    for parts in zip(*(whole.split(list(sample_lengths), 2) for whole in (query, key, value)), strict=True):
-        length = parts[0].shape[2]
-        mask = None
+
+    def alone(*parts: Tensor) -> Tensor:
+        """Of samples of one length: parts (samples, heads, length, width), gives (tokens, heads, width)."""
+        length, mask = parts[0].shape[2], None
         if sliding_window is not None and length > sliding_window:
             mask = torch.ones(length, length, dtype=torch.bool, device=query.device)
             mask = mask.tril().triu(1 - sliding_window)[None, None]
-        found.append(plain(module, *parts, mask, scaling=scaling, is_causal=mask is None)[0])
-    return torch.cat(found, 1), None
+        found, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *parts, mask, scaling=scaling, is_causal=mask is None)
+        return found.flatten(0, 1)
+
+    whole, first = (query, key, value), sample_lengths[0]
+    if all(length == first for length in sample_lengths):  # at once, and nothing is copied
+        return alone(*(rows[0].unflatten(1, (-1, first)).transpose(0, 1) for rows in whole))[None], None
+    samples = zip(*(rows.split(list(sample_lengths), 2) for rows in whole), strict=True)
+    return torch.cat([alone(*parts) for parts in samples])[None], None

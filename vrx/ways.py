@@ -10,14 +10,14 @@ from vrx.config import RunConfig
 from vrx.expansion import composed
 from vrx.selectors import sparse_uniform
 
-SWITCHES = {
-    "supervised_head": None,
-    "packed": None,
-    "fused_lora": None,
-    "compile": None,
-    "gradient_checkpointing": True,
-    "zero_stage": 3,
-}  # of recipe=fast, and what they are when off
+SWITCHES: dict[str, tuple[str, str, Any]] = {
+    "without supervised_head": ("engine", "supervised_head", None),
+    "without packed": ("engine", "packed", None),
+    "without fused_lora": ("engine", "fused_lora", None),
+    "without compile": ("engine", "compile", None),
+    "all layers checkpointed": ("train", "gradient_checkpointing", True),
+    "at ZeRO-3": ("engine", "zero_stage", 3),  # without fused_lora and compile, then
+}  # of recipe=fast, each by itself the other way
 
 
 def counts(run: RunConfig) -> list[int]:
@@ -37,12 +37,8 @@ def ways(run: RunConfig) -> Iterator[tuple[str, RunConfig]]:
             one = dataclasses.replace(with_recipe(run, "paper" if recipe == "peer" else recipe), selector=selector)
             yield recipe, one
             if recipe == "fast" and run.bench.switches:
-                for switch, off in SWITCHES.items():
-                    part = "train" if switch == "gradient_checkpointing" else "engine"
-                    yield (
-                        f"fast, {switch} off",
-                        dataclasses.replace(one, **{part: _with(getattr(one, part), switch, off)}),
-                    )
+                for name, (part, key, value) in SWITCHES.items():
+                    yield f"fast, {name}", dataclasses.replace(one, **{part: _with(getattr(one, part), key, value)})
 
 
 def _with(part: Any, key: str, value: Any) -> Any:
