@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from vrx import costs, estimates, instructions, paper, plots, records
+from vrx import costs, estimates, instructions, paper, plots, preflight, records
 from vrx.config import RunConfig, freeze
 from vrx.costs import Cost
 from vrx.distributed import count_gpus, log
@@ -31,7 +32,8 @@ def bench(run: RunConfig) -> None:
         found_lengths, num_samples = data(run)
         lengths = run.bench.lengths or found_lengths
         needed = _full_size(run, lengths or MIX)
-        steps = math.ceil(num_samples / run.train.global_batch_size)
+        origin = "as asked" if run.bench.lengths else f"of {run.instructions.path}" if lengths else "made up"
+        steps = run.train.epochs * math.ceil(num_samples / run.train.global_batch_size)
         run = _furnished(run, root, lengths)
         found: dict[str, Cost] = {}
         inference: dict[str, Any] = {}
@@ -46,7 +48,7 @@ def bench(run: RunConfig) -> None:
             records.write_atomic(folder / "config.yaml", freeze(run))
             launch("infer", folder, run.runtime)
             inference = records.read_json(folder / "inference.json")
-        about = _about(run, root)
+        about = f"{_about(run, root)}, lengths {origin}"
         every = list(found.values())
         about_all = f"{about}. {_needs(needed, counts(run))}"
         devices = num_processes(run.runtime) * steps if records.read_json(root / "made.json")["is_full_size"] else None
@@ -162,8 +164,13 @@ def _about(run: RunConfig, root: Path) -> str:
     return (
         f"{run.model.name}: {backbone.num_layers} layers of width {backbone.hidden} ({backbone.intermediate} inside), "
         f"{backbone.vocabulary:,} words, LoRA of rank {run.lora.r}; {train.global_batch_size} samples of {places} "
-        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {count_gpus() or 'no'} GPU"
+        f"positions a step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {_machine()}"
     )
+
+
+def _machine() -> str:
+    gpus = preflight.gpus()
+    return f"{len(gpus)} x {gpus[0][0]}" if gpus else f"{os.cpu_count()} CPU cores"
 
 
 def _needs(full_size: dict[int, float], numbers: list[int]) -> str:
