@@ -61,6 +61,8 @@ def test_a_list_on_the_command_line_takes_the_place_of_the_files(run_schema: Non
         (["-m", "seed=0,1"], True),
         (["seed=0,1", "--multirun"], True),
         (["hydra.mode=MULTIRUN", "seed=0,1"], True),
+        (["seed=1", "sweep.dry_run=true"], True),
+        (["seed=1", "sweep.dry_run=false"], False),
         (["sweep=none"], False),
         (["selector=all", "sweep=table1", "hydra.mode=RUN"], False),
         (["seed=1"], False),

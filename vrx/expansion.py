@@ -11,12 +11,16 @@ import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+DRY = {f"sweep.dry_run={word}" for word in ("true", "1", "yes", "on")}
+
 
 def is_sweep(arguments: list[str]) -> bool:
-    """Whether these command-line arguments ask for several runs, and for nothing of Hydra's own such as `--help`."""
+    """Whether these command-line arguments ask for several runs, or for what a command would run, and for nothing of
+    Hydra's own such as `--help`."""
     flags = {argument for argument in arguments if argument.startswith("-")}
     named = any(argument.startswith("sweep=") and argument != "sweep=none" for argument in arguments)
-    named = named or "hydra.mode=MULTIRUN" in arguments
+    dry = any(argument.lower() in DRY for argument in arguments)  # of one run too: it must start nothing
+    named = named or dry or "hydra.mode=MULTIRUN" in arguments
     one = "hydra.mode=RUN" in arguments  # a run of a sweep, started by it
     return not one and flags <= {"-m", "--multirun"} and (bool(flags) or named)
 
