@@ -14,7 +14,7 @@ from vrx.config import RunConfig, freeze
 from vrx.costs import Cost
 from vrx.distributed import count_gpus, log
 from vrx.launching import launch, num_processes
-from vrx.locks import only_one
+from vrx.locks import one_at_a_time, only_one
 from vrx.operations import Load, of_step
 from vrx.shapes import official, shape_of
 from vrx.ways import counts, ways
@@ -51,8 +51,9 @@ def bench(run: RunConfig) -> None:
         about = f"{_about(run, root)}, lengths {origin}"
         every = list(found.values())
         about_all = f"{about}. {_needs(needed, counts(run))}"
-        devices = num_processes(run.runtime) * steps if records.read_json(root / "made.json")["is_full_size"] else None
-        told = costs.table(every, inference, about=about_all, full_run=devices)
+        is_full_size = records.read_json(root / "made.json")["is_full_size"]
+        full_run = num_processes(run.runtime) * steps if is_full_size else None
+        told = costs.table(every, inference, about=about_all, full_run=full_run)
         artefact = paper.load().artefacts["figure3"]
         plot = costs.figure(every, artefact, model=run.model.name, about=about, full_size=needed)
         records.write_atomic(root / "bench.md", told)
@@ -72,7 +73,9 @@ def data(run: RunConfig) -> tuple[list[int] | None, int]:
     cache = Path(run.runtime.output_root).absolute() / "data"
     digest = instructions.data_digest(run.instructions, cache)
     lenient = dataclasses.replace(run.instructions, on_bad_image="skip")
-    words = instructions.lengths(instructions.open_table(instructions.table(lenient, cache, digest=digest)))
+    with one_at_a_time(cache / "instructions"):
+        table = instructions.table(lenient, cache, digest=digest)
+    words = instructions.lengths(instructions.open_table(table))
     return estimates.usual_lengths(words, run, NUM_LENGTHS), round(len(words) * run.data_fraction.fraction)
 
 
