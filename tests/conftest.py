@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from whole_runs import ENVIRONMENT, PLAIN, SMALL, SMOKE, ZERO, command
+from support.composing import composed, finished
+from support.whole_runs import PLAIN, SMALL, SMOKE, ZERO, command
 
-from vrx.checks import to_run
-from vrx.config import RunConfig
-from vrx.paths import CONF
+from vrx.config.schema import RunConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet; test processes share the cores
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All cores for a whole suite, this process for single files and tests."""
+    return 0 if any(".py" in argument for argument in config.args) else os.cpu_count() or 1
 
 
 @pytest.fixture(scope="session")
@@ -24,24 +27,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output root in which the small world is made already."""
     root = tmp_path_factory.mktemp("world")
     run = composed([*SMALL, f"runtime.output_root={root}"])
-    from vrx import evaluation
+    from vrx.evaluation import evaluate_run
 
-    evaluation.make_world(run)
+    evaluate_run.make_world(run)
     return root
-
-
-LONG = ("test_ranks", "test_sweeps", "test_slurm", "test_runs", "test_instructions", "test_prune", "test_disk")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest first, so that no process waits at the end for another's: a file is one's alone."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
-
-
-def composed(overrides: list[str]) -> RunConfig:
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return to_run(compose("config", overrides=overrides))
 
 
 @pytest.fixture
@@ -55,28 +44,23 @@ def tuned(world: Path) -> Path:
     """The directory of a finished fine-tune of eight layers, whose adapter is random: every tuned layer has moved."""
     import torch
 
-    from vrx import evaluation, instructions, lora, models, records
-    from vrx.config import freeze
+    from vrx.config.frozen import freeze
+    from vrx.data import instruction_dataset
+    from vrx.evaluation import evaluate_run
+    from vrx.models import loading, lora
+    from vrx.runs import files, run_dir
 
     run = composed([*SMALL, f"runtime.output_root={world}", "benchmark=[tiny_gqa]"])
-    identity = records.identity(run, instructions.data_digest(run.instructions))
-    folder = records.run_directory(run, identity, label=records.label(run))
+    identity = run_dir.run_identity(run, instruction_dataset.data_digest(run.instructions))
+    folder = run_dir.run_directory(run, identity, label=run_dir.run_label(run))
     layers = identity["layers"]
-    lvlm = lora.apply_lora(models.load(run.model), layers, run.lora)
+    lvlm = lora.apply_lora(loading.load(run.model), layers, run.lora)
     torch.manual_seed(0)
     state = {name: torch.randn_like(tensor) * 0.1 for name, tensor in lora.trainable_parameters(lvlm).items()}
     lora.save_adapter(lvlm, state, folder / "adapter")
-    records.write_atomic(folder / "config.yaml", freeze(run))
-    evaluation.write_record(folder, identity, layers, {"seconds": 1.0}, {})
+    files.write_atomic(folder / "config.yaml", freeze(run))
+    evaluate_run.write_record(folder, identity, layers, {"seconds": 1.0}, {})
     return folder
-
-
-def finished(root: Path, *overrides: str) -> Path:
-    told = subprocess.run(
-        command(*overrides), cwd=root, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert told.returncode == 0, told.stderr
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,13 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vrx.checks import to_run
-from vrx.config import RunConfig, named
-from vrx.expansion import composing, is_local, is_sweep
-from vrx.launching import on_all_nodes
-from vrx.nodes import RunFailed
-from vrx.paths import CONF, disk_refusal
+from vrx.config.compose import composing, is_local, is_sweep
+from vrx.config.errors import RunFailed, disk_error_message
+from vrx.config.frozen import to_run
+from vrx.config.paths import CONF
+from vrx.config.resolve import resolve_name
+from vrx.config.schema import RunConfig
+from vrx.launch.workers import on_all_nodes
 
 
 def _keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
@@ -49,7 +50,7 @@ def _no_such_key(override: str) -> str:
 
 def explain(error: Exception, overrides: list[str]) -> str:
     """One line for a refused configuration: the key, the value, and what would be valid."""
-    if told := disk_refusal(error):
+    if told := disk_error_message(error):
         return told
     text = f"{error}\n{error.__cause__ or ''}"
     if isinstance(error, OverrideParseException):
@@ -93,7 +94,7 @@ def main() -> None:
     def run_job(composed: DictConfig) -> None:
         try:
             run = to_run(composed)
-            on_all_nodes(named(run.job._target_, key="job._target_"), run)
+            on_all_nodes(resolve_name("job", run.job.name, key="job"), run)
         except REFUSALS as error:
             if on_cluster:
                 raise  # there, Hydra brings it back from the job
@@ -103,7 +104,7 @@ def main() -> None:
     try:
         if is_sweep(sys.argv[1:]) and not on_cluster:
             with composing(CONF):
-                named("vrx.jobs.sweep.sweep")(overrides, report, REFUSALS)
+                resolve_name("job", "sweep")(overrides, report, REFUSALS)
         else:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come to us instead of Hydra's several lines
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_job)()

@@ -1,1 +1,1 @@
-"""What `vrx` can do, one file a job; each is a function of a checked run."""
+"""The jobs of the command: a folder each, with its driver, its worker stages and the file names both agree on."""

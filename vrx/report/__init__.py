@@ -1,1 +1,1 @@
-"""The paper's tables and figures as text and pages: what is compared, how it is written down."""
+"""The report: the paper's numbers, tables, figures, the HTML page and W&B."""

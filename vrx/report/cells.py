@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vrx.paper import Artefact, Erratum
-from vrx.paper import Row as Printed
 from vrx.report.bootstrap import Difference, in_common, paired_bootstrap_of_average
-from vrx.report.runs import Run, Scores, score_name
+from vrx.report.collect import Run, Scores, score_name
+from vrx.report.paper import Artefact, Erratum
+from vrx.report.paper import Row as Printed
 
 SEED = 0  # of the bootstrap
 

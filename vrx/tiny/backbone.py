@@ -16,18 +16,16 @@ from torch import nn
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from vrx.prompts import SYSTEM
+from vrx.data.chat_templates import SYSTEM
 from vrx.tiny import questions as q
 from vrx.tiny.scenes import COLOURS, GRID, THINGS, Thing, cell_name, describe, sample
 
 BOS, EOS, IMAGE = "<|begin_of_text|>", "<|end_of_text|>", "<|image|>"
 WORDS = r" ?[A-Za-z]+\d*(?:-[A-Za-z]+)*:?| ?\d+\.\d+| ?\d+| ?[^\sA-Za-z\d]|\s"  # a pre-token a word, decimals whole
-
 Makers = tuple[q.Maker, ...]
 LOOK_UP: Makers = (q.recognition, q.colour_at, q.description)
 CHOOSE: Makers = (q.options, q.option, q.option, q.recognition, q.presence, q.relation)
 HARD: Makers = (q.options, *[q.option] * 2, *[q.choice] * 3, *[q.science] * 2, q.relation, q.presence, q.line)
-
 LEFT: Makers = (*[q.relation] * 5, q.line, q.count, q.count_colour)  # what the 8 layers know least
 
 

@@ -23,12 +23,12 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from vrx import models
-from vrx.batches import collate
-from vrx.config import ModelConfig
-from vrx.images import Pixels
-from vrx.paths import PACKAGE
-from vrx.prompts import expand_images, tokenize
+from vrx.config.paths import PACKAGE
+from vrx.config.schema import ModelConfig
+from vrx.data.dataloader import collate
+from vrx.data.encoding import expand_images, tokenize
+from vrx.data.image_processing import Pixels
+from vrx.models import loading
 from vrx.tiny import questions
 from vrx.tiny.backbone import build_backbone, build_tokenizer, train
 from vrx.tiny.scenes import CELL, COLOURS, GRID, SIZE, THINGS, draw, sample
@@ -82,10 +82,10 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batc
         {f"{name}.{key}": tensor for name, layer in fresh.items() for key, tensor in layer.state_dict().items()},
         folder / "projector.safetensors",
     )
-    lvlm = models.load(config)
-    tokenizer, pixels = models.tokenizer_of(config), Pixels(config)
-    image_id = models.image_token_id(config, tokenizer)
-    projector = models.projector(lvlm).requires_grad_(True)
+    lvlm = loading.load(config)
+    tokenizer, pixels = loading.tokenizer_of(config), Pixels(config)
+    image_id = loading.image_token_id(config, tokenizer)
+    projector = loading.projector(lvlm).requires_grad_(True)
 
     def step(number: int) -> torch.Tensor:
         samples = []

@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vrx.config import WorldConfig
-from vrx.records import read_json, write_atomic, write_json
+from vrx.config.schema import WorldConfig
+from vrx.runs.files import read_json, write_atomic, write_json
 from vrx.tiny import questions
 from vrx.tiny.questions import Question
 from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample

@@ -11,7 +11,6 @@ from PIL import Image
 GRID = 3  # cells along a side
 CELL = 16  # pixels along a side of a cell: one patch of the vision tower
 SIZE = GRID * CELL
-
 COLOURS = {
     "red": (220, 40, 40),
     "orange": (245, 140, 20),

@@ -1,0 +1,239 @@
+"""Answers are kept by what made them: nothing is asked twice, and no model gets another's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from vrx.config.schema import ModelConfig
+from vrx.evaluation.families import Sample
+from vrx.evaluation.generation import share
+from vrx.evaluation.prediction_files import (
+    merge_parts,
+    part_file,
+    predictions_file,
+    predictions_key,
+    read_header,
+    read_parts,
+    read_predictions,
+    update_references,
+    with_current_references,
+    write_predictions,
+)
+from vrx.metrics.answer import Answer
+from vrx.runs.content_digest import weights_digest
+
+KEY = "0123456789abcdef"
+FULL = Answer("a", "text", ("r", "s"), ("A", "B"), "type", "group", (64, 48), (1.0, 2.0, 3.5, 4.0), (-0.5, -1.0))
+
+
+def samples(*ids: str) -> list[Sample]:
+    return [Sample(f"What is {name}?", None, Answer(name, "", ("r",))) for name in ids]
+
+
+def write(path: Path, answers: list[Answer], *, made_from: str = KEY, cut: int = 0) -> Path:
+    """Write an answer file; `cut` bytes are missing at its end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_predictions(path, made_from, answers)
+    if cut:
+        path.write_bytes(path.read_bytes()[:-cut])
+    return path
+
+
+# ---- files
+
+
+def test_an_answer_comes_back_as_it_was_written(tmp_path: Path):
+    bare = Answer("b", "", ())
+    assert read_predictions(write(tmp_path / "a.jsonl", [FULL, bare]), KEY) == {"a": FULL, "b": bare}
+
+
+@settings(deadline=None)
+@drawn(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
+    answers = [Answer(str(number), text, (text,)) for number, text in enumerate(texts)]
+    path = write(tmp_path_factory.getbasetemp() / "any.jsonl", answers)
+    assert list(read_predictions(path, KEY).values()) == answers
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_last_line_that_was_cut_is_dropped_and_no_other(tmp_path: Path, cut: int):
+    last = Answer("last", "赤い\u2028", ("é",), choices=("ü",))
+    found = read_predictions(write(tmp_path / "a.jsonl", [FULL, last], cut=cut), KEY)
+    assert found == ({"a": FULL, "last": last} if cut == 1 else {"a": FULL})  # the first byte cut is the line's end
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"key": "01234', '{"other": 1}\n'])
+def test_a_file_without_its_header_holds_no_answers(tmp_path: Path, text: str):
+    (tmp_path / "a.jsonl").write_text(text)
+    assert read_predictions(tmp_path / "a.jsonl", KEY) == {}
+
+
+def test_a_file_that_is_not_there_holds_no_answers(tmp_path: Path):
+    assert read_predictions(tmp_path / "a.jsonl", KEY) == {}
+
+
+def test_answers_made_from_something_else_are_not_served(tmp_path: Path):
+    assert read_predictions(write(tmp_path / "a.jsonl", [FULL]), "another") == {}
+
+
+# ---- keys
+
+
+def test_the_same_questions_to_the_same_weights_have_the_same_key():
+    assert predictions_key("w", samples("a", "b"), 8) == predictions_key("w", samples("a", "b"), 8)
+
+
+OTHERS = {
+    "weights": ("v", samples("a", "b"), 8),
+    "limit of tokens": ("w", samples("a", "b"), 9),
+    "an id": ("w", samples("a", "c"), 8),
+    "one question less": ("w", samples("a"), 8),
+    "the order": ("w", samples("b", "a"), 8),
+    "a prompt": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], prompt="Why?")], 8),
+    "an image": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], image=Path("b.png"))], 8),  # not there
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_key_for_another(what: str):
+    assert predictions_key(*OTHERS[what]) != predictions_key("w", samples("a", "b"), 8)
+
+
+def test_what_only_scoring_looks_at_asks_for_no_new_answers():
+    rescored = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
+    assert predictions_key("w", rescored, 8) == predictions_key("w", samples("a"), 8)
+
+
+def test_an_image_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Path):
+    def with_image(content: bytes, name: str) -> str:
+        (tmp_path / name).write_bytes(content)
+        return predictions_key("w", [dataclasses.replace(samples("a")[0], image=tmp_path / name)], 8)
+
+    long = bytes(300_000)
+    first = with_image(long, "a.png")
+    assert with_image(long, "b.png") == first
+    assert with_image(long[:-1] + b"1", "a.png") != first
+    assert with_image(b"1" + long[1:], "a.png") != first
+    assert with_image(long[:-1], "a.png") != first
+    assert len({with_image(content, "c.png") for content in (b"", b"1", b"2", b"12")}) == 4
+
+
+def test_a_way_of_asking_has_its_own_key_and_a_likelihood_that_of_its_reference():
+    assert len({predictions_key("w", samples("a"), 8, ask=ask) for ask in ("text", "letters", "likelihood")}) == 3
+    assert len({predictions_key("w", samples("a"), 8, dtype=dtype) for dtype in ("float32", "bfloat16")}) == 2
+    others = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
+    assert predictions_key("w", others, 8, ask="likelihood") != predictions_key("w", samples("a"), 8, ask="likelihood")
+
+
+def test_answers_are_scored_against_the_references_there_are_now():
+    read = {"a": Answer("a", "said", ("old",), question_type="old", choice_log_probs=(-1.0,), log_likelihood=-2.0)}
+    (answer,) = with_current_references([Sample("?", None, Answer("a", "", ("new",), group="g"))], read)
+    assert answer == Answer("a", "said", ("new",), group="g", choice_log_probs=(-1.0,), log_likelihood=-2.0)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelConfig:
+    """A model of three folders with a file of weights each."""
+    parts = {}
+    for part in ("backbone", "vision_tower", "projector"):
+        folder = tmp_path / part
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(part.encode())
+        parts[part] = str(folder)
+    return ModelConfig(name="m", **parts)
+
+
+def test_weights_are_told_apart_by_what_is_in_their_files(model: ModelConfig, tmp_path: Path):
+    run_dir = tmp_path / "run"
+    seen = [weights_digest(model, run_dir)]
+    assert weights_digest(model, tmp_path / "another run") == seen[0]  # where nothing is tuned the run is no matter
+
+    (run_dir / "adapter").mkdir(parents=True)
+    for name, content in (("adapter_model", b"1"), ("projector", b"2"), ("adapter_model", b"3")):
+        (run_dir / "adapter" / f"{name}.safetensors").write_bytes(content)
+        seen.append(weights_digest(model, run_dir))
+    for part in ("backbone", "vision_tower", "projector"):
+        (Path(getattr(model, part)) / "model.safetensors").write_bytes(b"others")
+        seen.append(weights_digest(model, run_dir))
+    assert len(set(seen)) == len(seen)
+
+
+def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, tmp_path: Path):
+    """As a checkpoint does in the same place that was tuned again in some layers: same name, size, beginning."""
+    file, content = Path(model.backbone) / "model.safetensors", bytearray(9 << 20)
+    seen = set()
+    for place in range(0, len(content), 1 << 20):
+        content[place : place + (1 << 18)] = b"1" * (1 << 18)
+        file.write_bytes(content)
+        seen.add(weights_digest(model, tmp_path / "run"))
+    assert len(seen) == 9
+
+
+def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Path):
+    path, told = predictions_file(tmp_path, "gqa"), {"agreement": {"value": 1.0, "num_samples": 1}}
+    path.parent.mkdir()
+    write_predictions(path, KEY, [Answer("a", "said", ("old",))], **told)
+    right = [Answer("a", "said", ("new",))]
+    update_references(tmp_path, "gqa", right)
+    assert read_header(tmp_path, "gqa") == {"key": KEY, "agreement": {"value": 1.0, "num_samples": 1}}
+    assert list(read_predictions(path, KEY).values()) == right
+    before = path.stat().st_mtime_ns
+    update_references(tmp_path, "gqa", right)
+    assert path.stat().st_mtime_ns == before
+
+
+# ---- parts
+
+
+def test_parts_are_joined_in_the_order_of_the_samples(tmp_path: Path):
+    asked = samples("c", "a", "d", "b")
+    for rank, names in enumerate(("db", "ac")):
+        write(part_file(tmp_path, "gqa", rank), [Answer(name, name.upper(), ("r",)) for name in names])
+    merge_parts(tmp_path, "gqa", asked, KEY)
+    found = read_predictions(predictions_file(tmp_path, "gqa"), KEY)
+    assert [(name, answer.text) for name, answer in found.items()] == [("c", "C"), ("a", "A"), ("d", "D"), ("b", "B")]
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["gqa.jsonl"]  # the parts are gone
+
+
+def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_path: Path):
+    write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
+    write(part_file(tmp_path, "gqa", 11), [Answer("b", "2", ())])
+    write(part_file(tmp_path, "gqa", 2), [Answer("c", "3", ())], made_from="another")
+    write(part_file(tmp_path, "gqa_more", 0), [Answer("d", "4", ())])
+    assert set(read_parts(tmp_path, "gqa", KEY)) == {"a", "b"}
+
+
+@drawn(num_ranks=st.integers(1, 4), seen=st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=4, max_size=4))
+def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_ranks: int, seen: list[set[str]]):
+    """A rank that starts late sees answers of the others already; nothing may be lost by that."""
+    asked, answered = samples(*"abcdefgh"), set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", str(num_ranks))
+        for rank in range(num_ranks):
+            patch.setenv("RANK", str(rank))
+            done = seen[rank] & answered
+            mine = {sample.answer.id for sample in share(asked, done=done)}
+            assert not mine & answered
+            answered |= mine | done
+    assert answered == set("abcdefgh")
+
+
+def test_a_part_lacking_an_answer_is_not_collected(tmp_path: Path):
+    write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
+    with pytest.raises(KeyError, match="b"):
+        merge_parts(tmp_path, "gqa", samples("a", "b"), KEY)
+    assert not predictions_file(tmp_path, "gqa").exists()
+    assert set(read_parts(tmp_path, "gqa", KEY)) == {"a"}
+
+
+def test_an_answer_file_is_json_lines_with_a_header(tmp_path: Path):
+    lines = write(tmp_path / "a.jsonl", [FULL]).read_text(encoding="utf-8").split("\n")
+    assert json.loads(lines[0]) == {"key": KEY}
+    assert json.loads(lines[1])["text"] == "text"

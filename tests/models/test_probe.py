@@ -1,0 +1,325 @@
+"""What is read inside an LVLM is what is there, in one pass, whatever the batches, and nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import math
+
+import pytest
+import torch
+from models.test_surgery import DEPTH, IMAGE, asked, small_backbone, small_batch, small_lvlm, write
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from vrx.config.schema import LoraConfig
+from vrx.data.encoding import IGNORE
+from vrx.models import probe
+from vrx.models.lazy_state_dict import LazyStateDict
+from vrx.models.loading import decoder_layers
+from vrx.models.lora import apply_lora
+from vrx.selectors import importance
+
+
+@pytest.fixture(params=["llama", "phi3", "qwen2"])
+def lvlm(request):
+    return small_lvlm(request.param)
+
+
+def rows_of(batch):
+    """The samples of a batch, each by itself and without padding."""
+    for ids, mask, pixels in zip(batch["input_ids"], batch["attention_mask"], batch["pixels"], strict=True):
+        ids = ids[mask.bool()][None]
+        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixels": pixels[None]}
+
+
+@torch.inference_mode()
+def slow(lvlm, sample):
+    """Every score of one sample from whole maps and all hidden states, in fp64: name -> (layers,)."""
+    lvlm.set_attn_implementation({"text_config": "eager"})
+    inputs, kept = asked(sample), []
+    handle = decoder_layers(lvlm)[-1].register_forward_hook(lambda module, args, output: kept.append(output))
+    output = lvlm(**inputs, output_attentions=True, output_hidden_states=True)
+    handle.remove()
+    lvlm.set_attn_implementation({"text_config": "sdpa"})
+    states = [tensor[0].double() for tensor in output.hidden_states]  # the last one is after the final norm
+    image = sample["input_ids"][0] == IMAGE
+    found = {}
+    for suffix, last in (("", kept[0][0].double()), ("_final_norm", states[-1])):
+        pairs = list(zip(states[:-1], [*states[1:-1], last], strict=True))
+        cosines = torch.stack([nn.functional.cosine_similarity(*pair, dim=-1) for pair in pairs])
+        angles = cosines.clamp(-1, 1).arccos() / math.pi
+        found[f"block_influence{suffix}"] = 1 - cosines.mean(1)
+        found[f"multimodal_block_influence{suffix}"] = 1 - (cosines[:, image].mean(1) + cosines[:, ~image].mean(1)) / 2
+        found[f"angular_distance_inputs{suffix}"] = angles[:, -1]
+        found[f"angular_distance_inputs_all_tokens{suffix}"] = angles.mean(1)
+    maps = torch.stack([layer[0].double() for layer in output.attentions])  # (layers, heads, queries, keys)
+    found["image_attention"] = maps[..., image].sum((1, 2, 3)) / (image.sum() * maps.shape[1])
+    found["image_attention_share"] = maps[..., image].sum(-1).mean((1, 2))
+    return found
+
+
+@pytest.mark.parametrize("pad", ["left", "right"])
+def test_activation_scores_are_those_of_eager_maps_and_all_hidden_states(lvlm, pad):
+    batch = small_batch(pad=pad)
+    expected = [slow(lvlm, sample) for sample in rows_of(batch)]
+    found = probe.activation_scores(lvlm, batch)
+    assert found.keys() == expected[0].keys() == set(probe.OF_ACTIVATIONS)
+    for name, scores in found.items():
+        assert scores.shape == (3, DEPTH) and scores.dtype == torch.float64
+        torch.testing.assert_close(scores, torch.stack([sample[name] for sample in expected]), atol=1e-5, rtol=0)
+
+
+def test_samples_of_one_length_need_no_mask_and_score_the_same(lvlm):
+    one = next(iter(rows_of(small_batch())))
+    twice = {name: torch.cat([tensor, tensor]) for name, tensor in one.items()}
+    for name, scores in probe.activation_scores(lvlm, twice).items():
+        torch.testing.assert_close(scores[1], slow(lvlm, one)[name], atol=1e-5, rtol=0)
+
+
+def test_a_sliding_window_is_kept_to():
+    lvlm = small_lvlm("phi3", sliding_window=5)
+    sample = next(iter(rows_of(small_batch())))
+    found = probe.activation_scores(lvlm, sample, names=["image_attention"])["image_attention"][0]
+    torch.testing.assert_close(found, slow(lvlm, sample)["image_attention"], atol=1e-5, rtol=0)
+    wide = probe.activation_scores(small_lvlm("phi3"), sample, names=["image_attention"])["image_attention"][0]
+    assert (found - wide).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_mean_scores_do_not_depend_on_the_batch_split(size):
+    lvlm, whole = small_lvlm(), small_batch(num=5)
+    batches = [{name: tensor[first : first + size] for name, tensor in whole.items()} for first in range(0, 5, size)]
+    expected = {name: scores.mean(0).tolist() for name, scores in probe.activation_scores(lvlm, whole).items()}
+    found = probe.mean_scores(lvlm, batches)
+    for name, mean in found.items():
+        assert mean.num_samples == 5
+        assert mean.scores() == pytest.approx(expected[name], abs=1e-6), name
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_a_layer_that_passes_its_input_on_has_no_influence(layer):
+    lvlm = small_lvlm()
+    block = decoder_layers(lvlm)[layer]
+    nn.init.zeros_(block.self_attn.o_proj.weight)
+    nn.init.zeros_(block.mlp.down_proj.weight)
+    for name, scores in probe.activation_scores(lvlm, small_batch()).items():
+        if name.endswith("_final_norm") and layer == DEPTH - 1:
+            assert (scores[:, layer] > 1e-3).all(), name
+        elif not name.startswith("image_attention"):
+            assert (scores[:, layer] == 0).all() and (scores.sum(0) > 0).sum() == DEPTH - 1, name
+
+
+def test_asking_for_one_score_gives_that_one():
+    lvlm, batch = small_lvlm(), small_batch()
+    everything = probe.activation_scores(lvlm, batch)
+    for name in probe.OF_ACTIVATIONS:
+        found = probe.activation_scores(lvlm, batch, names=[name])
+        assert found.keys() == {name}
+        torch.testing.assert_close(found[name], everything[name])
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_nothing_is_left_behind(implementation):
+    lvlm, batch = small_lvlm(), small_batch()
+    lvlm.set_attn_implementation({"text_config": implementation})
+    before, plain = lvlm(**asked(batch)).logits, ALL_ATTENTION_FUNCTIONS["sdpa"]
+    probe.activation_scores(lvlm, batch)
+    decoder_layers(lvlm)[1].register_forward_hook(lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probe.activation_scores(lvlm, batch)
+    assert ALL_ATTENTION_FUNCTIONS["sdpa"] is plain
+    assert lvlm.config.text_config._attn_implementation == implementation
+    assert [len(layer._forward_hooks) for layer in decoder_layers(lvlm)] == [0, 1, 0, 0]
+    decoder_layers(lvlm)[1]._forward_hooks.clear()
+    assert torch.equal(lvlm(**asked(batch)).logits, before)
+
+
+def test_a_half_precision_lvlm_is_scored_too():
+    lvlm, batch = small_lvlm(), small_batch()
+    expected = probe.activation_scores(lvlm, batch)
+    for name, scores in probe.activation_scores(lvlm.bfloat16(), batch).items():
+        torch.testing.assert_close(scores, expected[name], atol=0.05, rtol=0.05)
+
+
+def test_text_has_block_influence_and_no_score_of_images():
+    lvlm = small_lvlm()
+    batch = {**small_batch(), "pixels": None}
+    batch["input_ids"] = batch["input_ids"].where(batch["input_ids"] != IMAGE, 5)
+    names = [name for name in probe.OF_ACTIVATIONS if name not in probe.OF_IMAGES]
+    assert all(scores.isfinite().all() for scores in probe.activation_scores(lvlm, batch, names=names).values())
+    with pytest.raises(ValueError, match=r"samples \[0, 1, 2\] of the batch hold no image: no image_attention"):
+        probe.activation_scores(lvlm, batch, names=["image_attention", "block_influence"])
+
+
+def test_unknown_scores_are_refused():
+    with pytest.raises(ValueError, match=r"activation scores \['beauty'\]: valid are block_influence, "):
+        probe.activation_scores(small_lvlm(), small_batch(), names=["beauty"])
+    with pytest.raises(ValueError, match=r"weight scores \['beauty'\]: valid are parameter_change, "):
+        probe.weight_scores({}, {}, names=["beauty"])
+
+
+# --- weights ---
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "sharded bin"])
+def test_weight_scores_are_those_of_the_changed_layers(kind, tmp_path):
+    backbone, tuned = small_backbone(seed=1), small_backbone(seed=1)
+    with torch.no_grad():
+        for parameter in tuned.model.layers[1].parameters():
+            parameter.mul_(1.1)
+        for parameter in tuned.model.layers[2].parameters():
+            parameter.mul_(-1)
+    lvlm = small_lvlm()
+    lvlm.model.language_model = tuned.model
+    lvlm.save_pretrained(tmp_path / "lvlm")
+    stored = write(backbone.state_dict(), tmp_path / "backbone", kind)
+    found = probe.weight_scores(LazyStateDict(tmp_path / "lvlm"), stored)
+    for name in found:
+        angle = name.startswith("angular")
+        assert found[name] == pytest.approx([0, 0 if angle else 0.1, 1 if angle else 2, 0], abs=1e-5), name
+    assert probe.weight_scores(lvlm.state_dict(), backbone.state_dict()) == found
+
+
+def test_a_lora_that_was_not_merged_has_nothing_to_stand_against():
+    tuned = apply_lora(small_lvlm(), (1,), LoraConfig(r=2)).get_base_model()
+    with pytest.raises(ValueError, match=r"decoder layer 1: of tensors the other lacks, .*lora_A"):
+        probe.weight_scores(tuned.state_dict(), small_backbone().state_dict())
+
+
+def test_merged_lora_moves_its_layers_alone():
+    tuned = apply_lora(small_lvlm(), (1, 3), LoraConfig(r=2))
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    for name, scores in probe.weight_scores(tuned.merge_and_unload().state_dict(), small_lvlm().state_dict()).items():
+        assert [score > 0 for score in scores] == [False, True, False, True], name
+
+
+def test_a_layer_without_a_score_is_refused():
+    state = small_backbone().state_dict()
+    broken = {**state, "model.layers.2.mlp.up_proj.weight": state["model.layers.2.mlp.up_proj.weight"] * math.nan}
+    with pytest.raises(ValueError, match=r"without a finite score: 2 \(nan\)"):
+        probe.weight_scores(broken, state)
+
+
+# --- perplexity ---
+
+
+def labelled(seed=0):
+    batch = small_batch(seed=seed)
+    labels = (
+        batch["input_ids"]
+        .masked_fill(batch["attention_mask"] == 0, IGNORE)
+        .masked_fill(batch["input_ids"] == IMAGE, IGNORE)
+    )
+    labels[1, :14] = IGNORE
+    return {**batch, "labels": labels}
+
+
+@pytest.mark.parametrize("positions", [1, 512])
+def test_negative_log_likelihood_is_the_models_own_loss(monkeypatch, positions):
+    monkeypatch.setattr(probe, "HEAD_POSITIONS", positions)
+    lvlm, batch = small_lvlm(), labelled()
+    sums, counts = probe.negative_log_likelihood(lvlm, batch)
+    assert sums.dtype == torch.float64
+    loss = lvlm(**asked(batch), labels=batch["labels"]).loss.item()
+    assert (sums.sum() / counts.sum()).item() == pytest.approx(loss, rel=1e-5)
+    for row, sample in enumerate(rows_of(batch)):
+        mask = batch["attention_mask"][row].bool()
+        alone = probe.negative_log_likelihood(lvlm, {**sample, "labels": batch["labels"][row][mask][None]})
+        assert alone[0].item() == pytest.approx(sums[row].item(), rel=1e-5)
+        assert alone[1].item() == counts[row].item()
+
+
+def test_a_batch_without_labels_has_nothing_to_count():
+    batch = labelled()
+    sums, counts = probe.negative_log_likelihood(small_lvlm(), {**batch, "labels": batch["labels"].fill_(IGNORE)})
+    assert sums.tolist() == [0, 0, 0] and counts.tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="no tokens"):
+        probe.perplexity(0.0, 0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 9, 50])
+@pytest.mark.parametrize(("max_length", "context"), [(8, 1), (8, 4), (8, 7), (2, 1)])
+def test_windows_label_every_token_but_the_first_once_and_in_order(length, max_length, context):
+    ids = list(range(100, 100 + length))
+    seen = []
+    for window, labels in probe.windows(ids, max_length=max_length, context=context):
+        assert 1 < len(window) <= max_length and len(labels) == len(window)
+        assert labels[0] == IGNORE  # a first token has nothing that predicts it
+        assert all(label in (IGNORE, token) for token, label in zip(window, labels, strict=True))
+        counted = [label for label in labels if label != IGNORE]
+        assert not seen or window[: window.index(counted[0])] == ids[: len(seen) + 1][-context:]
+        seen += counted
+    assert seen == ids[1:]
+
+
+@pytest.mark.parametrize("context", [0, 8])
+def test_windows_that_would_not_move_are_refused(context):
+    with pytest.raises(ValueError, match=f"context {context}: valid are 1 to 7"):
+        list(probe.windows(range(20), max_length=8, context=context))
+
+
+def test_perplexity_of_a_text_in_one_window_and_of_a_clueless_backbone():
+    backbone = small_backbone()
+    ids = torch.randint(2, 64, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def text(**shape):
+        total, number = 0.0, 0
+        for window, labels in probe.windows(ids, **shape):
+            row = torch.tensor([window])
+            batch = {"input_ids": row, "attention_mask": torch.ones_like(row), "labels": torch.tensor([labels])}
+            sums, counts = probe.negative_log_likelihood(backbone, batch)
+            total, number = total + sums.item(), number + int(counts.item())
+        assert number == len(ids) - 1
+        return probe.perplexity(total, number)
+
+    row = torch.tensor([ids])
+    assert text(max_length=64) == pytest.approx(math.exp(backbone(row, labels=row).loss.item()), rel=1e-5)
+    assert text(max_length=16, context=8) != pytest.approx(text(max_length=16), rel=1e-3)  # context matters to it
+    nn.init.zeros_(backbone.lm_head.weight)
+    assert text(max_length=16) == pytest.approx(64)  # one of 64 words, evenly
+
+
+# --- memory ---
+
+
+def test_memory_does_not_grow_with_the_number_of_samples():
+    lvlm, held = small_lvlm(), []
+
+    def alive():
+        gc.collect()
+        tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+    def batches():
+        for seed in range(12):
+            yield small_batch(seed=seed)
+            held.append(alive())
+
+    assert probe.mean_scores(lvlm, batches())["image_attention"].num_samples == 36
+    assert max(held) == min(held), held
+
+
+def test_no_layers_attention_is_ever_whole():
+    lvlm, batch = small_lvlm(), small_batch(num=2)
+    length = 600
+    filler = torch.full((2, length - batch["input_ids"].shape[1]), 7)
+    batch["input_ids"] = torch.cat([batch["input_ids"].where(batch["attention_mask"] == 1, 7), filler], 1)
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    with pytest.MonkeyPatch.context() as patch, Watch():
+        patch.setattr(importance, "CHUNK_ELEMENTS", 2 * 4 * length * 50)  # 50 queries at a time
+        probe.activation_scores(lvlm, batch, names=["image_attention"])
+    assert largest < 2 * 4 * length * length / 4

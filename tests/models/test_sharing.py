@@ -1,0 +1,87 @@
+"""At ZeRO-3 no rank holds a whole copy of the weights, not even while they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support.official import GOLDEN, model_config
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+HIDDEN, LAYERS = 512, 24
+RANK = """
+import json, re, sys, threading, time
+from pathlib import Path
+from vrx import models
+from vrx.training import engine
+from vrx.config.schema import EngineConfig, ModelConfig, TrainConfig
+
+def held():  # memory of this process alone, bytes; pages of files are not counted
+    return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def watch():
+    global peak
+    while True:
+        peak = max(peak, held())
+        time.sleep(0.002)
+
+config = ModelConfig(**json.loads(sys.argv[1]))
+engine.start_deepspeed()
+start = peak = held()
+threading.Thread(target=watch, daemon=True).start()
+options = TrainConfig(global_batch_size=2, micro_batch_size=1, dtype="float32"), EngineConfig(zero_stage=3)
+with engine.sharing_weights(*options):
+    lvlm = models.load(config)
+size = 4 * sum(getattr(tensor, "ds_numel", tensor.numel()) for tensor in lvlm.parameters())
+print(json.dumps({"grew": peak - start, "size": size}), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_two_ranks_hold_half_of_the_weights_each(tmp_path):
+    shape = LlamaConfig(
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=8,
+        vocab_size=1000,
+    )
+    AutoModelForCausalLM.from_config(shape).bfloat16().save_pretrained(tmp_path / "backbone")
+    (tmp_path / "projector").mkdir()
+    shapes = {"0.weight": (HIDDEN, 48), "0.bias": (HIDDEN,), "2.weight": (HIDDEN, HIDDEN), "2.bias": (HIDDEN,)}
+    tensors = {f"model.mm_projector.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    torch.save(tensors, tmp_path / "projector" / "mm_projector.bin")
+    config = dataclasses.replace(
+        model_config("llava_official", None),
+        backbone=str(tmp_path / "backbone"),
+        projector=str(tmp_path / "projector"),
+        tokenizer=str(GOLDEN / "tokenizers" / "vicuna_like"),
+        num_layers=LAYERS,
+    )
+    (tmp_path / "rank.py").write_text(RANK)
+    command = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # freed memory goes back at once, else its heap's holes are counted
+    }
+    told = subprocess.run(
+        [*command, str(tmp_path / "rank.py"), json.dumps(dataclasses.asdict(config))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    ranks = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("{")]
+    assert len(ranks) == 2, told.stderr
+    for rank in ranks:
+        assert 0.4 * rank["size"] < rank["grew"] < 0.7 * rank["size"], ranks

@@ -1,0 +1,256 @@
+"""Importance scores are what their formulas say: known values, and invariances that hold for any input."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vrx.selectors import importance
+
+OF_STATES = [
+    importance.block_influence,
+    importance.multimodal_block_influence,
+    importance.angular_distance_inputs,
+    importance.angular_distance_inputs_all_tokens,
+]
+CHANGES = [importance.parameter_change, importance.parameter_change_tensors, importance.parameter_change_norms]
+ANGLES = [importance.angular_distance_weights, importance.angular_distance_weights_whole]
+SEEDS = st.integers(0, 2**31)
+
+
+def states(seed, *, batch=3, length=10, hidden=16):
+    """Two states, what is real and what is an image token: rows padded on the right, each with image and text."""
+    made = torch.Generator().manual_seed(seed)
+    before, after = (torch.randn(batch, length, hidden, generator=made) for _ in range(2))
+    real = torch.arange(length) < torch.randint(7, length + 1, (batch, 1), generator=made)
+    image = (torch.arange(length) >= 2) & (torch.arange(length) < 5)
+    return before, after, {"real": real, "image": image.expand(batch, -1)}
+
+
+def slow(formula, before, after, real, image):
+    """The formulas written out, one token after the other, in fp64 and with arccos."""
+
+    def cosine(token):
+        x, y = before[token].double(), after[token].double()
+        return (x @ y / (x.norm() * y.norm())).item()
+
+    tokens = [token for token in range(len(real)) if real[token]]
+    if formula is importance.block_influence:
+        return 1 - sum(map(cosine, tokens)) / len(tokens)
+    if formula is importance.multimodal_block_influence:
+        seen, said = [t for t in tokens if image[t]], [t for t in tokens if not image[t]]
+        return 1 - (sum(map(cosine, seen)) / len(seen) + sum(map(cosine, said)) / len(said)) / 2
+    if formula is importance.angular_distance_inputs:
+        return math.acos(cosine(tokens[-1])) / math.pi
+    return sum(math.acos(cosine(token)) / math.pi for token in tokens) / len(tokens)
+
+
+@pytest.mark.parametrize("formula", OF_STATES)
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_scores_of_states_are_those_of_the_formula_written_out(formula, seed):
+    before, after, marks = states(seed)
+    expected = [slow(formula, before[i], after[i], marks["real"][i], marks["image"][i]) for i in range(len(before))]
+    torch.testing.assert_close(formula(before, after, **marks), torch.tensor(expected).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("formula", OF_STATES)
+def test_a_layer_that_changes_nothing_has_score_zero(formula):
+    before, _, marks = states(0)
+    assert formula(before, before, **marks).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("formula", OF_STATES)
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, scale=st.floats(0.01, 100))
+def test_length_of_a_state_does_not_matter(formula, seed, scale):
+    before, after, marks = states(seed)
+    torch.testing.assert_close(formula(before, scale * after, **marks), formula(before, after, **marks))
+    assert formula(before, scale * before, **marks).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("formula", OF_STATES)
+def test_padding_does_not_matter_on_either_side(formula):
+    before, after, marks = states(0)
+    expected = formula(before, after, **marks)
+    garbage = torch.full_like(before[:, :4], math.nan)
+    for order in (lambda parts: parts, lambda parts: parts[::-1]):
+        longer = [torch.cat(order([garbage, tensor]), 1) for tensor in (before, after)]
+        pads = torch.zeros(3, 4, dtype=torch.bool)
+        wider = {name: torch.cat(order([pads, mark]), 1) for name, mark in marks.items()}
+        torch.testing.assert_close(formula(*longer, **wider), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("formula", [f for f in OF_STATES if f is not importance.angular_distance_inputs])
+def test_order_of_tokens_does_not_matter(formula):
+    before, after, marks = states(1)
+    order = torch.randperm(before.shape[1], generator=torch.Generator().manual_seed(0))
+    shuffled = {name: mark[:, order] for name, mark in marks.items()}
+    torch.testing.assert_close(formula(before[:, order], after[:, order], **shuffled), formula(before, after, **marks))
+
+
+@pytest.mark.parametrize("formula", OF_STATES[2:])
+@pytest.mark.parametrize(("turned", "expected"), [((1.0, 0.0), 0.0), ((0.0, 2.0), 0.5), ((-3.0, 0.0), 1.0)])
+def test_angle_of_equal_orthogonal_and_opposite_inputs(formula, turned, expected):
+    before, after = torch.tensor([[[1.0, 0.0]] * 2]), torch.tensor([[turned] * 2])
+    marks = {"real": torch.ones(1, 2, dtype=torch.bool), "image": torch.zeros(1, 2, dtype=torch.bool)}
+    assert formula(before, after, **marks).item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_modalities_weigh_the_same_however_many_tokens_they_have():
+    before = torch.tensor([[[1.0, 0.0]] * 10])
+    image = (torch.arange(10) < 9)[None]
+    marks = {"real": torch.ones(1, 10, dtype=torch.bool), "image": image}
+    after = torch.where(image[..., None], before, torch.tensor([0.0, 1.0]))  # only the one text token moves
+    assert importance.multimodal_block_influence(before, after, **marks).item() == pytest.approx(0.5)
+    assert importance.block_influence(before, after, **marks).item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("formula", [importance.block_influence, importance.angular_distance_inputs_all_tokens])
+def test_a_zero_state_is_left_out_and_nan_is_not(formula):
+    before, after, marks = states(2)
+    without = {**marks, "real": marks["real"].clone()}
+    without["real"][:, 1] = False
+    expected = formula(before, after, **without)
+    before[:, 1] = 0
+    assert torch.equal(formula(before, after, **marks), expected)
+    before[:, 1] = math.nan
+    assert formula(before, after, **marks).isnan().all()
+
+
+def attention(seed, *, heads=4, key_heads=2, length=12):
+    made = torch.Generator().manual_seed(seed)
+    queries = torch.randn(2, heads, length, 8, generator=made)
+    keys = torch.randn(2, key_heads, length, 8, generator=made)
+    _, _, marks = states(seed, batch=2, length=length)
+    return queries, keys, marks
+
+
+def full_map(queries, keys, scaling):
+    """Attention weights (batch, heads, queries, keys), causal, kept whole."""
+    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
+    scores = scaling * queries.double() @ keys.double().transpose(-1, -2)
+    seen = torch.ones(scores.shape[-2:]).tril().bool()
+    return scores.masked_fill(~seen, -math.inf).softmax(-1)
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@pytest.mark.parametrize("chunk", [1, 300, 2**22])
+def test_image_attention_is_that_of_the_full_map_whatever_the_chunks(monkeypatch, chunk, key_heads):
+    monkeypatch.setattr(importance, "CHUNK_ELEMENTS", chunk)
+    queries, keys, marks = attention(0, key_heads=key_heads)
+    weights = full_map(queries, keys, 0.3)
+    used = weights * marks["real"][:, None, :, None] * marks["image"][:, None, None]
+    received = importance.attention_received(queries, keys, scaling=0.3, **marks)
+    torch.testing.assert_close(received, used.sum((1, 2, 3)), atol=1e-5, rtol=0)
+    causal = torch.ones(12, 12, dtype=torch.bool).tril().expand(2, 1, 12, 12)
+    added = torch.zeros(causal.shape).masked_fill(~causal, torch.finfo(torch.float32).min)
+    for mask in (causal, added):
+        same = importance.attention_received(queries, keys, scaling=0.3, mask=mask, **marks)
+        torch.testing.assert_close(same, received, atol=1e-6, rtol=0)
+
+
+def test_image_attention_over_its_two_numbers():
+    queries, keys, marks = attention(1)
+    everything = {"real": torch.ones(2, 12, dtype=torch.bool), "image": torch.ones(2, 12, dtype=torch.bool)}
+    received = importance.attention_received(queries, keys, scaling=0.3, **everything)
+    share = importance.image_attention_share(received, **everything, num_heads=4)
+    torch.testing.assert_close(share, torch.ones(2).double())  # all there is to see is image
+    received = importance.attention_received(queries, keys, scaling=0.3, **marks)
+    score = importance.image_attention(received, **marks, num_heads=4)
+    share = importance.image_attention_share(received, **marks, num_heads=4)
+    torch.testing.assert_close(score * marks["image"].sum(1), share * marks["real"].sum(1))
+
+
+def tensors(seed, *, num=3):
+    made = torch.Generator().manual_seed(seed)
+    return [torch.randn(5, 7, generator=made) for _ in range(num)]
+
+
+def changes(tuned, backbone):
+    return [importance.compare(new, old) for new, old in zip(tuned, backbone, strict=True)]
+
+
+@pytest.mark.parametrize("formula", [*CHANGES, *ANGLES])
+def test_unchanged_weights_have_score_zero(formula):
+    weights = tensors(0)
+    assert formula(changes(weights, weights)) == 0
+
+
+@pytest.mark.parametrize("formula", CHANGES)
+def test_a_tenth_more_of_everything_is_a_change_of_a_tenth(formula):
+    weights = [tensor.double() for tensor in tensors(1)]
+    assert formula(changes([1.1 * tensor for tensor in weights], weights)) == pytest.approx(0.1, rel=1e-12)
+
+
+@pytest.mark.parametrize("formula", ANGLES)
+@pytest.mark.parametrize(("turned", "expected"), [((2.0, 0.0), 0.0), ((0.0, 3.0), 0.5), ((-1.0, 0.0), 1.0)])
+def test_angle_of_equal_orthogonal_and_opposite_weights(formula, turned, expected):
+    assert formula(changes([torch.tensor(turned)], [torch.tensor([1.0, 0.0])])) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_scores_of_weights_are_those_of_the_formula_written_out(seed):
+    new, old = tensors(seed), tensors(seed + 1)
+    found = changes(new, old)
+    flat_new, flat_old = (torch.cat([tensor.double().flatten() for tensor in group]) for group in (new, old))
+
+    def angle(a, b):
+        return torch.arccos(a @ b / (a.norm() * b.norm())).item() / math.pi
+
+    pairs = [(a.double().flatten(), b.double().flatten()) for a, b in zip(new, old, strict=True)]
+    expected = {
+        importance.parameter_change: ((flat_new - flat_old) / flat_old).abs().mean().item(),
+        importance.parameter_change_tensors: sum(((a - b).norm() / b.norm()).item() for a, b in pairs) / len(pairs),
+        importance.parameter_change_norms: ((flat_new - flat_old).norm() / flat_old.norm()).item(),
+        importance.angular_distance_weights: sum(angle(a, b) for a, b in pairs) / len(pairs),
+        importance.angular_distance_weights_whole: angle(flat_new, flat_old),
+    }
+    for formula, value in expected.items():
+        assert formula(found) == pytest.approx(value, rel=1e-9), formula.__name__
+
+
+def test_a_small_turn_of_the_weights_is_not_lost():
+    old = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    new = torch.tensor([math.cos(1e-6), math.sin(1e-6)], dtype=torch.float64)
+    assert importance.angular_distance_weights(changes([new], [old])) == pytest.approx(1e-6 / math.pi, rel=1e-3)
+
+
+def test_comparing_in_chunks_changes_nothing(monkeypatch):
+    (new,), (old,) = tensors(3, num=1), tensors(4, num=1)
+    whole = importance.compare(new, old)
+    monkeypatch.setattr(importance, "CHUNK_ELEMENTS", 4)
+    assert vars(importance.compare(new, old)) == pytest.approx(vars(whole), rel=1e-12)
+
+
+def test_parameters_that_are_zero_in_the_backbone_have_no_ratio():
+    old, new = torch.tensor([0.0, 2.0]), torch.tensor([5.0, 3.0])
+    assert importance.parameter_change(changes([new], [old])) == 0.5
+    zeros = torch.zeros(2)
+    for formula in [*CHANGES, *ANGLES]:
+        assert formula(changes([new, zeros], [old, zeros])) == formula(changes([new], [old]))
+        assert math.isnan(formula(changes([new], [zeros]))), formula.__name__
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, cut=st.integers(0, 9))
+def test_a_mean_does_not_depend_on_how_samples_are_batched(seed, cut):
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(seed))
+    mean = importance.RunningMean(4)
+    mean.add(rows[:cut])
+    mean.add(rows[cut:])
+    assert mean.scores() == pytest.approx(rows.double().mean(0).tolist(), rel=1e-12)
+
+
+def test_layers_without_a_finite_score_are_refused_by_number():
+    mean = importance.RunningMean(3)
+    with pytest.raises(ValueError, match="no samples"):
+        mean.scores()
+    mean.add(torch.tensor([[0.0, math.nan, 1.0], [0.0, 1.0, math.inf]]))
+    with pytest.raises(ValueError, match=r"without a finite score: 1 \(nan\), 2 \(inf\)"):
+        mean.scores()

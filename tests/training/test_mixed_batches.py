@@ -1,0 +1,55 @@
+"""Two ZeRO-3 ranks, one with text alone and one with images: no rank waits for the other, and no number differs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from vrx.config.schema import TrainConfig
+from vrx.data import instruction_dataset, sampler
+
+STEPS = ("train.max_steps=3", "train.global_batch_size=4", "train.micro_batch_size=2", "train.warmup_ratio=0")
+HAS_IMAGE = [[False, False, True, True], [True, True, False, False], [True, False, False, True]]  # of each step's rows
+
+
+def write(folder: Path) -> None:
+    """Twelve conversations that meet in these steps; the image of the last is missing."""
+    chosen = instruction_dataset.subset(12, 1.0, seed=0)
+    plan = sampler.BatchPlan(chosen, TrainConfig(global_batch_size=4, micro_batch_size=2), seed=0)
+    records: list[dict] = [{}] * 12
+    for step, flags in enumerate(HAS_IMAGE):
+        rows = [row for number in range(2) for row in plan.chunk(step, number)]
+        for row, has_image in zip(rows, flags, strict=True):
+            turns = [{"from": "human", "value": "What colour?"}, {"from": "gpt", "value": f"It is number {row}."}]
+            records[row] = {"id": row, "conversations": turns}
+            if has_image:
+                turns[0]["value"] = "<image>\nWhat colour?"
+                records[row]["image"] = f"{row}.png"
+                Image.linear_gradient("L").rotate(20 * row).resize((48, 48)).convert("RGB").save(folder / f"{row}.png")
+    (folder / f"{row}.png").unlink()
+    (folder / "data.json").write_text(json.dumps(records))
+
+
+@pytest.mark.slow
+def test_two_ranks_of_which_one_has_no_image_agree_with_one(vrx, tmp_path):
+    write(tmp_path)
+    data = (f"instructions.path={tmp_path}/data.json", f"instructions.image_folder={tmp_path}")
+    options = (*STEPS, *data, "instructions.on_bad_image=skip", "benchmark=[tiny_mmlu]", "eval.limit=1")
+    found = {}
+    for ranks in (1, 2):
+        (root := tmp_path / str(ranks)).mkdir()
+        told = vrx(*options, f"runtime.cpu_processes={ranks}", cwd=root)
+        assert told.returncode == 0, told.stderr
+        (found[ranks],) = (root / "outputs" / "finetune" / "tiny").iterdir()
+    one, two = ([json.loads(line) for line in (found[n] / "train.jsonl").read_text().splitlines()] for n in (1, 2))
+    assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], abs=1e-5)
+    assert [row["tokens"] for row in one] == [row["tokens"] for row in two]
+    assert [row["bad_images"] for row in one] == [row["bad_images"] for row in two]
+    assert [len(row["bad_images"]) for row in two] == [0, 0, 1]  # told by the rank that is not the main one
+    for file in ("adapter_model.safetensors", "projector.safetensors"):
+        ours, theirs = (load_file(found[ranks] / "adapter" / file) for ranks in (1, 2))
+        assert all((ours[key] - theirs[key]).abs().max() < 1e-4 for key in ours)

@@ -1,0 +1,26 @@
+"""Paths that configurations and data name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+
+
+def resolve_path(path: str) -> str:
+    """A path as given, but `vrx:…` inside the installed package."""
+    return str(PACKAGE / path.removeprefix("vrx:")) if path.startswith("vrx:") else path
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """The path that data names in a folder; `ValueError` where it would leave it.
+
+    What counts is the name: a link that the owner of the folder put there may lead elsewhere, as in LLaVA's layout,
+    where the data sets are often linked.
+    """
+    path = Path(os.path.normpath(relative))
+    if path.is_absolute() or path.parts[:1] == ("..",):
+        raise ValueError(f"{relative} leaves the folder {folder}")
+    return folder / path

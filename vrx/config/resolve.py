@@ -1,0 +1,76 @@
+"""From the short name that a configuration key gives to the code it names.
+
+Each key looks in one package only: `metric: gqa_match` is `vrx.metrics.gqa_match` and nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from vrx.config.errors import UserError
+
+# What a name of each kind stands for: {} is the name, the part behind the colon the function.
+HOMES = {
+    "metric": "vrx.metrics:{}",
+    "family": "vrx.evaluation.families:{}",
+    "reader": "vrx.evaluation.readers.{}:rows",
+    "rule": "vrx.selectors:{}",
+    "world": "vrx.{}.data:build",
+    "job": "vrx.jobs.{}.driver:{}",
+}
+
+
+def resolve_name(kind: str, name: str, *, key: str | None = None) -> Callable[..., Any]:
+    """The function that a short name stands for.
+
+    kind: one of `HOMES`; key: the configuration key for the error, by default the kind. `UserError` where there is no
+    such function, or where the name tries to leave its package.
+    """
+    key = key or kind
+    module_name, _, attribute = HOMES[kind].replace("{}", name).partition(":")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"{key}={name}: not a short name; valid: {', '.join(known_names(kind))}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.startswith(error.name):
+            raise UserError(_unknown(kind, name, key)) from None
+        raise
+    function = getattr(module, attribute, None)
+    if not _is_public_function(module, attribute, function):
+        raise UserError(_unknown(kind, name, key))
+    assert callable(function)
+    return function
+
+
+def known_names(kind: str) -> list[str]:
+    """Every valid name of a kind."""
+    import pkgutil
+
+    module_name = HOMES[kind].partition(":")[0]
+    if "{}" in module_name:
+        parent = importlib.import_module(module_name.partition(".{}")[0])
+        names = [module.name for module in pkgutil.iter_modules(parent.__path__)]
+        return ["tiny"] if kind == "world" else names
+    module = importlib.import_module(module_name)
+    return [name for name in vars(module) if _is_public_function(module, name, getattr(module, name))]
+
+
+def _is_public_function(module: ModuleType, name: str, value: Any) -> bool:
+    exported = getattr(module, "__all__", None)
+    ours = inspect.isfunction(value) and value.__module__.startswith("vrx.")
+    if module.__name__ == "vrx.metrics" and ours and list(inspect.signature(value).parameters) != ["answer"]:
+        return False  # an aggregate
+    return ours and not name.startswith("_") and (name in exported if exported else value.__module__ == module.__name__)
+
+
+def _unknown(kind: str, name: str, key: str) -> str:
+    names = known_names(kind)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"{key}={name}: no such {kind}; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(names)}"

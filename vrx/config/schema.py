@@ -1,0 +1,207 @@
+"""The schema of `conf/`: what a run may be told, as dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, RevertConfig, ScoreConfig
+
+
+@dataclass
+class ModelConfig:
+    """An LVLM as (vision tower, projector, backbone); each a hub id, a folder, or `vrx:` and a path in the package."""
+
+    name: str = MISSING
+    num_layers: int = MISSING  # decoder layers of the backbone; the worker checks it against the weights
+    backbone: str = MISSING
+    vision_tower: str = MISSING
+    projector: str = MISSING
+    lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout that vrx/layouts.py knows
+    tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
+    template: str = MISSING  # conversation template, see vrx/prompts.py
+    image_token: str = MISSING  # a token that never occurs in text; its place is taken by the image's features
+    num_image_tokens: int = MISSING
+    vision_feature_layer: int = -2
+    vision_feature_select_strategy: str = "full"  # "default" drops CLIP's class token
+    image_processor: str = "siglip"  # clip | siglip
+    image_aspect_ratio: str = "pad"  # pad to a square in the processor's mean colour | square
+    max_length: int = 2048  # tokens of a conversation, image tokens counted
+
+
+@dataclass
+class SelectorConfig:
+    name: str = MISSING
+    rule: str = MISSING  # a function of vrx.selectors
+    layers: list[int] | None = None  # an explicit list wins over the selector
+    offset: int | None = None
+    start: str | None = None
+    seed: int | None = None
+    formula: str | None = None  # orders layers by these importance scores, see vrx/probe.py
+    scores: str | None = None  # a file of vrx job=score; null: that of the fine-tune of all layers described here
+    scores_from_fraction: float | None = None  # of the data that fine-tune saw; null: as data_fraction
+    reverse: bool | None = None  # the least important layers
+
+
+@dataclass
+class LayerCountConfig:
+    k: int | None = None
+    fraction: float | None = None  # of the decoder layers, instead of k
+
+
+@dataclass
+class DataFractionConfig:
+    fraction: float = 1.0
+
+
+@dataclass
+class InstructionsConfig:
+    path: str | None = None  # instruction data, JSON in LLaVA's format
+    image_folder: str | None = None
+    on_bad_image: str = "error"  # error | skip | replace
+
+
+@dataclass
+class WorldConfig:
+    """Data made on first use, for models that bring their own world."""
+
+    name: str = MISSING  # the package that makes it: tiny
+    folder: str = MISSING
+    num_images: int = MISSING
+    num_questions: int = MISSING  # of each benchmark
+    seed: int = 0
+
+
+@dataclass
+class BenchmarkConfig:
+    """A benchmark as data: where its samples are, how they are asked, how answers are scored."""
+
+    family: str = MISSING  # a function of vrx.evaluation.families: short_answer, multiple_choice, grounding, document
+    path: str | None = None  # JSON Lines of our form; with a reader, the official download or a data set of the hub
+    reader: str | None = None  # a function of vrx.evaluation.readers
+    subset: str | None = None  # of the hub's data set
+    split: str | None = None
+    cache: str = "outputs/data/benchmarks"  # where what was read lies
+    image_folder: str | None = None
+    prompt: str = "{question}"
+    hint_prefix: str = ""  # before the hint of a multiple-choice question, where it has one
+    max_new_tokens: int = 32
+    ask: str = "text"  # text | letters: text and the letters' log-probabilities | likelihood: of the reference
+    metric: str = MISSING  # a function of vrx.metrics.per_answer: Answer -> score
+    also: dict[str, str] = field(default_factory=dict)  # further metrics, in the record beside the main one
+    per_type: bool = False  # their arithmetic and harmonic means over question types beside them
+    per_answer: bool = False  # and these with each reference of a type counting the same, TDIUC's N-MPT
+    aggregate: str = "mean"
+    paper: str | None = None  # its column in the paper's tables
+
+
+@dataclass
+class LoraConfig:
+    r: int = 128
+    alpha: int = 256
+    dropout: float = 0.05
+
+
+@dataclass
+class TrainConfig:
+    """Hyper-parameters; where they come from stands in conf/recipe/paper.yaml."""
+
+    epochs: int = 1
+    max_steps: int | None = None
+    global_batch_size: int = 128
+    micro_batch_size: int = 8
+    lr: float = 2e-4
+    projector_lr: float = 2e-5
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.03
+    max_grad_norm: float = 0.0  # 0: no clipping, as in the paper's runs
+    group_by_modality: bool | None = None  # global batches of one modality and even micro-batches, as in LLaVA's recipe
+    loss_average: str = "micro_batch"  # micro_batch: mean of the micro-batches' means | token: over the global batch
+    gradient_checkpointing: bool | None = True  # null: as few layers as the memory demands
+    dtype: str = "bfloat16"
+
+
+@dataclass
+class EngineConfig:
+    """By what the same numbers are computed. Switches are off where null; one that this machine or ZeRO's stage does
+    not allow is turned off in one line, and `train.json` tells what was on."""
+
+    name: str = "deepspeed"  # deepspeed | torch
+    zero_stage: int | None = 3  # null: 2 where one process holds the weights, plain torch if it is the only one, else 3
+    packed: bool | None = None  # a micro-batch's samples in one row, without padding
+    supervised_head: bool | None = None  # language head and loss where there are labels, in chunks
+    skip_tower: bool | None = None  # no vision tower for a micro-batch without images
+    fused_lora: bool | None = None  # a frozen Linear and its adapter as one operation
+    compile: str | None = None  # decoder layers by torch.compile: always | auto, where the run is long enough to pay
+
+
+@dataclass
+class EvalConfig:
+    batch_size: int = 16
+    limit: int | None = None  # samples of each benchmark, the first ones
+
+
+@dataclass
+class RuntimeConfig:
+    """Where and how a run runs; none of it changes what is trained."""
+
+    output_root: str = "outputs"
+    num_gpus: int | None = None  # one process each; null: all there are
+    gpus_per_run: int | None = None  # of a sweep, whose runs share the machine; null: all to each
+    cpu_processes: int = 1  # where there is no GPU
+    num_nodes: int | None = None  # machines of one run; null: as SLURM says of its job step, else 1
+    node_rank: int | None = None  # this machine's number among them; node 0 writes the record; null: as SLURM says
+    rendezvous: str | None = None  # host:port at which node 0 listens; null: as SLURM says
+    num_workers: int = 2  # loader processes of each rank
+    checkpoint_every: int = 500  # optimizer steps
+
+
+@dataclass
+class WandbConfig:
+    mode: str = "auto"  # auto: online where an account is configured | online | offline | disabled
+    project: str = "vrx"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class JobConfig:
+    name: str = MISSING
+    run: str | None = None  # evaluate: a finished run instead of the untouched LVLM
+
+
+@dataclass
+class SweepConfig:
+    name: str | None = None
+    dry_run: bool = False  # list the runs, start nothing
+    fail_fast: bool = False  # stop at the first run that fails
+
+
+@dataclass
+class RunConfig:
+    """Everything one run is told."""
+
+    job: JobConfig = field(default_factory=JobConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    layer_count: LayerCountConfig = field(default_factory=LayerCountConfig)
+    data_fraction: DataFractionConfig = field(default_factory=DataFractionConfig)
+    instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
+    world: WorldConfig | None = None
+    benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    recipe: str = MISSING
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    revert: RevertConfig = field(default_factory=RevertConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    seed: int = 0

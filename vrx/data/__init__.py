@@ -1,0 +1,1 @@
+"""Instruction data, images, chat templates, tokens and batches."""

@@ -1,0 +1,102 @@
+"""Conversation templates: from a conversation to its text, its token ids and the mask of what is learned.
+
+Token for token what the official code does: LLaVA c121f043 (`vicuna_v1`) and Bunny 08273acb (`bunny_llama3`,
+`bunny_phi3`), oddities included, because the masks decide what a run learns. All ids are lists of ints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+IMAGE_TAG = "<image>"
+Turn = Mapping[str, str]
+Conversation = Sequence[Turn]  # [{"from": "human" | "gpt", "value": str}, ...], LLaVA's JSON
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """How one family of models writes a conversation down, and which rule masks it.
+
+    Rendered: system, separator, then per round `USER: ` question, separator, `ASSISTANT: ` answer, end. The
+    end is a special token of the tokenizer; the next round follows it without a space.
+    """
+
+    name: str
+    end: str
+    pad: Literal["unk", "eos"]
+    reader: Literal["llama", "file"]  # of the tokenizer's files, see `vrx.data.tokenizers.read_tokenizer`
+    later_rounds_lose_one: bool = False  # LLaVA: "▁USER" alone is a piece longer than "USER" after an end
+    system: str = SYSTEM
+    human: str = "USER"
+    gpt: str = "ASSISTANT"
+    separator: str = " "
+
+
+TEMPLATES: dict[str, Template] = {
+    template.name: template
+    for template in (
+        Template("vicuna_v1", end="</s>", pad="unk", reader="llama", later_rounds_lose_one=True),
+        Template("bunny_llama3", end="<|end_of_text|>", pad="eos", reader="file"),
+        Template("bunny_phi3", end="<|endoftext|>", pad="eos", reader="file"),
+        Template("tiny", end="<|end_of_text|>", pad="eos", reader="file", system=""),  # of the embedded LVLM
+    )
+}
+
+
+def get_template(template: str | Template) -> Template:
+    """The template of this name (a `Template` is handed back as it is)."""
+    if isinstance(template, Template):
+        return template
+    if template not in TEMPLATES:
+        raise ValueError(f"no prompt template {template!r}; there are: {', '.join(TEMPLATES)}")
+    return TEMPLATES[template]
+
+
+def render(
+    conversation: Conversation,
+    template: str | Template,
+    *,
+    has_image: bool = True,
+    add_generation_prompt: bool | None = None,
+) -> str:
+    """The text of a conversation; one that ends with the human ends in the generation prompt, "ASSISTANT:".
+
+    With `has_image` all tags of a turn (an answer's too) become one at its front, "<image>\\n"; without,
+    "<image>" is plain text. `add_generation_prompt=False` leaves a trailing question as the training code
+    does. A leading gpt turn is dropped; an empty turn is written as its bare role, without end token.
+    """
+    template = get_template(template)
+    turns = _alternating(conversation)
+    if add_generation_prompt is None:
+        add_generation_prompt = bool(turns) and turns[-1]["from"] == "human"
+    elif add_generation_prompt and (not turns or turns[-1]["from"] != "human"):
+        raise ValueError("a generation prompt needs a human turn at the end: drop the last answer")
+    text = template.system + template.separator
+    for turn in turns:
+        value = _tag_first(turn["value"]) if has_image else turn["value"]
+        human = turn["from"] == "human"
+        role, ending = (template.human, template.separator) if human else (template.gpt, template.end)
+        text += f"{role}: {value}{ending}" if value else f"{role}:"
+    return text + f"{template.gpt}:" if add_generation_prompt else text
+
+
+def _alternating(conversation: Conversation) -> list[Turn]:
+    turns = list(conversation)
+    if turns and turns[0]["from"] == "gpt":
+        turns = turns[1:]
+    for index, turn in enumerate(turns):
+        if turn["from"] != ("human", "gpt")[index % 2]:
+            raise ValueError(f"turn {index} is from {turn['from']!r}: human and gpt must alternate")
+    return turns
+
+
+def _tag_first(value: str) -> str:
+    if IMAGE_TAG not in value:
+        return value
+    return f"{IMAGE_TAG}\n{value.replace(IMAGE_TAG, '').strip()}".strip()

@@ -1,0 +1,216 @@
+"""Instruction data in LLaVA's JSON format: read, refused where it is wrong, kept as a memory-mapped table."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from vrx.config.paths import inside
+from vrx.config.schema import InstructionsConfig
+from vrx.data import json_stream
+from vrx.data.image_checks import image_errors
+from vrx.launch.logging import log
+from vrx.runs.files import file_digest, read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+
+
+TAG = "<image>"
+TABLE = "rows.arrow"
+ROWS_AT_ONCE = 1000
+ODD = {
+    "leads": "begin with an answer, which is left out",
+    "asks": "end with a question: nothing is learned from them",
+    "empty": "end with an empty answer: nothing is learned from them",
+}
+
+
+def data_digest(config: InstructionsConfig, cache: Path | None = None) -> str:
+    """sha256 of the instruction file, which stands for the data in a run's identity.
+
+    In the folder `cache` the digest is kept, for as long as the file's size and time stay what they are.
+    """
+    if config.path is None:
+        raise ValueError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
+    if not Path(config.path).is_file():
+        raise FileNotFoundError(f"instructions.path={config.path}: no such file")
+    path = Path(config.path).resolve()
+    told = path.stat()
+    file = {"path": str(path), "size": told.st_size, "mtime_ns": told.st_mtime_ns}
+    if cache is None:
+        return _digest_of(**file)
+    note = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    kept = read_json(note) if note.is_file() else {}
+    if kept.items() >= file.items():
+        return kept["sha256"]
+    digest = _digest_of(**file)
+    write_json(note, {**file, "sha256": digest})
+    return digest
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(path: str, size: int, mtime_ns: int) -> str:
+    """A sweep asks for each of its runs, and the real files are a gigabyte."""
+    return file_digest(Path(path))
+
+
+def _row(record: Any, where: str, odd: Counter[str]) -> dict[str, str | int | None]:
+    """One row of the table; `ValueError` naming file, record and key. What is odd about it, of `ODD`, is counted."""
+
+    def refuse(key: str, why: str) -> ValueError:
+        return ValueError(f"{where}: {key}: {why}")
+
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: not a JSON object")
+    where += f" (id {record.get('id')})" if "id" in record else ""
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not turns:
+        raise refuse("conversations", "missing or empty")
+    leads = isinstance(turns[0], dict) and turns[0].get("from") == "gpt" and len(turns) > 1
+    for number, turn in enumerate(turns):
+        key, role = f"conversations[{number}]", ("human", "gpt")[(number + leads) % 2]
+        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+            raise refuse(key, "needs a text under `value`")
+        if turn.get("from") != role:
+            raise refuse(f"{key}.from", f"is {turn.get('from')!r}, must be {role!r}: human and gpt alternate")
+    odd["leads"] += leads
+    odd["asks"] += turns[-1]["from"] == "human"
+    odd["empty"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
+    tags = sum(turn["value"].count(TAG) for turn in turns[leads:])
+    image = record.get("image")
+    if image is None:
+        if any(turn["value"].strip().startswith(TAG) or turn["value"].strip().endswith(TAG) for turn in turns):
+            raise refuse("image", f"missing, but the conversation has an {TAG} tag")
+    elif not isinstance(image, str) or not image:
+        raise refuse("image", f"is {image!r}, must be one path")
+    elif tags > 1:
+        raise refuse("conversations", f"{tags} {TAG} tags for one image")
+    else:
+        try:
+            inside(Path("instructions.image_folder"), image)
+        except ValueError as error:
+            raise refuse("image", str(error)) from None
+    plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
+    words = sum(len(turn["value"].split()) for turn in turns)
+    return {
+        "id": str(record.get("id", "")),
+        "image": image,
+        "conversations": json.dumps(plain, ensure_ascii=False),
+        "length": -words if image is None else words,
+    }
+
+
+def _rows(path: Path) -> Iterator[dict[str, str | int | None]]:
+    with tqdm(total=path.stat().st_size, desc="reading instructions", delay=1, unit="B", unit_scale=True) as bar:
+        odd: Counter[str] = Counter()
+        for number, record in enumerate(json_stream.stream_items(path, while_reading=bar.update)):
+            yield _row(record, f"{path}: record {number}", odd)
+    for kind, number in odd.items():
+        if number:
+            log(f"{path}: {number:,} of its conversations {ODD[kind]}, as in the official code")
+
+
+def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
+    """Check the data and convert it, once, to a table all ranks and runs map into memory; gives its folder.
+
+    Columns: `id`, `image` (or null), `conversations` (JSON text), `length` (words, as LLaVA counts them; negative where
+    there is no image). With `on_bad_image=error` every image's header is looked at here, before training; files found
+    broken later fall under the same policy then.
+    """
+    assert config.path is not None
+    folder = cache / f"conversations-{digest[:16]}"
+    if not (folder / TABLE).is_file():
+        _convert(Path(config.path), folder)
+    if config.image_folder is not None and config.on_bad_image != "error":
+        return folder
+    image_folder = Path(config.image_folder).resolve() if config.image_folder else None
+    looked_at = folder / "images_looked_at.json"
+    if looked_at.is_file() and read_json(looked_at) == str(image_folder):
+        return folder
+    rows = open_table(folder)
+    found = images(rows)
+
+    def refuse(number: int, why: str) -> ValueError:
+        told = rows[number]["id"]
+        return ValueError(f"{config.path}: record {number}{f' (id {told})' if told else ''}: image: {why}")
+
+    if image_folder is None and found:
+        name, number = next(iter(found.items()))
+        raise refuse(number, f"is {name}, but instructions.image_folder is not set")
+    if image_folder is not None:
+        for number, why in image_errors([inside(image_folder, name) for name in found]):
+            ways = "job=check lists all; instructions.on_bad_image=skip or replace goes on"
+            raise refuse(list(found.values())[number], f"{why} ({ways})")
+    write_json(looked_at, str(image_folder))
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Write the table of an instruction file, a thousand rows at a time."""
+    import pyarrow
+
+    columns = {"id": pyarrow.string(), "image": pyarrow.string(), "conversations": pyarrow.string()}
+    schema = pyarrow.schema({**columns, "length": pyarrow.int32()})
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        empty = True
+        with pyarrow.OSFile(str(partial / TABLE), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+            rows = _rows(path)
+            while part := list(itertools.islice(rows, ROWS_AT_ONCE)):
+                writer.write_batch(pyarrow.RecordBatch.from_pylist(part, schema=schema))
+                empty = False
+        if empty:
+            raise ValueError(f"{path}: must be a JSON list of conversations with at least one")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # Arrow does not say whose write it was
+            raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def open_table(folder: Path) -> Dataset:
+    import datasets
+
+    return datasets.Dataset.from_file(str(folder / TABLE))
+
+
+def images(rows: Dataset) -> dict[str, int]:
+    """Every image that the rows name, once, with the number of the first row that does."""
+    found: dict[str, int] = {}
+    number = 0
+    for chunk in rows.data.column("image").chunks:
+        for name in chunk.to_pylist():
+            if name is not None:
+                found.setdefault(name, number)
+            number += 1
+    return found
+
+
+def lengths(rows: Dataset) -> np.ndarray:
+    """Words of every row, negative where it has no image: (rows,) int32."""
+    return rows.data.column("length").to_numpy()
+
+
+def subset(num_rows: int, fraction: float, *, seed: int) -> list[int]:
+    """The rows of a data fraction, in an order drawn once: 10 % lies inside 25 % inside 100 % of the same seed."""
+    order = list(range(num_rows))
+    random.Random(f"subset {seed}").shuffle(order)
+    return order[: max(1, round(fraction * num_rows))]

@@ -1,0 +1,89 @@
+"""Long JSON lists read one item at a time, so that a file of a gigabyte never lies in memory as a whole."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+CHUNK = 1 << 22  # bytes read at a time
+LONGEST = 1 << 26  # characters of one item; what is longer is taken for one that never ends
+SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def stream_items(path: Path, *, while_reading: Callable[[int], Any] = lambda read: None) -> Iterator[Any]:
+    """The items of the JSON list in a file; `ValueError` names the file, and the line where it is not JSON.
+
+    `while_reading` is told the number of bytes of each piece read.
+    """
+    with path.open("rb") as file:
+        text = _Text(path, file, while_reading)
+        if (sign := text.sign()) and sign != "[":
+            text.value()  # what is no JSON at all is told as such
+            raise ValueError(f"{path}: must be a JSON list of conversations with at least one")
+        if not sign:
+            raise text.refusal("Expecting value", 0)
+        text.at += 1
+        if text.sign() == "]":
+            text.at += 1
+        else:
+            while True:
+                text.sign()
+                yield text.value()
+                sign = text.sign()
+                text.at += 1
+                if sign == "]":
+                    break
+                if sign != ",":
+                    raise text.refusal("Expecting ',' delimiter", text.at - 1)
+        if text.sign():
+            raise text.refusal("Extra data", text.at)
+
+
+class _Text:
+    """The part of a file that is in memory, and how far it is read; `line` is the number of its first line."""
+
+    def __init__(self, path: Path, file: BinaryIO, while_reading: Callable[[int], Any]) -> None:
+        self.path, self.file, self.while_reading = path, file, while_reading
+        self.decode = codecs.getincrementaldecoder("utf-8")().decode
+        self.from_json = json.JSONDecoder().raw_decode
+        self.text, self.at, self.line, self.ended = "", 0, 1, False
+
+    def more(self) -> None:
+        self.line += self.text.count("\n", 0, self.at)
+        piece = self.file.read(CHUNK)
+        self.ended = not piece
+        self.while_reading(len(piece))
+        try:
+            self.text, self.at = self.text[self.at :] + self.decode(piece, self.ended), 0
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path}: not UTF-8: {error}") from None
+
+    def sign(self) -> str:
+        """The next character that is no space; empty at the end of the file."""
+        while True:
+            found = SPACE.match(self.text, self.at)
+            assert found is not None
+            self.at = found.end()
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self.more()
+
+    def value(self) -> Any:
+        """The JSON value that begins here."""
+        while True:
+            try:
+                found, end = self.from_json(self.text, self.at)
+                if end < len(self.text) or self.ended:  # else a number might go on
+                    self.at = end
+                    return found
+            except json.JSONDecodeError as error:
+                if self.ended or len(self.text) - self.at > LONGEST:
+                    raise self.refusal(error.msg, error.pos) from None
+            self.more()
+
+    def refusal(self, why: str, place: int) -> ValueError:
+        return ValueError(f"{self.path}: not valid JSON, line {self.line + self.text.count(chr(10), 0, place)}: {why}")

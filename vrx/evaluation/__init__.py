@@ -1,0 +1,1 @@
+"""Benchmarks, dataset readers, generation, log-likelihood and scoring."""

@@ -1,0 +1,141 @@
+"""Families of benchmarks: how the rows of a file become samples.
+
+A family is a function `(name, config) -> samples`. Its file is JSON Lines, one question a line:
+`id`, `image` (a path under the image folder; none for text only), `question`, and
+short answers: `answers` (list), `question_type`, `choices`; multiple choice: `choices` (list), `answer` (letter),
+`hint`, `group` (the question a rotation belongs to); grounding: `box` (x1, y1, x2, y2 in pixels), `width`, `height`;
+documents: `text` in place of a question, `num_words`, `num_bytes`. `vrx/evaluation/readers` make such files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vrx.config.paths import inside
+from vrx.config.schema import BenchmarkConfig
+from vrx.metrics.answer import Answer
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question as the model gets it; `answer` holds all that scoring needs, its text still empty."""
+
+    prompt: str
+    image: Path | None
+    answer: Answer
+
+
+def short_answer(name: str, config: BenchmarkConfig) -> list[Sample]:
+    """Questions answered in a word or a phrase."""
+
+    def build(row: dict[str, Any]) -> Sample:
+        answer = Answer(
+            id=str(row["id"]),
+            text="",
+            references=_texts(row, "answers"),
+            choices=_texts(row, "choices") if "choices" in row else (),
+            question_type=row.get("question_type", ""),
+        )
+        return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
+
+    return list(_read(name, config, build))
+
+
+def multiple_choice(name: str, config: BenchmarkConfig) -> list[Sample]:
+    """Questions answered by the letter of an option; a hint comes first, the options each on a line after it."""
+
+    def build(row: dict[str, Any]) -> Sample:
+        choices = _texts(row, "choices")
+        lines = [f"{config.hint_prefix}{row['hint']}"] if row.get("hint") else []
+        lines.append(row["question"])
+        lines += [f"{letter}. {text}" for letter, text in zip(LETTERS, choices, strict=False)]
+        if row["answer"] not in tuple(LETTERS[: len(choices)]):
+            raise ValueError(f"answer {row['answer']!r} is no letter of {len(choices)} choices")
+        answer = Answer(
+            id=str(row["id"]),
+            text="",
+            references=(row["answer"],),
+            choices=choices,
+            question_type=row.get("question_type", ""),
+            group=str(row.get("group", "")),
+        )
+        return Sample(config.prompt.replace("{question}", "\n".join(lines)), None, answer)
+
+    return list(_read(name, config, build))
+
+
+def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
+    """Descriptions of a region, answered by its box."""
+
+    def build(row: dict[str, Any]) -> Sample:
+        x1, y1, x2, y2 = map(float, row["box"])
+        if not (x1 < x2 and y1 < y2):  # also where one is NaN
+            raise ValueError(f"box {row['box']} has no area; its corners are left, top, right, bottom")
+        size = (int(row["width"]), int(row["height"]))
+        if min(size) < 1:
+            raise ValueError(f"width {row['width']} and height {row['height']} must be pixels of an image")
+        answer = Answer(id=str(row["id"]), text="", references=(), box=(x1, y1, x2, y2), image_size=size)
+        return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
+
+    return list(_read(name, config, build))
+
+
+def document(name: str, config: BenchmarkConfig) -> list[Sample]:
+    """Whole texts, whose likelihood is asked for; words and bytes are counted in them, or told by the file."""
+
+    def build(row: dict[str, Any]) -> Sample:
+        text = row["text"]
+        if not text.strip():
+            raise ValueError("text is empty")
+        words, size = row.get("num_words", len(text.split())), row.get("num_bytes", len(text.encode()))
+        answer = Answer(str(row["id"]), "", (), question_type=row.get("question_type", ""))
+        return Sample(text, None, replace(answer, num_words=words, num_bytes=size))
+
+    return list(_read(name, config, build))
+
+
+def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
+    if not isinstance(row[key], list) or not row[key] or any(entry is None for entry in row[key]):
+        raise ValueError(f"{key} {row[key]!r} is no list of at least one text")
+    return tuple(map(str, row[key]))
+
+
+def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], Sample]) -> Iterator[Sample]:
+    """The samples of a file with their images; what is wrong is named by file, line and key."""
+    if config.path is None:
+        known = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/benchmarks.py"
+        raise ValueError(f"benchmark.{name}.path=null: name its questions; {known} says in which forms they are read")
+    path = Path(config.path)
+    if not path.is_file():
+        raise FileNotFoundError(f"benchmark.{name}.path={path}: no such file")
+    folder = Path(config.image_folder).resolve() if config.image_folder else None
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):  # str would split at U+2028 too
+        where = f"{path}: line {number}"
+        try:
+            row = json.loads(line)
+            sample = build(row)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not valid JSON: {error.msg}") from None
+        except KeyError as error:
+            raise ValueError(f"{where}: key {error} is missing") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{where}: {error}") from None
+        if row.get("image") is not None:
+            if not isinstance(row["image"], str) or not row["image"]:
+                raise ValueError(f"{where}: image {row['image']!r} is no path")
+            if folder is None:
+                raise ValueError(f"{where}: image {row['image']}, but benchmark.{name}.image_folder is not set")
+            try:
+                image = inside(folder, row["image"])
+            except ValueError as error:
+                raise ValueError(f"{where}: image {error}") from None
+            if not image.is_file():
+                raise ValueError(f"{where}: image {image} does not exist")
+            sample = replace(sample, image=image)
+        yield sample

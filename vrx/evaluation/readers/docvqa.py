@@ -1,0 +1,29 @@
+"""DocVQA: questions about scanned documents. Official `val_v1.0.json` (or `…_withQT.json`), or lmms-lab/DocVQA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vrx.evaluation.dataset_source import Item, Source, read_json
+
+SHORT = {"validation": "val"}
+
+
+def rows(source: Source) -> Iterator[dict[str, Any]]:
+    """One or several references a question; the test split has none and is refused."""
+    split = source.split or "validation"
+    files = source.of_split("{}_v1.0*.json", SHORT.get(split, split))
+    items = source.items(read_json(files[0])["data"]) if files else source.hub()
+    for item in items:
+        yield {
+            "id": item.text("questionId"),
+            "image": item.text("image") if files else source.keep(item, _page(item)),
+            "question": item.text("question"),
+            "answers": item.texts("answers"),
+        }
+
+
+def _page(item: Item) -> str:
+    """A page's name; several questions share it."""
+    return f"{item.text('ucsf_document_id')}_{item.text('ucsf_document_page_no')}"

@@ -1,0 +1,31 @@
+"""Flickr30k: photographs with five captions each. Official `results_20130124.token`, or lmms-lab/flickr30k."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vrx.evaluation.dataset_source import Source, read_table
+
+ASKED = "Please describe this image in detail."  # as the paper's authors ask when they score layers
+
+
+def rows(source: Source) -> Iterator[dict[str, Any]]:
+    """One row a photograph, its captions as references."""
+    files = source.official("results_20130124.token")
+    if not files:
+        for item in source.hub():
+            name = item.text("filename")
+            yield _row(source.keep(item, name.rpartition(".")[0]), item.texts("caption"))
+        return
+    source.must_be("split", "test")
+    captions: dict[str, list[str]] = {}
+    lines = read_table(files[0], delimiter="\t", columns=["name", "caption"], quoted=False)
+    for item in source.items(lines):
+        captions.setdefault(item.text("name").partition("#")[0], []).append(item.text("caption"))
+    for name, texts in captions.items():
+        yield _row(name, texts)
+
+
+def _row(image: str, captions: list[str]) -> dict[str, Any]:
+    return {"id": image.rpartition(".")[0], "image": image, "question": ASKED, "answers": captions}

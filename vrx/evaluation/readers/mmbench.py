@@ -1,0 +1,61 @@
+"""MMBench: choices, each asked with its options rotated. Official table `*.tsv`, or lmms-lab/MMBench."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+from vrx.evaluation.dataset_source import Item, Source, read_table
+
+TURN = 1_000_000  # rotation k of question i has the index i + k * TURN
+
+
+def rows(source: Source) -> Iterator[dict[str, Any]]:
+    """Rotations are rows, of one group; options end at the first that is missing, as in LLaVA's script."""
+    files = source.official("*.tsv")
+    pictures: dict[int, Any] = {}
+    splits = set()
+    number = 0
+    for item in source.items(read_table(files[0], delimiter="\t")) if files else source.hub():
+        index = int(item.text("index"))
+        splits.add(item.get("split") or source.split)
+        if files:
+            item["image"] = _picture(item, pictures)
+            pictures[index] = item["image"]
+        if source.split is not None and (item.get("split") or source.split) != source.split:
+            continue
+        choices = []
+        for letter in "ABCD":
+            if _missing(item[letter]):
+                break
+            choices.append(str(item[letter]))
+        number += 1
+        yield {
+            "id": str(index),
+            "group": str(index % TURN),
+            "image": source.keep(item, str(index % TURN)),
+            "hint": None if _missing(item["hint"]) else str(item["hint"]),
+            "question": item.text("question"),
+            "choices": choices,
+            "answer": item.text("answer"),
+            "question_type": str(item.get("category") or ""),
+        }
+    if not number:
+        raise ValueError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(map(str, splits)))}")
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value or str(value).strip().lower() in ("", "nan", "none")
+
+
+def _picture(item: Item, pictures: dict[int, Any]) -> bytes:
+    """The image of a row, in base64, or as the index of the row that holds it."""
+    text = item.text("image")
+    if text.isdigit() and int(text) in pictures:
+        return pictures[int(text)]
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise item.refuse("image", f"is no base64: {error}") from None

@@ -1,0 +1,66 @@
+"""ScienceQA: choices from school lessons. Official `problems.json` and `pid_splits.json`, LLaVA's `*_CQM-A.json`, or
+lmms-lab/ScienceQA."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vrx.evaluation.dataset_source import Item, Source, read_json
+
+WITH_IMAGES, ALL = "ScienceQA-IMG", "ScienceQA-FULL"  # subsets; the paper counts questions with an image
+
+
+def rows(source: Source) -> Iterator[dict[str, Any]]:
+    """Questions of a split, by default those with an image (2,017 of 4,241 in the test split)."""
+    source.must_be("subset", WITH_IMAGES, ALL)
+    for row in _all(source):
+        if row["image"] or source.subset == ALL:
+            yield row
+
+
+def _all(source: Source) -> Iterator[dict[str, Any]]:
+    if files := source.official("problems.json"):
+        problems, split = read_json(files[0]), source.split or "test"
+        splits = source.beside("pid_splits.json")
+        if not splits:
+            raise source.nothing("pid_splits.json")
+        chosen = read_json(splits[0])
+        if split not in chosen:
+            raise ValueError(f"{source.key}.split={split}: valid are {', '.join(chosen)}")
+        for number, item in zip(chosen[split], source.items(problems[number] for number in chosen[split]), strict=True):
+            image = f"{item.text('split')}/{number}/{item['image']}" if item["image"] else None
+            yield _problem(item, number, image)
+    elif files := source.of_split("*_{}_CQM-A.json*", str(source.split)):
+        for item in source.items(read_json(files[0])):
+            yield _conversation(item)
+    else:
+        for number, item in enumerate(source.hub()):
+            yield _problem(item, str(number), source.keep(item, str(number)) if item["image"] else None)
+
+
+def _problem(item: Item, name: str, image: str | None) -> dict[str, Any]:
+    choices = item.texts("choices")
+    return {
+        "id": name,
+        "image": image,
+        "hint": item["hint"] or None,
+        "question": item.text("question"),
+        "choices": choices,
+        "answer": item.letter("answer", len(choices)),
+        "question_type": str(item.get("subject") or ""),
+    }
+
+
+def _conversation(item: Item) -> dict[str, Any]:
+    """A question of LLaVA's file, where hint, question and options are one text; the hint stays before the question."""
+    asked, answered = (turn["value"] for turn in item["conversations"][:2])
+    text = asked.removeprefix("<image>\n").removesuffix("\n<image>")
+    starts = [found.start() for found in re.finditer(r"^A\. ", text, re.MULTILINE)]
+    if not starts:
+        raise item.refuse("conversations", "has no options")
+    question, options = text[: starts[-1]].removesuffix("\n"), text[starts[-1] :]
+    choices = re.split(r"(?:^|\n)[A-Z]\. ", options)[1:]
+    image = item.get("image")
+    return {"id": item.text("id"), "image": image, "question": question, "choices": choices, "answer": answered}

@@ -1,0 +1,138 @@
+"""The stack that most people train with, for measuring beside ours: transformers' Trainer, PEFT and DeepSpeed ZeRO-3.
+
+As LLaVA's and the authors' scripts do: padded batches, activation checkpointing, the language head at every position,
+adapters module by module. The LVLM, the adapters and the samples of each step are those of a run of ours.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+
+from vrx.config.schema import RunConfig
+from vrx.data.dataloader import collate
+from vrx.data.dataset import Batch, TrainingDataset
+from vrx.data.sampler import BatchPlan
+from vrx.launch.devices import DTYPES, device
+from vrx.models import loading, lora
+from vrx.training import engine
+from vrx.training.loop import batch_workload
+
+
+class InOrder(Dataset):
+    """The samples of every step of a plan, one after the other."""
+
+    def __init__(self, samples: TrainingDataset, plan: BatchPlan) -> None:
+        numbers = range(plan.chunks_per_step)
+        self.rows = [row for step in range(plan.num_steps) for number in numbers for row in plan.chunk(step, number)]
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> Batch:
+        return self.samples[self.rows[place]]
+
+
+class _Clock(TrainerCallback):
+    """Seconds of every optimizer step, loading its batches counted."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        if device().type == "cuda":
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+
+
+class _Trainer(Trainer):
+    def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
+        return None  # in order
+
+
+def train_baseline(
+    run: RunConfig,
+    samples: TrainingDataset,
+    plan: BatchPlan,
+    layers: tuple[int, ...],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[dict[str, Any]]:
+    """Train the steps of a plan; gives a row each, as `train.jsonl` has them: seconds, tokens, loads."""
+    engine.start_deepspeed()
+    pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
+
+    def collated(rows: list[Batch]) -> dict[str, Any]:
+        batch = collate(rows, pad_token_id=pad)
+        kept = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
+        return {**kept, "pixel_values": batch["pixels"].to(DTYPES[run.train.dtype])}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            per_device_train_batch_size=run.train.micro_batch_size,
+            gradient_accumulation_steps=run.train.global_batch_size // run.train.micro_batch_size,
+            max_steps=plan.num_steps,
+            learning_rate=run.train.lr,
+            lr_scheduler_type="cosine",
+            warmup_steps=run.train.warmup_ratio,
+            max_grad_norm=0.0,
+            bf16=run.train.dtype == "bfloat16",
+            gradient_checkpointing=True,
+            deepspeed=_zero3(run),  # type: ignore[arg-type]
+            use_cpu=device().type == "cpu",
+            dataloader_num_workers=run.runtime.num_workers,
+            remove_unused_columns=False,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype])
+        tuned = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
+        groups = lora.optimizer_groups(lora.trainable_parameters(tuned), run.train)
+        clock = _Clock()
+        _Trainer(
+            model=tuned,
+            args=arguments,
+            train_dataset=InOrder(samples, plan),
+            data_collator=collated,
+            optimizers=(torch.optim.AdamW(groups), None),
+            callbacks=[clock],
+        ).train()
+    rows = []
+    for step, (began, ended) in enumerate(zip(clock.ends, clock.ends[1:], strict=False)):
+        chunks = [plan.chunk(step, number) for number in range(plan.chunks_per_step)]
+        loads = [batch_workload(collate([samples[row] for row in chunk], pad_token_id=pad)) for chunk in chunks]
+        rows.append({"step": step, "seconds": ended - began, "loads": loads})
+    return rows
+
+
+def _zero3(run: RunConfig) -> dict[str, Any]:
+    """LLaVA's zero3.json; `auto` is filled in by transformers."""
+    automatic = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
+    return {
+        "bf16": {"enabled": "auto"},
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": 0.0,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": 3,
+            "overlap_comm": True,
+            "contiguous_gradients": True,
+            "sub_group_size": int(1e9),
+            **dict.fromkeys(automatic, "auto"),
+            "stage3_max_live_parameters": int(1e9),
+            "stage3_max_reuse_distance": int(1e9),
+        },
+    }

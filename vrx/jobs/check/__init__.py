@@ -1,0 +1,1 @@
+"""Checks weights, data, disk and cost before GPU-hours are spent."""

@@ -1,0 +1,1 @@
+"""Scores the base model or a finished run."""

@@ -1,0 +1,1 @@
+"""Fine-tunes the selected layers and measures the result."""

@@ -1,0 +1,1 @@
+"""Prunes layers and measures what that saves."""

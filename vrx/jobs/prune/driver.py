@@ -1,0 +1,176 @@
+"""`vrx job=prune`: a tuned LVLM without its least important layers (section 6; Figure 1, right; Figure 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vrx.config.frozen import freeze
+from vrx.config.schema import JobConfig, RunConfig
+from vrx.evaluation import evaluate_run
+from vrx.jobs import source_run
+from vrx.jobs.source_run import SourceRun
+from vrx.launch.logging import log
+from vrx.launch.sweep_runner import Progress
+from vrx.launch.workers import launch
+from vrx.report import tables
+from vrx.report.wandb_run import following
+from vrx.runs import files, surgery_manifest
+from vrx.runs.identity import base_identity
+from vrx.runs.importance_files import read_scores, scores_file
+
+TOLD = "prune.json"  # what the stage measured; its last file
+
+
+def prune(run: RunConfig) -> None:
+    """Drop layers, save a checkpoint that needs no code of ours, measure its speed and its scores, record.
+
+    Which angular distance ranks the layers is not said in section 6. Where only a region was tuned, the distance
+    between the weights of LVLM and backbone (appendix A) is 0 for every layer outside it and ranks nothing; the one
+    between the inputs of consecutive layers (section 4.1; Gromov et al. 2024, whom section 6 names) ranks them all. The
+    default is therefore `angular_distance_inputs`, scored on the very LVLM that is pruned. The scores of another LVLM,
+    such as weight distances of the one with all layers tuned, are `prune.scores=<file>`.
+    """
+    evaluate_run.make_world(run)
+    asked = evaluate_run.check_benchmarks(run)
+    origin = source_run.finished_source(run)
+    run = source_run.with_source_settings(origin, run)
+    if _needs_scores(run) and not _scores_path(run, origin).is_file() and run.prune.scores is None:
+        source_run.run_job_first(_scoring(run, origin), _scores_path(run, origin).parent)
+    layers = chosen(run, origin)
+    run_dir, identity, one = _place(run, origin, layers)
+    with source_run.lock_available([run_dir]):
+        record = evaluate_run.finished(one, run_dir, asked)
+        ways = sorted({*_ways(run_dir), *_ways_to(layers, run, origin)})
+        if record is not None and _is_made(one, run_dir):
+            log(f"{run_dir.name} is finished; nothing to do")
+            if record["pruned"]["by"] != ways:  # the same layers by another way
+                record["pruned"]["by"] = ways
+                files.write_json(run_dir / "record.json", record)
+        else:
+            with following(one, run_dir, files.digest(identity)[:8]) as wandb_run:
+                surgery_manifest.write_surgery(
+                    run_dir, surgery_manifest.LayerSurgery(origin.run_dir or run_dir, pruned=layers)
+                )
+                files.write_atomic(run_dir / "config.yaml", freeze(one))
+                if not _is_made(one, run_dir):
+                    launch("prune", run_dir, one.runtime)
+                scores = evaluate_run.measure(one, run_dir, asked)
+                more = {"pruned": {**files.read_json(run_dir / TOLD), "by": ways}}
+                record = evaluate_run.write_record(run_dir, identity, list(origin.layers), None, scores, more=more)
+                wandb_run.finish(record)
+    _show(run_dir, record)
+
+
+def chosen(run: RunConfig, origin: SourceRun) -> tuple[int, ...]:
+    """The layers to drop, ascending: an explicit list, or those with the lowest scores among the candidates."""
+    if not _needs_scores(run):
+        return tuple(sorted(run.prune.layers or ()))
+    number, depth = run.prune.num_layers, run.model.num_layers
+    outside = [layer for layer in range(depth) if layer not in origin.layers]
+    candidates = outside if _is_outside(run, origin) else list(range(depth))
+    if number > len(candidates):
+        raise ValueError(
+            f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
+            f"{origin.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
+        )
+    path, formula = _scores_path(run, origin), run.prune.score
+    found = read_scores(path, model=base_identity(run), num_layers=depth)
+    if formula not in found:
+        raise ValueError(f"prune.score={formula}: {path} has {', '.join(found)}")
+    scores = found[formula]
+    order = sorted(candidates, key=lambda layer: (scores[layer], layer))
+    if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
+        alike = sum(scores[layer] == scores[order[number]] for layer in candidates)
+        raise ValueError(
+            f"prune.score={formula}: {alike} of the {len(candidates)} layers have {scores[order[number]]:g} and no "
+            "order; valid is a formula of layer inputs, or prune.scores=<file of the LVLM with all layers tuned>"
+        )
+    return tuple(sorted(order[:number]))
+
+
+def _needs_scores(run: RunConfig) -> bool:
+    return run.prune.layers is None and run.prune.num_layers > 0
+
+
+def _is_outside(run: RunConfig, origin: SourceRun) -> bool:
+    if run.prune.outside_region is not None:
+        return run.prune.outside_region
+    return 0 < len(origin.layers) < run.model.num_layers
+
+
+def _scores_path(run: RunConfig, origin: SourceRun) -> Path:
+    return Path(run.prune.scores) if run.prune.scores else scores_file(run, origin.name)
+
+
+def _scoring(run: RunConfig, origin: SourceRun) -> RunConfig:
+    """The run that scores the very LVLM that is pruned."""
+    target = dataclasses.replace(run.score, untouched=origin.run_dir is None)
+    return dataclasses.replace(run, job=JobConfig("score", run=run.job.run), score=target)
+
+
+def _way(run: RunConfig, origin: SourceRun) -> str:
+    """How the layers are chosen, for the record; the run's identity is the layers themselves."""
+    if not _needs_scores(run):
+        return "a list"
+    told = run.prune.score + (f" of {run.prune.scores}" if run.prune.scores else "")
+    return told + (" outside the region" if _is_outside(run, origin) else " anywhere")
+
+
+def _ways_to(layers: tuple[int, ...], run: RunConfig, origin: SourceRun) -> list[str]:
+    """The ways that come to these layers: as asked; by the same scores outside the region or anywhere, too, since what
+    two runs of a sweep come to is made once."""
+    if not layers or not _needs_scores(run):
+        return [_way(run, origin)] if layers else []
+    found = []
+    for outside in (True, False):
+        other = dataclasses.replace(run, prune=dataclasses.replace(run.prune, outside_region=outside))
+        with suppress(ValueError):  # too few layers lie outside, or no order among them
+            if chosen(other, origin) == layers:
+                found.append(_way(other, origin))
+    return found
+
+
+def _ways(run_dir: Path) -> list[str]:
+    """By which ways earlier commands came to these layers."""
+    path = run_dir / "record.json"
+    return files.read_json(path)["pruned"]["by"] if path.is_file() else []
+
+
+def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, dict[str, Any], RunConfig]:
+    """Directory and identity of the pruning, and its configuration, which lists the layers."""
+    pruning = dataclasses.replace(run.prune, num_layers=len(layers), layers=list(layers))
+    one = dataclasses.replace(run, prune=pruning)
+    return (*source_run.altered_run(one, origin, "pruned", layers), one)
+
+
+def _is_made(run: RunConfig, run_dir: Path) -> bool:
+    return (run_dir / TOLD).is_file() and ((run_dir / surgery_manifest.PRUNED_FOLDER).is_dir() or not run.prune.save)
+
+
+def progress(run: RunConfig) -> Progress:
+    """How far this run is; starts nothing and makes nothing."""
+    origin = source_run.find_source_if_data_exist(run)
+    if origin is None:
+        return Progress("to do")
+    run = source_run.with_source_settings(origin, run)
+    if _needs_scores(run) and not _scores_path(run, origin).is_file():
+        return Progress("to do")
+    run_dir, _, one = _place(run, origin, chosen(run, origin))
+    if not _is_made(one, run_dir):
+        return Progress("to do", run_dir)
+    done = evaluate_run.finished(one, run_dir, evaluate_run.check_benchmarks(run)) is not None
+    return Progress("done" if done else "resumable", run_dir)
+
+
+def _show(run_dir: Path, record: dict[str, Any]) -> None:
+    told, speed = record["pruned"], record["pruned"]["tokens_per_second"]
+    print(tables.row(record, None))
+    print(
+        f"  pruned: layers {', '.join(map(str, record['identity']['pruned'])) or 'none'}; parameters "
+        f"{told['parameters']['before']:,} -> {told['parameters']['after']:,}; "
+        f"{speed['before']:.1f} -> {speed['after']:.1f} tokens/s"
+    )
+    print(f"record: {run_dir / 'record.json'}")

@@ -1,0 +1,1 @@
+"""Puts layers of a tuned LVLM back to the backbone's weights."""

@@ -1,0 +1,99 @@
+"""`vrx job=revert`: a tuned LVLM with some layers put back to the backbone's weights (Figure 1, left)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from vrx.config.frozen import freeze
+from vrx.config.job_options import RevertConfig
+from vrx.config.schema import RunConfig
+from vrx.evaluation import evaluate_run
+from vrx.evaluation.families import Sample
+from vrx.jobs import source_run
+from vrx.jobs.source_run import SourceRun
+from vrx.launch.logging import log
+from vrx.launch.sweep_runner import Progress
+from vrx.launch.workers import launch
+from vrx.report import figures, paper, plots
+from vrx.report.collect import Run
+from vrx.report.wandb_run import following
+from vrx.runs import files, record, surgery_manifest
+from vrx.runs.files import write_atomic, write_json
+
+LISTED = "reversions.json"  # of the directory a worker is started in: the directories it is to answer in
+
+
+def revert(run: RunConfig) -> None:
+    """Bring each reversion to its record and show what it changes.
+
+    With the chosen ones come the LVLM as it is and the one with every layer put back, which the others are compared
+    with: on tasks with images the former, on text the latter, whose text is the backbone's. All are answered by one
+    process, which loads the LVLM once.
+    """
+    evaluate_run.make_world(run)
+    asked = evaluate_run.check_benchmarks(run)
+    origin = source_run.finished_source(run)
+    run = source_run.with_source_settings(origin, run)
+    todo = dict(_place(run, origin, layers) for layers in reversions(run))
+    all_dirs, found = list(todo), []
+    while todo:
+        with source_run.lock_available(todo) as mine:
+            _bring(origin, {folder: todo.pop(folder) for folder in mine}, asked)
+    for folder in all_dirs:
+        found.append(Run(folder, record.read_record(folder / "record.json")))
+    print("\n".join(plots.as_text(plot) for plot in figures.figure1_reversion(found, paper.load())))
+    print("\n".join(f"record: {one.folder / 'record.json'}" for one in found))
+
+
+def reversions(run: RunConfig) -> list[tuple[int, ...]]:
+    """The layers put back in each reversion: none, those that were chosen, all."""
+    depth = run.model.num_layers
+    quarter = max(1, depth // 4)
+    chosen = [tuple(range(first, last + 1)) for first, last in run.revert.blocks or ()]
+    chosen += [tuple(sorted(run.revert.layers))] if run.revert.layers is not None else []
+    if run.revert.blocks is None and run.revert.layers is None:
+        chosen = [tuple(range(first, min(first + quarter, depth))) for first in range(0, depth, quarter)]
+    return list(dict.fromkeys([(), *chosen, tuple(range(depth))]))
+
+
+def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, RunConfig]:
+    """The directory of one reversion, and its configuration."""
+    one = dataclasses.replace(run, revert=RevertConfig(layers=list(layers)))
+    return source_run.altered_run(one, origin, "reverted", layers)[0], one
+
+
+def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: dict[str, list[Sample]]) -> None:
+    """Answer and record those of the runs that are not finished; their locks are held."""
+    for folder, run in runs.items():
+        surgery_manifest.write_surgery(
+            folder, surgery_manifest.LayerSurgery(origin.run_dir or folder, reverted=tuple(run.revert.layers or ()))
+        )
+    missing = {folder: run for folder, run in runs.items() if evaluate_run.finished(run, folder, asked) is None}
+    for folder in runs.keys() - missing.keys():
+        log(f"{folder.name} is finished; nothing to do")
+    unanswered = [folder for folder, run in missing.items() if len(evaluate_run.have(run, folder, asked)) < len(asked)]
+    if unanswered:
+        for folder in unanswered:
+            write_atomic(folder / "config.yaml", freeze(missing[folder]))
+        write_json(unanswered[0] / LISTED, [folder.name for folder in unanswered])
+        launch("revert", unanswered[0], missing[unanswered[0]].runtime)
+        (unanswered[0] / LISTED).unlink()
+    for folder, run in missing.items():
+        _, identity = source_run.altered_run(run, origin, "reverted", run.revert.layers or ())
+        with following(run, folder, files.digest(identity)[:8]) as wandb_run:
+            scores = evaluate_run.measure(run, folder, asked)
+            wandb_run.finish(evaluate_run.write_record(folder, identity, list(origin.layers), None, scores))
+
+
+def progress(run: RunConfig) -> Progress:
+    """How far the reversions are; starts nothing and makes nothing."""
+    origin = source_run.find_source_if_data_exist(run)
+    if origin is None:
+        return Progress("to do")
+    run = source_run.with_source_settings(origin, run)
+    asked = evaluate_run.check_benchmarks(run)
+    runs = dict(_place(run, origin, layers) for layers in reversions(run))
+    done = [evaluate_run.finished(one, folder, asked) is not None for folder, one in runs.items()]
+    run_dir = list(runs)[1] if len(runs) == 3 else None  # of several no one stands for all
+    return Progress("done" if all(done) else "resumable" if any(done) else "to do", run_dir)

@@ -1,0 +1,1 @@
+"""Computes importance scores of every decoder layer."""

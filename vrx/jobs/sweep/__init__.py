@@ -1,0 +1,1 @@
+"""Runs every run of a sweep."""

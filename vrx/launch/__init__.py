@@ -1,0 +1,1 @@
+"""Processes: workers, ranks, devices, several machines, the sweep runner."""

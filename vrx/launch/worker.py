@@ -1,0 +1,63 @@
+"""The process that touches weights: `python -m vrx.launch.worker <stage> <run_dir>`, started by the driver.
+
+It starts from the frozen `config.yaml` of the run directory and knows nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import transformers
+from safetensors import SafetensorError
+
+from vrx.config.errors import BadImage, disk_error_message
+from vrx.config.frozen import load_frozen
+from vrx.config.schema import RunConfig
+from vrx.launch.ranks import die_with_parent, local_rank, report_refusal
+
+STAGES = {
+    "train": "vrx.jobs.finetune.worker:train",
+    "generate": "vrx.jobs.evaluate.worker:generate",
+    "score": "vrx.jobs.score.worker:score",
+    "revert": "vrx.jobs.revert.worker:revert",
+    "prune": "vrx.jobs.prune.worker:prune",
+    "furnish": "vrx.jobs.bench.worker:furnish",
+    "peer": "vrx.jobs.bench.worker:train_baseline_stage",
+    "infer": "vrx.jobs.bench.worker:infer",
+}
+
+
+def _stage(name: str) -> Callable[[RunConfig, Path], None]:
+    module, _, function = STAGES[name].partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def main() -> None:
+    die_with_parent()
+    stage, run_dir = sys.argv[1], Path(sys.argv[2])
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+        torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        _stage(stage)(load_frozen(run_dir / "config.yaml"), run_dir)
+    except (ValueError, OSError, BadImage, SafetensorError) as error:
+        if isinstance(error, OSError | SafetensorError) and not (
+            isinstance(error, FileNotFoundError) or disk_error_message(error)
+        ):
+            raise
+        report_refusal(run_dir, error)
+        sys.exit(2)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""One answer with all that scoring it takes, and what is computed from many: means, MPT, CircularEval, perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from vrx.metrics.answer import Answer
+
+
+def mean(scores: Iterable[float]) -> float:
+    """The plain mean; the order of the scores does not change a bit of it."""
+    scores = list(scores)
+    if not scores:
+        raise ValueError("no scores to average: the benchmark has no answers")
+    return math.fsum(scores) / len(scores)
+
+
+def standard_error(scores: Iterable[float]) -> float:
+    """Standard error of the mean, from the sample variance (n - 1); 0 for a single score."""
+    scores = list(scores)
+    centre = mean(scores)
+    variance = math.fsum((score - centre) ** 2 for score in scores) / max(1, len(scores) - 1)
+    return math.sqrt(variance / len(scores))
+
+
+def circular(answers: Iterable[Answer], metric: Callable[[Answer], float]) -> list[float]:
+    """One score per question: 1 if every rotation of it, the answers of one `group`, is right (CircularEval).
+
+    Questions come in the order of their first rotation; an answer without a group is a question of its own.
+    """
+    right: dict[tuple[str, str], bool] = {}
+    for answer in answers:
+        question = (answer.group, "" if answer.group else answer.id)
+        right[question] = right.get(question, True) and metric(answer) == 1
+    return [float(all_right) for all_right in right.values()]
+
+
+def mean_per_type(
+    answers: Iterable[Answer], scores: Iterable[float], *, harmonic: bool = False, normalised: bool = False
+) -> float:
+    """Mean over question types of the mean score of the type (TDIUC's MPT; BBH's mean over tasks).
+
+    `harmonic` takes the harmonic mean over types, where one type at 0 pulls all to 0. `normalised` (N-MPT)
+    first averages over the distinct references of a type, so that frequent answers count no more than rare
+    ones; those outside the answer key (see `tdiuc_match`) count as one.
+    """
+    by_type: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for answer, score in zip(answers, scores, strict=True):
+        in_key = not answer.choices or any(gold in answer.choices for gold in answer.references)
+        by_type[answer.question_type][answer.references if normalised and in_key else ()].append(score)
+    accuracies = [mean(map(mean, by_reference.values())) for by_reference in by_type.values()]
+    if not harmonic:
+        return mean(accuracies)
+    return min(1.0, 1 / mean(1 / (accuracy + 1e-12) for accuracy in accuracies))  # the script's 1e-10 percent
+
+
+def perplexity(answers: Iterable[Answer]) -> dict[str, float]:
+    """Perplexity by token, word and byte, and bits per byte, over all answers together (lm-eval's definitions).
+
+    exp(-sum of log-likelihoods / sum of units), so that long texts weigh more; 1e304 at most.
+    """
+    answers = list(answers)
+    if missing := [answer.id for answer in answers if answer.log_likelihood is None]:
+        raise ValueError(f"answer {missing[0]!r} has no log_likelihood; set ask: likelihood for its benchmark")
+    surprise = -math.fsum(answer.log_likelihood or 0.0 for answer in answers)
+    units = {unit: sum(getattr(answer, f"num_{unit}s") for answer in answers) for unit in ("token", "word", "byte")}
+    if not all(units.values()):
+        raise ValueError(f"no text to take the perplexity of: {units}")
+
+    found = {unit: math.exp(min(700.0, surprise / number)) for unit, number in units.items()}
+    return {**found, "bits_per_byte": surprise / units["byte"] / math.log(2)}

@@ -1,0 +1,137 @@
+"""How evaluation toolkits score what `vrx.metrics.per_answer` scores as the benchmarks' and the paper's authors do.
+
+Numbers of other papers are often theirs. Any of these can stand beside a benchmark's own metric:
+`+benchmark.textvqa.also.vlmevalkit=vqa_accuracy_vlmevalkit`. Each is written from the toolkit's rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+
+from vrx.metrics import boxes, normalization
+from vrx.metrics.answer import Answer
+from vrx.metrics.boxes import Box
+
+# ---- short answers
+
+
+def relaxed_accuracy_unstripped(answer: Answer) -> float:
+    """1 if the text is a number within 5 % of a reference, or equals it but for case; blanks count (lmms-eval)."""
+    return float(any(normalization.relaxed_equal(target=gold, prediction=answer.text) for gold in answer.references))
+
+
+def vqa_accuracy_vlmevalkit(answer: Answer) -> float:
+    """`vqa_accuracy` with a normalisation of its own: "5." stays, commas and "'s" are not taken first."""
+    normalised = normalization.vqa_normalised_vlmevalkit
+    return normalization.soft_score(normalised(answer.text), [normalised(gold) for gold in answer.references])
+
+
+def gqa_match_qwen(answer: Answer) -> float:
+    """1 if the first phrase, cut after "is", "are", "a", "an", "the" and before "of", is the reference (Qwen-VL).
+
+    The words are looked for as letters with a blank, so that "pizza place" is cut to "place".
+    """
+    text = re.split("[.,!]", answer.text.strip(), maxsplit=1)[0].lower()
+    for word in ("is ", "are ", "a ", "an ", "the "):
+        text = text.split(word)[1] if word in text else text
+    text = text.split(" of")[0].strip()
+    return float(any(text == gold.strip().lower() for gold in answer.references))
+
+
+# ---- multiple choice
+
+
+def letter_alone(answer: Answer) -> float:
+    """1 if the text is the right letter and nothing else."""
+    return float(answer.text in answer.references)
+
+
+def letter_first(answer: Answer) -> float:
+    """1 if the text begins with the right letter, whatever follows."""
+    return float(answer.text[:1] in answer.references)
+
+
+def scienceqa_letter_lmms(answer: Answer) -> float:
+    """1 if the text is the right letter in either case, outer blanks aside, or begins with it and a full stop."""
+    text = answer.text
+    return float(any(text.strip().lower() == gold.lower() or text[:2] == f"{gold}." for gold in answer.references))
+
+
+def mmlu_letter_simple_evals(answer: Answer) -> float:
+    """1 if what follows the first "Answer:" is the right letter, in upper case (OpenAI's simple-evals)."""
+    found = re.search(r"answer[ \t]*:[ \t]*\$?([A-D])", answer.text, re.IGNORECASE)
+    return float(found is not None and found.group(1) in answer.references)
+
+
+MARKED = ["{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{})."]
+
+
+def mmbench_letter_lmms(answer: Answer) -> float:
+    """1 if lmms-eval, without a judge model, infers the right option, by VLMEvalKit's rules of 2023.
+
+    That is: the only letter A to E among the words, but "A" in more than three; else the only one with a mark or
+    brackets around it; else the only option whose wording the text contains.
+    """
+    return float(_inferred_2023(answer.text, answer.choices) in answer.references)
+
+
+def _inferred_2023(text: str, choices: Sequence[str]) -> str | None:
+    words = text.split()
+    if "Failed to obtain answer via API" not in text:
+        alone = [letter for letter in "ABCDE" if letter in words]
+        if len(alone) == 1 and not (alone == ["A"] and len(words) > 3):
+            return alone[0]
+        for mark in MARKED:
+            marked = [letter for letter in "ABCDE" if mark.format(letter) in words]
+            if len(marked) == 1:
+                return marked[0]
+    wordings = [(letter, str(wording).lower()) for letter, wording in zip("ABCDE", choices, strict=False)]
+    contained = [letter for letter, wording in wordings if wording in text.lower()]
+    return contained[0] if len(contained) == 1 else None
+
+
+# ---- grounding
+
+
+def box_iou_tri(answer: Answer) -> float:
+    """IoU of a text that is nothing but `[x1, y1, x2, y2]`, relative to the image as it is (TRI's vlm-evaluation).
+
+    A box that leaves the image or has no area is none; the reference is rounded to two decimals.
+    """
+    try:
+        box = ast.literal_eval(answer.text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return 0.0
+    plain = isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
+    if not plain or not all(0 <= value <= 1 for value in box) or box[0] >= box[2] or box[1] >= box[3]:
+        return 0.0
+    (x1, y1, x2, y2), (width, height) = boxes.gold(answer)
+    rounded = (round(x1 / width, 2), round(y1 / height, 2), round(x2 / width, 2), round(y2 / height, 2))
+    return boxes.iou((box[0], box[1], box[2], box[3]), rounded)
+
+
+NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
+
+
+def box_iou_vlmevalkit(answer: Answer) -> float:
+    """IoU of the first four numbers in brackets, or else of the first four, whatever they are relative to.
+
+    Up to 1.5 they are shares of the image, up to 1000 thousandths of it, else pixels; what leaves the image is cut off,
+    and corners may come in any order.
+    """
+    reference, (width, height) = boxes.gold(answer)
+    bracketed = re.search(rf"\[\s*({NUMBER})\s*,\s*({NUMBER})\s*,\s*({NUMBER})\s*,\s*({NUMBER})\s*\]", answer.text)
+    numbers = list(map(float, bracketed.groups() if bracketed else re.findall(NUMBER, answer.text)[:4]))
+    if len(numbers) < 4:
+        return 0.0
+    largest = max(map(abs, numbers))
+    scale = 1.0 if largest <= 1.5 else 1000.0 if largest <= 1000 else None
+    xs, ys = numbers[0::2], numbers[1::2]
+    if scale is not None:
+        xs, ys = [x / scale * width for x in xs], [y / scale * height for y in ys]
+    left, right = sorted(min(max(x, 0.0), float(width)) for x in xs)
+    top, bottom = sorted(min(max(y, 0.0), float(height)) for y in ys)
+    found: Box = (left, top, right, bottom)
+    return boxes.iou(found, reference)

@@ -1,0 +1,92 @@
+"""An LVLM's parts on disk, backbone, vision tower and projector, and the LVLM assembled from them, as tuning begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    CLIPVisionModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    SiglipVisionModel,
+)
+from transformers.modeling_utils import set_zero3_state
+
+from vrx.config.schema import ModelConfig
+from vrx.models.checkpoint_layouts import PROJECTOR_FILE, some
+from vrx.models.lazy_state_dict import LazyStateDict, read_bin
+from vrx.runs.hub import resolve_checkpoint
+
+TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+
+
+def part(classes: Any, key: str, name: str, dtype: torch.dtype, **options: Any) -> Any:
+    """A backbone or a tower, whole: what from_pretrained would make up is refused."""
+    folder = resolve_checkpoint(key, name)
+    LazyStateDict(folder)  # refuses a damaged file by name
+    try:
+        found, told = classes.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, **options
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{key}={name}: {str(error).strip().splitlines()[0]}") from None
+    wrong = told["missing_keys"] | {name for name, *_ in told["mismatched_keys"]}
+    if wrong:
+        raise ValueError(f"{key}={name}: missing or of another shape: {some(wrong)}")
+    return found
+
+
+def tower(config: ModelConfig, dtype: torch.dtype) -> Any:
+    """The tower without SigLIP's pooling head, as in Bunny: its output is not used, and ZeRO-3 cannot run it."""
+    options = {"vision_use_head": False} if config.image_processor == "siglip" else {}
+    return part(TOWERS[config.image_processor], "model.vision_tower", config.vision_tower, dtype, **options)
+
+
+def assemble(
+    config: ModelConfig, options: Mapping[str, Any], projector_state: dict[str, torch.Tensor], dtype: torch.dtype
+) -> LlavaForConditionalGeneration:
+    """The LVLM of backbone, tower and projector; `options` are fields of LlavaConfig."""
+    backbone = part(AutoModelForCausalLM, "model.backbone", config.backbone, dtype)
+    eye = tower(config, dtype)
+    shape = LlavaConfig(
+        vision_config=eye.config,
+        text_config=backbone.config,
+        tie_word_embeddings=backbone.config.tie_word_embeddings,
+        **options,
+    )
+    # An empty shell: the parts bring their own weights. It is not shared out among ranks, even where they are.
+    with torch.device("meta"), set_zero3_state():
+        model = LlavaForConditionalGeneration(shape)
+    model.model.language_model = backbone.model
+    model.lm_head = backbone.lm_head
+    model.model.vision_tower = eye
+    state = {name: tensor.to(dtype, copy=True) for name, tensor in projector_state.items()}
+    _refuse_misfit(config, model.model.multi_modal_projector, state)
+    model.model.multi_modal_projector.load_state_dict(state, assign=True)
+    return model
+
+
+def read_projector(folder: Path) -> dict[str, torch.Tensor]:
+    """The projector's tensors, named linear_1 and linear_2, from our file or from LLaVA's `mm_projector.bin`."""
+    if (folder / PROJECTOR_FILE).is_file():
+        return dict(LazyStateDict(folder, (PROJECTOR_FILE,)))
+    if not (folder / "mm_projector.bin").is_file():
+        raise FileNotFoundError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor mm_projector.bin")
+    names = {"0": "linear_1", "2": "linear_2"}
+    tensors = read_bin(folder / "mm_projector.bin")
+    parts = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
+    return {f"{names[name[0]]}{name[1:]}": tensor for name, tensor in parts.items() if name[0] in names}
+
+
+def _refuse_misfit(config: ModelConfig, module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if wanted != given:
+        raise ValueError(
+            f"model.projector={config.lvlm or config.projector}: has {given}, this tower and backbone need {wanted}"
+        )

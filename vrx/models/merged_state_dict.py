@@ -1,0 +1,51 @@
+"""The decoder of a tuned LVLM as weights on disk: an adapter's change is added to a tensor when that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from vrx.config.schema import ModelConfig
+from vrx.models.checkpoint_layouts import canonical
+from vrx.models.lazy_state_dict import LazyStateDict
+from vrx.models.lora_checkpoint import Adapter, adapter_of
+from vrx.runs.hub import resolve_checkpoint
+from vrx.runs.surgery_manifest import read_surgery
+
+
+def tuned_state(config: ModelConfig, run_dir: Path) -> Mapping[str, Tensor] | None:
+    """The weights of the LVLM that a run left, of its decoder at least; None where the decoder is the backbone's."""
+    state: MergedStateDict | LazyStateDict | None = None
+    if config.lvlm is not None:
+        folder = resolve_checkpoint("model.lvlm", config.lvlm)
+        adapter = adapter_of(folder)
+        state = LazyStateDict(folder) if adapter is None else MergedStateDict(_backbone(config), adapter)
+    adapter = read_surgery(run_dir).source / "adapter"
+    return MergedStateDict(state or _backbone(config), adapter) if adapter.is_dir() else state
+
+
+def _backbone(config: ModelConfig) -> LazyStateDict:
+    return LazyStateDict(resolve_checkpoint("model.backbone", config.backbone))
+
+
+class MergedStateDict(Mapping[str, Tensor]):
+    """The tensors of `state` by name, those that an adapter changes with its change in them.
+
+    One tensor at a time, in fp32: merged in bf16, a small change would be rounded away.
+    """
+
+    def __init__(self, state: LazyStateDict | MergedStateDict, folder: Path) -> None:
+        self.state, self.shapes, self._adapter = state, state.shapes, Adapter(folder)
+        self._adapter.refuse_other({str(canonical(name)): shape for name, shape in state.shapes.items()})
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor, change = self.state[name], self._adapter.get(str(canonical(name)))
+        return tensor if change is None else tensor.float() + change
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)

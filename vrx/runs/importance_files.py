@@ -1,0 +1,132 @@
+"""Importance scores as files: where they lie, what they must hold, and which of them a run's selector orders by.
+
+`scores.json` of `vrx job=score` says what was scored (`model`, the identity of the untouched LVLM; `scored`, the run
+that tuned it, or null), on what samples (`calibration`), and under `scores` of each formula one number a decoder layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from vrx.config.errors import NoScores
+from vrx.config.schema import DataFractionConfig, JobConfig, RunConfig, SelectorConfig
+from vrx.runs.identity import base_identity, finetune_identity
+
+VERSION = 1
+UNTOUCHED = "untouched"  # the source of scores of an LVLM that was not tuned
+
+
+def scores_file(run: RunConfig, source: str) -> Path:
+    """Where the scores of a source lie: the directory name of a finished fine-tune, or `untouched`."""
+    return _folder(run) / source / "scores.json"
+
+
+def _folder(run: RunConfig) -> Path:
+    return Path(run.runtime.output_root).absolute() / "score" / re.sub(r"[^\w.-]", "_", run.model.name)
+
+
+def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float]]:
+    """Formula -> score of each layer; a file of other weights, of another depth or with a bad score is refused.
+
+    model: the identity of the untouched LVLM, `identity.untouched(run)`.
+    """
+    if not path.is_file():
+        raise NoScores(f"no importance scores at {path}; run: {_command(path, model['model']['name'])}")
+    told = _read(path)
+    if told["model"]["weights"] != model["weights"]:
+        raise ValueError(
+            f"{path}: scores of other weights, of model={told['model']['model']['name']}; run its job again"
+        )
+    for name, scores in told["scores"].items():
+        if len(scores) != num_layers:
+            raise ValueError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
+        bad = [f"{layer} ({score})" for layer, score in enumerate(scores) if not _is_finite(score)]
+        if bad:
+            raise ValueError(f"{path}: {name} has no finite score for the layers {', '.join(bad)}")
+    return told["scores"]
+
+
+def _is_finite(score: Any) -> bool:
+    return isinstance(score, int | float) and math.isfinite(score)
+
+
+def _command(path: Path, name: str) -> str:
+    """What makes the file, as far as its place tells."""
+    source = path.parent.name
+    if source == UNTOUCHED:
+        return f"vrx job=score score.untouched=true model={name}"
+    run_dir = path.parents[3] / "finetune" / path.parents[1].name / source if len(path.parents) > 3 else path
+    return f"vrx job=score model={name}" + (f" job.run={run_dir}" if run_dir.is_dir() else "")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of this form; another is refused in a line that names it."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        right = told["version"] == VERSION and all(isinstance(scores, list) for scores in told["scores"].values())
+        right = right and bool(told["scores"]) and isinstance(told["model"]["model"]["name"], str)
+        right = right and {"weights"} <= told["model"].keys() and {"scored"} <= told.keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        right, told = False, {}
+    if not right:
+        raise ValueError(f"{path}: no importance scores of version {VERSION}; delete it and run vrx job=score again")
+    return told
+
+
+def all_layers(run: RunConfig) -> RunConfig:
+    """The fine-tune whose scores a configuration selects by: all layers, with the same recipe, seed and share of the
+    data, or with the share that `selector.scores_from_fraction` names."""
+    fraction = run.selector.scores_from_fraction or run.data_fraction.fraction
+    return dataclasses.replace(
+        run,
+        job=JobConfig(name="finetune"),
+        selector=SelectorConfig(name="all", rule="all"),
+        data_fraction=DataFractionConfig(fraction=fraction),
+    )
+
+
+def for_selector(run: RunConfig) -> list[float]:
+    """The scores that the run's selector orders the layers by: of `selector.scores`, else of the fine-tune of all
+    layers that the configuration describes."""
+    formula = run.selector.formula
+    assert formula is not None
+    path = Path(run.selector.scores) if run.selector.scores else find(run)
+    found = read_scores(path, model=base_identity(run), num_layers=run.model.num_layers)
+    if formula not in found:
+        raise ValueError(f"selector.formula={formula}: {path} has {', '.join(found)}")
+    return found[formula]
+
+
+def find(run: RunConfig) -> Path:
+    """The score file of the fine-tune of all layers that the configuration describes, wherever its data lie."""
+    tuning = all_layers(run)
+    wanted = _apart_from_data(finetune_identity(tuning, list(range(run.model.num_layers)), ""))
+    data = data_fingerprint(run.instructions.path)
+    for path in sorted(_folder(run).glob("*/scores.json")):
+        scored = _read(path)["scored"]
+        if scored and _apart_from_data(scored["identity"]) == wanted and scored["data"] == data:
+            return path
+    share = f"{100 * tuning.data_fraction.fraction:g}pct"
+    place = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")
+    raise NoScores(
+        f"no importance scores at {place} that fit; run, with all other options of this command: "
+        f"vrx job=score selector={run.selector.name} model={run.model.name}"
+    )
+
+
+def data_fingerprint(path: str | None) -> str | None:
+    """What tells one instruction file from another in no time, its size and first MiB; None where it is not there."""
+    if path is None or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.sha256(f"{Path(path).stat().st_size} ".encode() + file.read(1 << 20)).hexdigest()[:16]
+
+
+def _apart_from_data(identity: dict[str, Any]) -> dict[str, Any]:
+    return {**identity, "data": {**identity["data"], "sha256": None}}

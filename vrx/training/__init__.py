@@ -1,0 +1,1 @@
+"""The training loop, its loss, engines, checkpoints, the fast path and FLOPs."""

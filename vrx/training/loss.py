@@ -1,0 +1,100 @@
+"""An LVLM with its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import LlavaForConditionalGeneration
+
+from vrx.config.schema import EngineConfig
+from vrx.data.dataset import Batch
+from vrx.data.encoding import IGNORE
+from vrx.models.loading import projector
+from vrx.training import packing
+
+CHUNK = 1024  # supervised positions whose logits are held at a time
+
+
+class LvlmWithLoss(nn.Module):
+    """An LVLM with its loss. Every rank runs the same modules in the same order, whatever its samples are: a batch
+    without images sends a blank one through tower and projector, and adds nothing of it (its gradient is exactly 0).
+
+    The switches of `EngineConfig` change what that costs, not what it is: `packed` takes rows without padding,
+    `supervised_head` runs the language head where there are labels, `skip_tower` leaves the tower out of a batch
+    without images (at ZeRO-3, where the tower's weights are shared, all ranks would have to do so together).
+    """
+
+    def __init__(
+        self, lvlm: LlavaForConditionalGeneration, blank: Tensor, switches: EngineConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.lvlm, self.blank = lvlm, blank[None]
+        self.switches = switches or EngineConfig()
+        self.chunk = None if self.switches.zero_stage == 3 else CHUNK  # ranks have different numbers of chunks
+        if self.switches.packed:
+            packing.use(lvlm)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        attention_mask: Tensor | None = None,
+        pixels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        sample_lengths: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Sum over supervised tokens of the negative log-likelihood, fp32 scalar.
+
+        input_ids, labels: (batch, length). Padded on the right they come with `attention_mask`, (batch, length); as
+        one row of samples without padding with `position_ids`, (1, length), and the samples' lengths.
+        """
+        core = self.lvlm.model
+        embeddings = core.get_input_embeddings()(input_ids)  # (batch, length, hidden)
+        features = self._features(pixels, embeddings)
+        if pixels is None:
+            embeddings = embeddings + 0.0 * features.sum()
+        else:
+            place = (input_ids == self.lvlm.config.image_token_id)[..., None]
+            embeddings = embeddings.masked_scatter(place, features)
+        how: dict[str, Any] = {"attention_mask": attention_mask}
+        if sample_lengths is not None:
+            how = {"position_ids": position_ids, "sample_lengths": sample_lengths}
+        hidden = core.language_model(inputs_embeds=embeddings, use_cache=False, **how).last_hidden_state
+        return self._loss(hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+    def _features(self, pixels: Tensor | None, embeddings: Tensor) -> Tensor:
+        """(images x tokens, hidden), in the order of the images."""
+        core = self.lvlm.model
+        if pixels is None and self.switches.skip_tower:
+            connect = projector(self.lvlm)
+            width = self.lvlm.config.vision_config.hidden_size  # type: ignore[union-attr]
+            return connect(embeddings.new_zeros(1, width))
+        images = (self.blank if pixels is None else pixels).to(embeddings.device, embeddings.dtype)
+        features: Any = core.get_image_features(pixel_values=images).pooler_output
+        return torch.cat(list(features)).to(embeddings.dtype)
+
+    def _loss(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """states: (positions, hidden); wanted: (positions,), IGNORE where nothing is."""
+        if not self.switches.supervised_head:
+            return self._nll(states, wanted)
+        places = (wanted != IGNORE).nonzero().squeeze(1)
+        states, wanted = states[places], wanted[places]
+        if self.chunk is None or len(places) <= self.chunk:
+            return self._nll(states, wanted)
+        losses = [
+            checkpoint(self._nll, *part, use_reentrant=False)
+            for part in zip(states.split(self.chunk), wanted.split(self.chunk), strict=True)
+        ]
+        return torch.stack(losses).sum()  # type: ignore[arg-type]
+
+    def _nll(self, states: Tensor, wanted: Tensor) -> Tensor:
+        logits = self.lvlm.lm_head(states).float()
+        return nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
+
+
+def num_supervised(batch: Batch) -> int:
+    return int((batch["labels"][:, 1:] != IGNORE).sum())
