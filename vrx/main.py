@@ -16,9 +16,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vrx.config.compose import composing, is_local, is_sweep
-from vrx.config.errors import RunFailed, disk_error_message
+from vrx.config.errors import RunFailed, UserError, disk_error_message
 from vrx.config.frozen import to_run
 from vrx.config.paths import CONF
+from vrx.config.renames import rename_error
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 from vrx.launch.workers import on_all_nodes
@@ -102,6 +103,8 @@ def main() -> None:
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     try:
+        for message in filter(None, map(rename_error, overrides)):
+            raise UserError(message)
         if is_sweep(sys.argv[1:]) and not on_cluster:
             with composing(CONF):
                 resolve_name("job", "sweep")(overrides, report, REFUSALS)

@@ -235,8 +235,8 @@ def test_an_entry_has_the_mean_its_standard_error_and_the_number_of_questions():
 
 
 def test_further_metrics_stand_beside_the_main_one():
-    also = {"exact_match": "exact_match", "anls": "anls"}
-    entry = score_benchmark(config_of("containment", also=also), answered("red", "dark red"))
+    extra = {"exact_match": "exact_match", "anls": "anls"}
+    entry = score_benchmark(config_of("containment", extra_metrics=extra), answered("red", "dark red"))
     assert entry["value"] == 1.0
     assert entry["metrics"] == {"exact_match": 0.5, "anls": 0.5}
     assert entry["metrics_stderr"] == {"exact_match": 0.5, "anls": 0.5}
@@ -261,7 +261,7 @@ def test_rotations_count_as_one_question_that_every_one_of_must_get_right():
     config = config_of(
         "mmbench_letter",
         aggregate="circular",
-        also={"first": "mmlu_first_letter"},
+        extra_metrics={"first": "mmlu_first_letter"},
     )
     entry = score_benchmark(config, [*rotations("x", "A", "A"), *rotations("y", "A", "B"), *rotations("z", "A", "A")])
     assert entry["num_samples"] == 3

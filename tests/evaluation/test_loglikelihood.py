@@ -23,7 +23,7 @@ from vrx.models import loading
 LIKELIHOOD = {
     "metric": "token_likelihood",
     "aggregate": "perplexity",
-    "ask": "likelihood",
+    "output_type": "loglikelihood",
 }
 
 
@@ -62,7 +62,7 @@ def test_perplexity_has_the_units_of_all_answers_together():
 
 def test_answers_without_a_likelihood_have_no_perplexity():
     for metric in (lambda answer: aggregate.perplexity([answer]), per_answer.token_likelihood):
-        with pytest.raises(ValueError, match="answer 'q' has no log_likelihood; set ask: likelihood"):
+        with pytest.raises(ValueError, match="answer 'q' has no log_likelihood; set output_type: loglikelihood"):
             metric(Answer("q", "red", ("red",)))
     with pytest.raises(ValueError, match="no text"):
         aggregate.perplexity([])

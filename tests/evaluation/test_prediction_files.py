@@ -126,10 +126,12 @@ def test_an_image_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Pat
 
 
 def test_a_way_of_asking_has_its_own_key_and_a_likelihood_that_of_its_reference():
-    assert len({predictions_key("w", samples("a"), 8, ask=ask) for ask in ("text", "letters", "likelihood")}) == 3
+    kinds = ("text", "letters", "loglikelihood")
+    assert len({predictions_key("w", samples("a"), 8, output_type=kind) for kind in kinds}) == 3
     assert len({predictions_key("w", samples("a"), 8, dtype=dtype) for dtype in ("float32", "bfloat16")}) == 2
     others = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
-    assert predictions_key("w", others, 8, ask="likelihood") != predictions_key("w", samples("a"), 8, ask="likelihood")
+    keys = [predictions_key("w", each, 8, output_type="loglikelihood") for each in (others, samples("a"))]
+    assert keys[0] != keys[1]
 
 
 def test_answers_are_scored_against_the_references_there_are_now():

@@ -817,7 +817,7 @@ def test_an_empty_answer_that_containment_counts_right_is_flagged(ask):
 
 @pytest.mark.parametrize("text", ["", "[0.1, 0.2, 0.3]", "[0.9, 0.9, 0.1, 0.1]", "赤い犬", "[a, b, c, d]", "]" * 99])
 def test_an_odd_answer_has_a_defined_score_in_every_benchmark(configs, text: str):
-    for name, config in ((name, configs[name]) for name in OFFICIAL if configs[name].ask != "likelihood"):
+    for name, config in ((name, configs[name]) for name in OFFICIAL if configs[name].output_type != "loglikelihood"):
         frame = {"box": (6.4, 4.8, 32.0, 24.0), "image_size": (64, 48)} if name == "refcocog" else {}
         gold = "B" if config.family == "multiple_choice" else "crimson"
         answer = Answer("a", text, (gold,), ("x", "y"), "kind", choice_log_probs=(-1.0, -2.0), **frame)

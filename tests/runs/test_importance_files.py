@@ -117,7 +117,7 @@ def test_without_a_file_the_command_that_makes_it_is_told(fresh: MakeRun):
     assert "\n" not in str(caught.value)
     run = fresh()
     model = base_identity(run)
-    with pytest.raises(FileNotFoundError, match=r"run: vrx job=score score.untouched=true model=tiny"):
+    with pytest.raises(FileNotFoundError, match=r"run: vrx job=score score.base_model=true model=tiny"):
         importance_files.read_scores(importance_files.scores_file(run, "untouched"), model=model, num_layers=DEPTH)
     Path(run.runtime.output_root, "finetune/tiny/a_0").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"job=score model=tiny job.run=.*/finetune/tiny/a_0$"):

@@ -23,7 +23,7 @@ PLAIN = ("engine.name=torch", *TRAINED, "train.lr=1e-4", "train.projector_lr=2e-
 SWITCHES = {
     "packed": "engine.packed=true",
     "supervised_head": "engine.supervised_head=true",
-    "skip_tower": "engine.skip_tower=true",
+    "skip_vision_tower": "engine.skip_vision_tower=true",
     "fused_lora": "engine.fused_lora=true",
     "checkpointing": "train.gradient_checkpointing=null",
 }
@@ -230,7 +230,7 @@ def test_what_frozen_linears_are_given_is_not_kept(make_run):
 
 
 def test_at_zero_3_switches_that_reach_into_modules_are_off_and_say_why():
-    wanted = EngineConfig(zero_stage=3, packed=True, fused_lora=True, compile="always", skip_tower=True)
+    wanted = EngineConfig(zero_stage=3, packed=True, fused_lora=True, compile="always", skip_vision_tower=True)
     decided, off = fast_path.decide(wanted, weight_bytes=1.0, operations=1e30)
     assert decided == dataclasses.replace(wanted, fused_lora=None, compile=None)
     assert set(off) == {"fused_lora", "compile"} and all("ZeRO-3" in reason for reason in off.values())

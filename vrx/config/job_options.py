@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class ScoreConfig:
     """What importance scores are taken of and on; `job.run` names another fine-tune than that of all layers."""
 
-    untouched: bool = False  # the LVLM before tuning
+    base_model: bool = False  # the LVLM before tuning
     benchmarks: list[str] | None = None  # among benchmark; null: those of the paper's four that are there
     samples_per_benchmark: int = 50
 
@@ -40,7 +40,7 @@ class CheckConfig:
 
     decode: bool = False  # every image whole, not its header alone
     gpu: str | None = None  # name of the GPU to reckon hours for, such as A100; null: the one here
-    share_of_peak: float = 0.3  # of its dense bf16 operations that training makes use of
+    expected_mfu: float = 0.3  # of its dense bf16 operations that training makes use of
 
 
 @dataclass

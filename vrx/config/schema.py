@@ -87,11 +87,13 @@ class BenchmarkConfig:
     prompt: str = "{question}"
     hint_prefix: str = ""  # before the hint of a multiple-choice question, where it has one
     max_new_tokens: int = 32
-    ask: str = "text"  # text | letters: text and the letters' log-probabilities | likelihood: of the reference
+    output_type: str = (
+        "text"  # text | letters: text and the letters' log-probabilities | loglikelihood of the reference
+    )
     metric: str = MISSING  # a function of vrx.metrics.per_answer: Answer -> score
-    also: dict[str, str] = field(default_factory=dict)  # further metrics, in the record beside the main one
-    per_type: bool = False  # their arithmetic and harmonic means over question types beside them
-    per_answer: bool = False  # and these with each reference of a type counting the same, TDIUC's N-MPT
+    extra_metrics: dict[str, str] = field(default_factory=dict)  # recorded beside the main metric, by name
+    mean_per_type: bool = False  # also report arithmetic and harmonic means over question types
+    normalized_mean_per_type: bool = False  # and these with each answer of a type weighted equally (TDIUC N-MPT)
     aggregate: str = "mean"
     paper: str | None = None  # its column in the paper's tables
 
@@ -131,7 +133,7 @@ class EngineConfig:
     zero_stage: int | None = 3  # null: 2 where one process holds the weights, plain torch if it is the only one, else 3
     packed: bool | None = None  # a micro-batch's samples in one row, without padding
     supervised_head: bool | None = None  # language head and loss where there are labels, in chunks
-    skip_tower: bool | None = None  # no vision tower for a micro-batch without images
+    skip_vision_tower: bool | None = None  # no vision tower for a micro-batch without images
     fused_lora: bool | None = None  # a frozen Linear and its adapter as one operation
     compile: str | None = None  # decoder layers by torch.compile: always | auto, where the run is long enough to pay
 

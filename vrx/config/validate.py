@@ -57,7 +57,7 @@ def validate(run: RunConfig) -> None:
         within("bench.num_layers or bench.lengths", number, 1)
     if run.bench.dtype is not None:
         among("bench.dtype", run.bench.dtype, ("float32", "bfloat16"))
-    within("check.share_of_peak", run.check.share_of_peak, 0.01, 1.0)
+    within("check.expected_mfu", run.check.expected_mfu, 0.01, 1.0)
     among("train.loss_average", train.loss_average, ("micro_batch", "token"))
     among("train.dtype", train.dtype, ("float32", "bfloat16"))
     among("engine.name", run.engine.name, ("deepspeed", "torch"))
@@ -71,12 +71,13 @@ def validate(run: RunConfig) -> None:
     among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
     for name, benchmark in run.benchmark.items():
         resolve_name("family", benchmark.family, key=f"benchmark.{name}.family")
-        for key, metric in {"metric": benchmark.metric, **{f"also.{k}": v for k, v in benchmark.also.items()}}.items():
+        extra = {f"extra_metrics.{key}": metric for key, metric in benchmark.extra_metrics.items()}
+        for key, metric in {"metric": benchmark.metric, **extra}.items():
             resolve_name("metric", metric, key=f"benchmark.{name}.{key}")
         if benchmark.reader is not None:
             resolve_name("reader", benchmark.reader, key=f"benchmark.{name}.reader")
         among(f"benchmark.{name}.aggregate", benchmark.aggregate, AGGREGATES)
-        among(f"benchmark.{name}.ask", benchmark.ask, ("text", "letters", "likelihood"))
+        among(f"benchmark.{name}.output_type", benchmark.output_type, ("text", "letters", "loglikelihood"))
     if run.world is not None:
         resolve_name("world", run.world.name, key="world.name")
     within("prune.num_layers", run.prune.num_layers, 0, run.model.num_layers - 1)

@@ -42,7 +42,7 @@ def have(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]])
     for name, samples in asked.items():
         config = run.benchmark[name]
         made_from = prediction_files.predictions_key(
-            weights, samples, config.max_new_tokens, ask=config.ask, dtype=run.train.dtype
+            weights, samples, config.max_new_tokens, output_type=config.output_type, dtype=run.train.dtype
         )
         read = prediction_files.read_predictions(prediction_files.predictions_file(run_dir, name), made_from)
         if len(read) == len(samples):

@@ -33,10 +33,10 @@ def perplexity_of(generator: Generator, samples: Sequence[Sample], *, batch_size
 
 
 def responder(generator: Generator, config: BenchmarkConfig) -> Respond:
-    """How the samples of a benchmark are put to an LVLM, by its `ask`."""
-    if config.ask == "likelihood":
+    """How the samples of a benchmark are put to an LVLM, by its `output_type`."""
+    if config.output_type == "loglikelihood":
         return lambda samples, _: likelihoods(generator, samples)
-    return answer_texts(generator, config.max_new_tokens, weigh_letters=config.ask == "letters")
+    return answer_texts(generator, config.max_new_tokens, weigh_letters=config.output_type == "letters")
 
 
 def likelihoods(generator: Generator, samples: list[Sample]) -> list[Answer]:

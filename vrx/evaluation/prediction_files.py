@@ -16,7 +16,7 @@ from vrx.runs.files import digest, write_atomic
 
 
 def predictions_key(
-    weights: str, samples: list[Sample], max_new_tokens: int, *, ask: str = "text", dtype: str = "float32"
+    weights: str, samples: list[Sample], max_new_tokens: int, *, output_type: str = "text", dtype: str = "float32"
 ) -> str:
     """What answers were made from; answers with another key are not these.
 
@@ -26,8 +26,9 @@ def predictions_key(
     asked = []
     for sample in samples:
         row = [sample.answer.id, sample.prompt, image_digest(sample.image) if sample.image else ""]
-        asked.append([*row, *sample.answer.references[:1]] if ask == "likelihood" else row)
-    told = [weights, asked, max_new_tokens, ask]
+        asked.append([*row, *sample.answer.references[:1]] if output_type == "loglikelihood" else row)
+    way = "likelihood" if output_type == "loglikelihood" else output_type  # its old name, so that keys stay
+    told = [weights, asked, max_new_tokens, way]
     return digest(told if dtype == "float32" else [*told, dtype])[:16]
 
 

@@ -28,7 +28,7 @@ def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
     for name, config in run.benchmark.items():
         samples = benchmarks.samples(name, config, limit=run.eval.limit)
         made_from = prediction_files.predictions_key(
-            weights, samples, config.max_new_tokens, ask=config.ask, dtype=run.train.dtype
+            weights, samples, config.max_new_tokens, output_type=config.output_type, dtype=run.train.dtype
         )
         if len(prediction_files.read_predictions(prediction_files.predictions_file(run_dir, name), made_from)) == len(
             samples
@@ -39,7 +39,7 @@ def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
         barrier()
         if is_main():
             told = {}
-            if config.ask != "likelihood" and batch_size > 1 and not generator.is_exact:
+            if config.output_type != "loglikelihood" and batch_size > 1 and not generator.is_exact:
                 found = prediction_files.read_parts(run_dir, name, made_from)
                 told["agreement"] = agreement(generator, samples, found, respond)
             prediction_files.merge_parts(run_dir, name, samples, made_from, **told)

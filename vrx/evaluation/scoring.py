@@ -17,7 +17,7 @@ def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str,
     Metrics that count an empty answer as right are told with how often they did.
     """
     means, errors, empty, number = {}, {}, {}, 0
-    for name, path in {"score": config.metric, **config.also}.items():
+    for name, path in {"score": config.metric, **config.extra_metrics}.items():
         metric = resolve_name("metric", path)
         each = [metric(answer) for answer in answers]
         means |= _other_means(name, each, config, answers)
@@ -37,7 +37,8 @@ def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str,
 def _other_means(name: str, each: list[float], config: BenchmarkConfig, answers: list[Answer]) -> dict[str, float]:
     """The other means there are of a metric's scores of all questions, by name."""
     found: dict[str, float] = {}
-    for normalised in (False, True) if config.per_answer else (False,) if config.per_type else ():
+    kinds = (False, True) if config.normalized_mean_per_type else (False,) if config.mean_per_type else ()
+    for normalised in kinds:
         suffix = "_per_type_and_answer" if normalised else "_per_type"
         found[f"{name}{suffix}"] = mean_per_type(answers, each, normalised=normalised)
         found[f"{name}{suffix}_harmonic"] = mean_per_type(answers, each, harmonic=True, normalised=normalised)

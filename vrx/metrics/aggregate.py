@@ -63,7 +63,9 @@ def perplexity(answers: Iterable[Answer]) -> dict[str, float]:
     """
     answers = list(answers)
     if missing := [answer.id for answer in answers if answer.log_likelihood is None]:
-        raise ValueError(f"answer {missing[0]!r} has no log_likelihood; set ask: likelihood for its benchmark")
+        raise ValueError(
+            f"answer {missing[0]!r} has no log_likelihood; set output_type: loglikelihood for its benchmark"
+        )
     surprise = -math.fsum(answer.log_likelihood or 0.0 for answer in answers)
     units = {unit: sum(getattr(answer, f"num_{unit}s") for answer in answers) for unit in ("token", "word", "byte")}
     if not all(units.values()):

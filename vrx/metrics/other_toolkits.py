@@ -1,7 +1,7 @@
 """How evaluation toolkits score what `vrx.metrics.per_answer` scores as the benchmarks' and the paper's authors do.
 
 Numbers of other papers are often theirs. Any of these can stand beside a benchmark's own metric:
-`+benchmark.textvqa.also.vlmevalkit=vqa_accuracy_vlmevalkit`. Each is written from the toolkit's rule.
+`+benchmark.textvqa.extra_metrics.vlmevalkit=vqa_accuracy_vlmevalkit`. Each is written from the toolkit's rule.
 """
 
 from __future__ import annotations

@@ -225,5 +225,7 @@ def box_accuracy_qwen(answer: Answer) -> float:
 def token_likelihood(answer: Answer) -> float:
     """What a token of the reference is given, the geometric mean over them: one over the perplexity (Figure 1)."""
     if answer.log_likelihood is None or not answer.num_tokens:
-        raise ValueError(f"answer {answer.id!r} has no log_likelihood; set ask: likelihood for its benchmark")
+        raise ValueError(
+            f"answer {answer.id!r} has no log_likelihood; set output_type: loglikelihood for its benchmark"
+        )
     return math.exp(min(0.0, answer.log_likelihood / answer.num_tokens))

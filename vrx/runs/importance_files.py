@@ -60,7 +60,7 @@ def _command(path: Path, name: str) -> str:
     """What makes the file, as far as its place tells."""
     source = path.parent.name
     if source == UNTOUCHED:
-        return f"vrx job=score score.untouched=true model={name}"
+        return f"vrx job=score score.base_model=true model={name}"
     run_dir = path.parents[3] / "finetune" / path.parents[1].name / source if len(path.parents) > 3 else path
     return f"vrx job=score model={name}" + (f" job.run={run_dir}" if run_dir.is_dir() else "")
 

@@ -14,7 +14,7 @@ FRAME = 40  # tokens of the system's sentence and the roles
 FORMULA = (
     "operations a token: 2 a weight forward, as many backward (and forward again with gradient_checkpointing), "
     "6 (8) a LoRA and projector weight, attention 2 x length x width forward; hours: operations / "
-    "(check.share_of_peak x the GPU's dense bf16 peak)"
+    "(check.expected_mfu x the GPU's dense bf16 peak)"
 )
 
 
@@ -58,11 +58,11 @@ def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run:
     return lengths.padded * (decoder + head + lora) + lengths.with_image * image
 
 
-def gpu_hours(total_operations: float, gpu: str, share_of_peak: float) -> float | None:
+def gpu_hours(total_operations: float, gpu: str, expected_mfu: float) -> float | None:
     """Hours of one GPU; None for a GPU whose peak is not known."""
     peaks = official()["tera_operations"]
     peak = next((value for name, value in peaks.items() if name in gpu), None)
-    return None if peak is None else total_operations / (peak * 1e12 * share_of_peak) / 3600
+    return None if peak is None else total_operations / (peak * 1e12 * expected_mfu) / 3600
 
 
 def memory_gigabytes(

@@ -34,8 +34,8 @@ def decide(
         for switch in ("fused_lora", "compile"):
             if getattr(wanted, switch):
                 off[switch] = "ZeRO-3 gathers weights one module at a time"
-        if wanted.skip_tower and world_size() > 1:
-            off["skip_tower"] = "at ZeRO-3 every process has a part of the tower"
+        if wanted.skip_vision_tower and world_size() > 1:
+            off["skip_vision_tower"] = "at ZeRO-3 every process has a part of the tower"
     if wanted.compile and "compile" not in off:
         if wanted.compile == "auto" and operations < PAYS[device().type]:
             off["compile"] = "too short a run for it to pay"

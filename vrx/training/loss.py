@@ -24,7 +24,7 @@ class LvlmWithLoss(nn.Module):
     without images sends a blank one through tower and projector, and adds nothing of it (its gradient is exactly 0).
 
     The switches of `EngineConfig` change what that costs, not what it is: `packed` takes rows without padding,
-    `supervised_head` runs the language head where there are labels, `skip_tower` leaves the tower out of a batch
+    `supervised_head` runs the language head where there are labels, `skip_vision_tower` leaves the tower out of a batch
     without images (at ZeRO-3, where the tower's weights are shared, all ranks would have to do so together).
     """
 
@@ -69,7 +69,7 @@ class LvlmWithLoss(nn.Module):
     def _features(self, pixels: Tensor | None, embeddings: Tensor) -> Tensor:
         """(images x tokens, hidden), in the order of the images."""
         core = self.lvlm.model
-        if pixels is None and self.switches.skip_tower:
+        if pixels is None and self.switches.skip_vision_tower:
             connect = projector(self.lvlm)
             width = self.lvlm.config.vision_config.hidden_size  # type: ignore[union-attr]
             return connect(embeddings.new_zeros(1, width))

@@ -123,7 +123,7 @@ def _cost(run: RunConfig, shape: ParameterCounts, table: Path | None, processes:
     layers = len(select_layers(run))
     if seconds is None:
         total = steps * run.train.global_batch_size * cost_model.sample_flops(shape, layers, lengths, run)
-        hours = cost_model.gpu_hours(total, _gpu(run), run.check.share_of_peak) if steps else None
+        hours = cost_model.gpu_hours(total, _gpu(run), run.check.expected_mfu) if steps else None
     else:
         hours = seconds * processes / 3600
     return files.digest(identity), Cost(
@@ -158,7 +158,7 @@ def _total(run: RunConfig, costs: list[Cost]) -> None:
     known = [cost.gpu_hours for cost in to_do if cost.gpu_hours is not None]
     hours = f"{sum(known):,.3g} GPU-hours" if len(known) == len(to_do) else "GPU-hours unknown"
     print(f"total: {len(costs)} runs, {len(to_do)} to train, {hours} (where not measured: of {_gpu(run)})")
-    print(f"reckoned so: {cost_model.FORMULA}; share_of_peak={run.check.share_of_peak}")
+    print(f"reckoned so: {cost_model.FORMULA}; expected_mfu={run.check.expected_mfu}")
     gpus, most = preflight.gpus(), max(cost.memory for cost in costs)
     if gpus and most > gpus[0][1]:
         print(f"note: {most:.3g} GB is more than the {gpus[0][1]:.3g} GB of a {gpus[0][0]}: train.micro_batch_size=…")

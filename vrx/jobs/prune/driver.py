@@ -107,7 +107,7 @@ def _scores_path(run: RunConfig, origin: SourceRun) -> Path:
 
 def _scoring(run: RunConfig, origin: SourceRun) -> RunConfig:
     """The run that scores the very LVLM that is pruned."""
-    target = dataclasses.replace(run.score, untouched=origin.run_dir is None)
+    target = dataclasses.replace(run.score, base_model=origin.run_dir is None)
     return dataclasses.replace(run, job=JobConfig("score", run=run.job.run), score=target)
 
 

@@ -22,12 +22,12 @@ from vrx.selectors import rules
 
 def score(run: RunConfig) -> None:
     """Score a finished fine-tune: `job.run`, or that of all layers, which is brought to its end first; or with
-    `score.untouched=true` the LVLM before tuning."""
-    if run.score.untouched and run.job.run is not None:
-        raise ValueError("score.untouched=true: valid without job.run, which names a tuned LVLM")
+    `score.base_model=true` the LVLM before tuning."""
+    if run.score.base_model and run.job.run is not None:
+        raise ValueError("score.base_model=true: valid without job.run, which names a tuned LVLM")
     k = min(num_selected(run), run.model.num_layers)
     evaluate_run.make_world(run)
-    source = _untouched(run) if run.score.untouched else source_run.finished_source(_described(run))
+    source = _untouched(run) if run.score.base_model else source_run.finished_source(_described(run))
     run = source_run.with_source_settings(source, run)
     run_dir = importance_files.scores_file(run, source.name).parent
     with exclusive_lock(run_dir):
@@ -46,7 +46,7 @@ def progress(run: RunConfig) -> Progress:
     data_there = run.instructions.path is not None and Path(run.instructions.path).is_file()
     if not data_there and run.world is not None:
         return Progress("to do")  # its data come with the first run
-    if run.score.untouched:
+    if run.score.base_model:
         source = _untouched(run)
     elif (found := source_run.find_source(_described(run))) is not None:
         source = found
