@@ -47,7 +47,7 @@ class CheckConfig:
 class BenchConfig:
     """What `vrx job=bench` measures: the shape of model=…, with random weights, on made-up samples."""
 
-    recipes: list[str] = field(default_factory=lambda: ["peer", "paper", "fast"])  # peer: transformers' Trainer
+    recipes: list[str] = field(default_factory=lambda: ["baseline", "paper", "fast"])  # baseline: transformers' Trainer
     switches: bool = False  # the fast recipe also with each of its switches the other way
     num_layers: list[int] | None = None  # tuned; null: as layer_count, and all
     scale: int | None = None  # all widths are divided by it; null: 1 on a GPU and for small models, else 8

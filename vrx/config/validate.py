@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 
@@ -52,7 +53,9 @@ def validate(run: RunConfig) -> None:
     within("bench.warmup", run.bench.warmup, 0)
     within("bench.supervised", run.bench.supervised, 0.001, 1.0)
     for recipe in run.bench.recipes:
-        among("bench.recipes", recipe, ("peer", "paper", "fast"))
+        if recipe == "peer":
+            raise UserError("bench.recipes=peer: this value is called baseline now")
+        among("bench.recipes", recipe, ("baseline", "paper", "fast"))
     for number in (*(run.bench.num_layers or ()), *(run.bench.lengths or ())):
         within("bench.num_layers or bench.lengths", number, 1)
     if run.bench.dtype is not None:

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 
 
 @functools.cache
@@ -26,3 +27,23 @@ def gpu_numbers() -> list[str]:
 
 def count_gpus() -> int:
     return len(gpu_numbers())
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its product name."""
+
+    name: str
+    memory_gb: float
+
+
+@functools.cache
+def gpu_models() -> list[Gpu]:
+    """Name and memory of every GPU that a run may use."""
+    numbers = gpu_numbers()
+    if not numbers or not (tool := shutil.which("nvidia-smi")):
+        return []
+    query = [tool, f"--id={','.join(numbers)}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    lines = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+    rows = [line.rpartition(",") for line in lines if "," in line]
+    return [Gpu(name.strip(), float(memory) * 1048576 / 1e9) for name, _, memory in rows]

@@ -26,9 +26,9 @@ STAGES = {
     "score": "vrx.jobs.score.worker:score",
     "revert": "vrx.jobs.revert.worker:revert",
     "prune": "vrx.jobs.prune.worker:prune",
-    "furnish": "vrx.jobs.bench.worker:furnish",
-    "peer": "vrx.jobs.bench.worker:train_baseline_stage",
-    "infer": "vrx.jobs.bench.worker:infer",
+    "write_synthetic_inputs": "vrx.jobs.bench.worker:write_synthetic_inputs",
+    "train_baseline": "vrx.jobs.bench.worker:train_baseline",
+    "measure_inference": "vrx.jobs.bench.worker:measure_inference",
 }
 
 

@@ -1,7 +1,7 @@
-"""The stack that most people train with, for measuring beside ours: transformers' Trainer, PEFT and DeepSpeed ZeRO-3.
+"""The baseline of `vrx bench`: transformers' Trainer, PEFT and DeepSpeed ZeRO-3, the stack most people train with.
 
-As LLaVA's and the authors' scripts do: padded batches, activation checkpointing, the language head at every position,
-adapters module by module. The LVLM, the adapters and the samples of each step are those of a run of ours.
+It works like LLaVA's and the authors' scripts: padded batches, activation checkpointing, the language-model head at
+every position, one adapter per module. The LVLM, the adapters and the samples of each step are those of a vrx run.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from vrx.training import engine
 from vrx.training.loop import batch_workload
 
 
-class InOrder(Dataset):
-    """The samples of every step of a plan, one after the other."""
+class PlannedSamples(Dataset):
+    """The samples of all steps of a plan, in training order."""
 
     def __init__(self, samples: TrainingDataset, plan: BatchPlan) -> None:
-        numbers = range(plan.chunks_per_step)
-        self.rows = [row for step in range(plan.num_steps) for number in numbers for row in plan.chunk(step, number)]
+        chunks = range(plan.chunks_per_step)
+        self.rows = [row for step in range(plan.num_steps) for chunk in chunks for row in plan.chunk(step, chunk)]
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> Batch:
-        return self.samples[self.rows[place]]
+    def __getitem__(self, index: int) -> Batch:
+        return self.samples[self.rows[index]]
 
 
 class _Clock(TrainerCallback):
-    """Seconds of every optimizer step, loading its batches counted."""
+    """Measures the seconds of every optimizer step, including the loading of its batches."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -56,7 +56,7 @@ class _Clock(TrainerCallback):
 
 class _Trainer(Trainer):
     def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
-        return None  # in order
+        return None  # keeps the order of the plan
 
 
 def train_baseline(
@@ -66,14 +66,17 @@ def train_baseline(
     layers: tuple[int, ...],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[dict[str, Any]]:
-    """Train the steps of a plan; gives a row each, as `train.jsonl` has them: seconds, tokens, loads."""
+    """Train the steps of a plan with the baseline.
+
+    Returns one row per step: its number, `seconds`, and `loads`, the `Workload` of each micro-batch.
+    """
     engine.start_deepspeed()
     pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
 
-    def collated(rows: list[Batch]) -> dict[str, Any]:
+    def collate_for_trainer(rows: list[Batch]) -> dict[str, Any]:
         batch = collate(rows, pad_token_id=pad)
-        kept = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
-        return {**kept, "pixel_values": batch["pixels"].to(DTYPES[run.train.dtype])}
+        text = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
+        return {**text, "pixel_values": batch["pixels"].to(DTYPES[run.train.dtype])}
 
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
@@ -87,7 +90,7 @@ def train_baseline(
             max_grad_norm=0.0,
             bf16=run.train.dtype == "bfloat16",
             gradient_checkpointing=True,
-            deepspeed=_zero3(run),  # type: ignore[arg-type]
+            deepspeed=_zero3(),  # type: ignore[arg-type]
             use_cpu=device().type == "cpu",
             dataloader_num_workers=run.runtime.num_workers,
             remove_unused_columns=False,
@@ -103,8 +106,8 @@ def train_baseline(
         _Trainer(
             model=tuned,
             args=arguments,
-            train_dataset=InOrder(samples, plan),
-            data_collator=collated,
+            train_dataset=PlannedSamples(samples, plan),
+            data_collator=collate_for_trainer,
             optimizers=(torch.optim.AdamW(groups), None),
             callbacks=[clock],
         ).train()
@@ -116,8 +119,8 @@ def train_baseline(
     return rows
 
 
-def _zero3(run: RunConfig) -> dict[str, Any]:
-    """LLaVA's zero3.json; `auto` is filled in by transformers."""
+def _zero3() -> dict[str, Any]:
+    """LLaVA's zero3.json; transformers fills in `auto`."""
     automatic = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
     return {
         "bf16": {"enabled": "auto"},

@@ -1,4 +1,4 @@
-"""Measured costs as a table and a figure: pure functions of what `vrx job=bench` measured."""
+"""Measured training costs as a table and a figure: pure functions of the measurements."""
 
 from __future__ import annotations
 
@@ -7,118 +7,135 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vrx.jobs.bench.variants import BASELINE
 from vrx.report.paper import Artefact
 from vrx.report.plots import Line, Panel, Plot
 
 
 @dataclass
-class Cost:
-    """Of training one way: seconds of every timed step of all rounds, and what a step needs."""
+class VariantCost:
+    """What training one variant costs: the seconds of every timed step of all rounds, and means per step."""
 
-    way: str  # peer, paper, fast; or fast without one of its switches
+    variant: str  # baseline, paper, fast, or fast with one setting changed
     num_layers: int
     seconds: list[float] = field(default_factory=list)
-    tokens: float = 0.0  # of a step
-    operations: float = 0.0  # of a step, see vrx/operations.py
-    waiting: float = 0.0  # seconds of a step
-    ceilings: list[float] = field(default_factory=list)  # operations a second, measured beside each round
+    tokens: float = 0.0  # per step
+    flops: float = 0.0  # per step, see vrx/training/flops.py
+    seconds_waiting_for_data: float = 0.0  # per step
+    matmul_flops_per_second: list[float] = field(default_factory=list)  # measured next to each round
     peak_memory_gb: float = 0.0
-    how: dict[str, Any] = field(default_factory=dict)
+    switches: dict[str, Any] = field(default_factory=dict)  # the recipe's switches that were on
 
     @property
     def median(self) -> float:
+        """Median seconds of a step."""
         return statistics.median(self.seconds)
 
     @property
-    def share_of_ceiling(self) -> float:
-        return self.operations / self.median / statistics.median(self.ceilings)
+    def mfu(self) -> float:
+        """Share of the measured matmul throughput."""
+        return self.flops / self.median / statistics.median(self.matmul_flops_per_second)
 
 
 HEAD = (
     "layers",
-    "s a step",
+    "s/step",
     "(min to max)",
     "tokens/s",
-    "of the peer",
+    "vs baseline",
     "saved",
-    "of ceiling",
-    "TFLOP",
-    "waits s",
+    "MFU",
+    "TFLOPs",
+    "data wait s",
     "GB",
 )
 
 
-def results_table(costs: Sequence[Cost], inference: dict[str, Any], *, about: str, full_run: int | None = None) -> str:
-    """Markdown: a row a way and number of layers; `of the peer` at as many layers, `saved` against all of them.
+def results_table(
+    costs: Sequence[VariantCost], inference: dict[str, Any], *, about: str, full_run: int | None = None
+) -> str:
+    """A Markdown table with one row for each variant and number of layers.
 
+    `vs baseline` compares at the same number of layers, `saved` with the same variant that tunes most layers.
     full_run: steps of a full run times its devices, for a column of device-hours.
     """
-    at = {(cost.way, cost.num_layers): cost for cost in costs}
+    by_key = {(cost.variant, cost.num_layers): cost for cost in costs}
     most = max(cost.num_layers for cost in costs)
-    lines = [["training", *HEAD, *(["hours a full run"] if full_run else [])]]
+    rows = [["training", *HEAD, *(["hours per full run"] if full_run else [])]]
     for cost in costs:
-        peer, whole = at.get(("peer", cost.num_layers)), at.get((cost.way, most))
-        lines.append(
+        baseline = by_key.get((BASELINE, cost.num_layers))
+        all_layers = by_key.get((cost.variant, most)) if cost.num_layers != most else None
+        rows.append(
             [
-                cost.way,
+                cost.variant,
                 str(cost.num_layers),
                 f"{cost.median:.3g}",
                 f"{min(cost.seconds):.3g} to {max(cost.seconds):.3g}",
                 f"{cost.tokens / cost.median:,.0f}",
-                f"{cost.median / peer.median:.2f}" if peer else "",
-                f"{100 * (1 - cost.median / whole.median):.0f} %" if whole and whole is not cost else "",
-                f"{100 * cost.share_of_ceiling:.0f} %",
-                f"{cost.operations / 1e12:.3g}",
-                f"{cost.waiting:.2g}",
+                f"{cost.median / baseline.median:.2f}" if baseline else "",
+                f"{100 * (1 - cost.median / all_layers.median):.0f} %" if all_layers else "",
+                f"{100 * cost.mfu:.0f} %",
+                f"{cost.flops / 1e12:.3g}",
+                f"{cost.seconds_waiting_for_data:.2g}",
                 f"{cost.peak_memory_gb:.1f}",
                 *([f"{cost.median * full_run / 3600:,.1f}"] if full_run else []),
             ]
         )
-    told = [about, "", *_aligned(lines)]
+    lines = [about, "", *_aligned(rows)]
     if inference:
-        rows = [["inference", "ms a sample", "samples/s"]]
-        for name, work in inference["works"].items():
-            rows.append([name, f"{1e3 * work['seconds']:.3g}", f"{1 / work['seconds']:.3g}"])
-        told += ["", *_aligned(rows)]
-    return "\n".join(told) + "\n"
+        rows = [["inference", "ms/sample", "samples/s"]]
+        for name, timing in inference["timings"].items():
+            rows.append([name, f"{1e3 * timing['seconds']:.3g}", f"{1 / timing['seconds']:.3g}"])
+        lines += ["", *_aligned(rows)]
+    return "\n".join(lines) + "\n"
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    rows = [
-        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |" for line in lines
-    ]
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
     rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])
-    return [rows[0], rule, *rows[1:]]
+    return [lines[0], rule, *lines[1:]]
 
 
 def results_figure(
-    costs: Sequence[Cost], artefact: Artefact, *, model: str, about: str, full_size: Mapping[int, float]
+    costs: Sequence[VariantCost], artefact: Artefact, *, model: str, about: str, full_size: Mapping[int, float]
 ) -> Plot:
-    """Figure 3 anew: a step's time against the number of layers, in percent of all layers by the same way, beside the
-    operations that the model needs in full size by number of layers, and what the paper says is saved."""
+    """Figure 3 with our measurements: seconds of a step by the number of tuned layers.
+
+    The second panel shows percent of the time of the same variant with all layers, the FLOPs of the full-size model
+    (`full_size`: FLOPs by number of layers) and the paper's printed saving.
+    """
     most = max(cost.num_layers for cost in costs)
-    by_way: dict[str, list[Cost]] = {}
-    for cost in costs:
-        by_way.setdefault(cost.way, []).append(cost)
-    lines, seconds = [], []
-    for way, unsorted in by_way.items():
-        name, found = way if way == "peer" else f"recipe={way}", sorted(unsorted, key=lambda cost: cost.num_layers)
-        whole = found[-1]
-        spread = [statistics.stdev(cost.seconds) if len(cost.seconds) > 1 else None for cost in found]
-        pairs = list(zip(found, spread, strict=True))
-        seconds.append(Line(name, tuple((float(cost.num_layers), cost.median, error) for cost, error in pairs)))
-        if whole.num_layers == most and len(found) > 1:
-            points = tuple((float(cost.num_layers), 100 * cost.median / whole.median, None) for cost in found)
-            lines.append(Line(name, points))
+    by_variant: dict[str, list[VariantCost]] = {}
+    for cost in sorted(costs, key=lambda cost: cost.num_layers):
+        by_variant.setdefault(cost.variant, []).append(cost)
+    seconds = [_seconds_line(_title(name), series) for name, series in by_variant.items()]
+    relative = [
+        Line(
+            _title(name),
+            tuple((float(cost.num_layers), 100 * cost.median / series[-1].median, None) for cost in series),
+        )
+        for name, series in by_variant.items()
+        if series[-1].num_layers == most and len(series) > 1
+    ]
     points = tuple((float(k), 100 * full_size[k] / full_size[most], None) for k in sorted(full_size))
-    lines.append(Line("operations, full size", points))
+    relative.append(Line("FLOPs, full size", points))
     for row in artefact.rows_of(model):
         if row.values[0] is not None:
             point = (float(row.num_layers), 100 - row.values[0], None)
-            lines.append(Line(f"published: {row.values[0]:g} % less", (point,), is_papers=True))
+            relative.append(Line(f"published: {row.values[0]:g} % less", (point,), is_papers=True))
     panels = (
         Panel("a training step", "layers tuned", "seconds", tuple(seconds), from_zero=True),
-        Panel("against all layers", "layers tuned", "% of the time", tuple(lines), from_zero=True),
+        Panel("against all layers", "layers tuned", "% of the time", tuple(relative), from_zero=True),
     )
     return Plot("figure3_bench", artefact.title, panels, about)
+
+
+def _title(variant: str) -> str:
+    return variant if variant == BASELINE else f"recipe={variant}"
+
+
+def _seconds_line(name: str, series: Sequence[VariantCost]) -> Line:
+    spreads = [statistics.stdev(cost.seconds) if len(cost.seconds) > 1 else None for cost in series]
+    points = zip(series, spreads, strict=True)
+    return Line(name, tuple((float(cost.num_layers), cost.median, spread) for cost, spread in points))

@@ -1,4 +1,4 @@
-"""LVLMs and data for measuring cost: a real one's shape, or an nth of its width, random weights, made-up samples."""
+"""Synthetic LVLMs and samples: the shape of a real model, or a fraction of its width, with random weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data import dataset
 from vrx.data.image_processing import PROCESSORS
@@ -21,28 +22,27 @@ from vrx.models.architecture import values
 from vrx.models.assemble import TOWERS
 from vrx.models.loading import image_token_id, tokenizer_of
 
-PATCHES = 8  # a side, of the tower of a narrow LVLM: 64 image tokens
+PATCHES = 8  # along a side of the image of a narrow LVLM: 64 image tokens
 WORD = " red"  # one token of the embedded vocabulary
 
 
 def write_parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dtype) -> None:
-    """Write backbone, vision tower and projector as `models.load` reads them, all widths a `scale`-th of the real ones.
+    """Write backbone, vision tower and projector as `models.load` reads them, every width divided by `scale`.
 
-    Depth, vocabulary, ratios of widths and width of a head are kept; a narrow tower sees small images.
+    Depth, vocabulary and the ratios of the widths stay; a narrow tower gets small images. `UserError` where
+    the shape of a part is unknown.
     """
     text, vision = values(like.backbone, "text_config"), values(like.vision_tower, "vision_config")
     if text is None or vision is None:
-        raise ValueError(
-            f"model={like.name}: its parts' shapes are not known here; valid is a model with a config.json"
-        )
+        raise UserError(f"model={like.name}: unknown shape; valid: a model whose config.json is on this machine")
     torch.manual_seed(0)
     backbone = AutoConfig.for_model(text["model_type"], **_narrowed(text, scale), **_special(text))
     with torch.device(device()):
-        made: Any = AutoModelForCausalLM.from_config(backbone, dtype=dtype)
-    made.save_pretrained(folder / "backbone")
+        model: Any = AutoModelForCausalLM.from_config(backbone, dtype=dtype)
+    model.save_pretrained(folder / "backbone")
     side = vision["image_size"] if scale == 1 else PATCHES * vision["patch_size"]
-    told = _narrowed({"num_attention_heads": 16, **vision}, scale) | {"image_size": side}
-    tower = AutoConfig.for_model(vision["model_type"], **told, patch_size=vision["patch_size"])
+    tower_fields = _narrowed({"num_attention_heads": 16, **vision}, scale) | {"image_size": side}
+    tower = AutoConfig.for_model(vision["model_type"], **tower_fields, patch_size=vision["patch_size"])
     TOWERS[like.image_processor](tower).to(dtype).save_pretrained(folder / "vision_tower")
     size = {"height": side, "width": side}
     sizes = {"size": {"shortest_edge": side}, "crop_size": size} if like.image_processor == "clip" else {"size": size}
@@ -56,22 +56,25 @@ def write_parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dty
     save_file(projector, folder / "projector" / "projector.safetensors")
 
 
-def _narrowed(told: dict[str, Any], scale: int) -> dict[str, Any]:
-    kept = {key: told[key] for key in ("num_hidden_layers", "vocab_size") if key in told}
-    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
-    return kept | {key: max(1, told[key] // scale) for key in names if key in told}
+def _narrowed(config_json: dict[str, Any], scale: int) -> dict[str, Any]:
+    unscaled = {key: config_json[key] for key in ("num_hidden_layers", "vocab_size") if key in config_json}
+    widths = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+    return unscaled | {key: max(1, config_json[key] // scale) for key in widths if key in config_json}
 
 
-def _special(told: dict[str, Any]) -> dict[str, Any]:
-    """Tokens that a configuration may not name beyond its vocabulary, and Phi-3's window."""
-    window = {"sliding_window": 2047} if told["model_type"] == "phi3" else {}
+def _special(config_json: dict[str, Any]) -> dict[str, Any]:
+    """Special tokens within the vocabulary, and Phi-3's sliding window."""
+    window = {"sliding_window": 2047} if config_json["model_type"] == "phi3" else {}
     return {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, **window}
 
 
 def write_instructions(
     model: ModelConfig, folder: Path, *, lengths: list[int], supervised: float, num_samples: int
 ) -> None:
-    """Conversations of just so many positions, image tokens counted, in LLaVA's format, each with a picture."""
+    """Write conversations in LLaVA's format, each with an image and an exact number of positions.
+
+    lengths: positions of the samples in turn, image tokens included; supervised: share of them in the reply.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     tokenizer = tokenizer_of(model)
     assert len(encode(2 * WORD, tokenizer, has_image=False)) - len(encode(WORD, tokenizer, has_image=False)) == 1
@@ -83,25 +86,26 @@ def write_instructions(
         image_folder=folder / "images",
         on_bad_image="error",
     )
-    rows, chooser = [], random.Random(0)
+    rows, rng = [], random.Random(0)
     for number in range(num_samples):
         length = lengths[number % len(lengths)]
-        told = max(1, round(supervised * length))
-        row = _conversation(number, 1, told)
-        asked = 1 + length - len(samples.encoded(row, has_image=True)["input_ids"])
-        if asked < 1:
-            raise ValueError(f"bench.lengths={lengths}: valid is {length - asked + 1} or more with this model's images")
-        rows.append(_conversation(number, asked, told))
-        colour = tuple(chooser.randrange(256) for _ in range(3))
+        reply_length = max(1, round(supervised * length))
+        shortest = _conversation(number, 1, reply_length)
+        question_length = 1 + length - len(samples.encoded(shortest, has_image=True)["input_ids"])
+        if question_length < 1:
+            smallest = length - question_length + 1
+            raise UserError(f"bench.lengths={lengths}: must be >= {smallest} with this model's images")
+        rows.append(_conversation(number, question_length, reply_length))
+        colour = tuple(rng.randrange(256) for _ in range(3))
         Image.new("RGB", (64, 48), colour).save(folder / "images" / f"{number}.png")
     for row in rows:
         row["conversations"] = json.loads(row["conversations"])
     (folder / "instructions.json").write_text(json.dumps(rows))
 
 
-def _conversation(number: int, asked: int, told: int) -> dict[str, Any]:
+def _conversation(number: int, question_length: int, reply_length: int) -> dict[str, Any]:
     turns = [
-        {"from": "human", "value": f"<image>\n{WORD.strip()}{WORD * (asked - 1)}"},
-        {"from": "gpt", "value": f"{WORD.strip()}{WORD * (told - 2)}"},
+        {"from": "human", "value": f"<image>\n{WORD.strip()}{WORD * (question_length - 1)}"},
+        {"from": "gpt", "value": f"{WORD.strip()}{WORD * (reply_length - 2)}"},
     ]
     return {"id": str(number), "image": f"{number}.png", "conversations": json.dumps(turns)}

@@ -1,4 +1,4 @@
-"""The stages of `vrx job=bench`: what is measured made ready, a peer's training, generation and scoring."""
+"""The worker stages of `vrx bench`: synthetic inputs, training with the baseline, and inference."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from vrx.config.schema import RunConfig
+from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import dataset, instruction_dataset, sampler
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import question_batches
 from vrx.jobs.bench import baseline, synthetic
+from vrx.jobs.bench.files import BenchDir, SyntheticInputs, inference_file
 from vrx.launch.devices import DTYPES, device, dtype, peak_memory_gb
 from vrx.launch.ranks import set_ready
 from vrx.metrics.answer import Answer
@@ -26,28 +27,29 @@ from vrx.runs.layer_selection import select_layers
 from vrx.training import loop, matmul_throughput
 from vrx.training.flops import step_flops
 
-NEW_TOKENS = 8  # of an answer
+NEW_TOKENS = 8  # generated per answer
 
 
-def furnish(run: RunConfig, run_dir: Path) -> None:
-    """Leave weights (where the run's are named below its directory) and samples in the run's directory."""
+def write_synthetic_inputs(run: RunConfig, run_dir: Path) -> None:
+    """Write the weights and samples that `requested_inputs.json` describes."""
     set_ready(run_dir)
-    told = read_json(run_dir / "wanted.json")
-    if told["like"] is not None:
-        like = type(run.model)(**told["like"])
-        synthetic.write_parts(like, run_dir / "parts", scale=told["scale"], dtype=DTYPES[run.train.dtype])
+    bench_dir = BenchDir(run_dir)
+    inputs = SyntheticInputs.read(bench_dir.requested_inputs)
+    if inputs.like is not None:
+        like = ModelConfig(**inputs.like)
+        synthetic.write_parts(like, bench_dir.parts, scale=inputs.scale, dtype=DTYPES[run.train.dtype])
     synthetic.write_instructions(
         run.model,
-        run_dir / "data",
-        lengths=told["lengths"],
-        supervised=run.bench.supervised,
-        num_samples=told["num_samples"],
+        bench_dir.data,
+        lengths=list(inputs.lengths),
+        supervised=inputs.supervised,
+        num_samples=inputs.num_samples,
     )
-    write_json(run_dir / "made.json", told)
+    inputs.write(bench_dir.inputs)
 
 
-def train_baseline_stage(run: RunConfig, run_dir: Path) -> None:
-    """Train with the stack of `vrx/peer.py`; leaves `train.jsonl` and `train.json` as the stage `train` does."""
+def train_baseline(run: RunConfig, run_dir: Path) -> None:
+    """Train with `vrx/jobs/bench/baseline.py`; writes `train.jsonl` and `train.json` as the stage `train` does."""
     rows = instruction_dataset.open_table(Path(read_json(run_dir / "data.json")["table"]))
     plan = sampler.BatchPlan(list(range(len(rows))), run.train, seed=run.seed)
     tokenizer = loading.tokenizer_of(run.model)
@@ -62,63 +64,67 @@ def train_baseline_stage(run: RunConfig, run_dir: Path) -> None:
     set_ready(run_dir)
     layers = select_layers(run)
     shape = architecture.parameter_counts(run.model)
-    assert shape is not None, "its parts were made on this machine"
+    assert shape is not None, "synthetic parts have a config.json"
     lines = []
     for row in baseline.train_baseline(run, samples, plan, layers, tokenizer):
         loads = row.pop("loads")
-        needed = sum(step_flops(load, shape, num_layers=len(layers), r=run.lora.r) for load in loads)
-        told = {"tokens": sum(load.tokens for load in loads), "operations": needed, "loss": 0.0, "bad_images": []}
-        lines.append(json.dumps({**row, **told, "seconds_waiting_for_data": 0.0}))
+        flops = sum(step_flops(load, shape, num_layers=len(layers), r=run.lora.r) for load in loads)
+        counts = {"tokens": sum(load.tokens for load in loads), "operations": flops, "loss": 0.0, "bad_images": []}
+        lines.append(json.dumps({**row, **counts, "seconds_waiting_for_data": 0.0}))
     (run_dir / "train.jsonl").write_text("\n".join(lines) + "\n")
-    told = loop.summary(
+    summary = loop.summary(
         run_dir,
         trainable_parameters=shape.trainable_parameters(len(layers), run.lora.r),
         num_gpus=0,
         peak_memory_gb=peak_memory_gb(),
         ceiling=matmul_throughput.measured_matmul_flops(DTYPES[run.train.dtype]),
     )
-    write_json(run_dir / "train.json", told)
+    write_json(run_dir / "train.json", summary)
 
 
-def infer(run: RunConfig, run_dir: Path) -> None:
-    """Leave `inference.json`: seconds a sample of generation, one at a time and batched, and of scoring."""
+def measure_inference(run: RunConfig, run_dir: Path) -> None:
+    """Write `inference.json`: seconds per sample of generation, one at a time and batched, and of scoring layers."""
     tokenizer = loading.tokenizer_of(run.model)
     lvlm = loading.load(run.model, dtype=dtype(run.train))
     generator = Generator(lvlm, tokenizer, run.model, image_token_id=loading.image_token_id(run.model, tokenizer))
     set_ready(run_dir)
     size = run.eval.batch_size
-    asked = _questions(run, size)
-    encoded = [generator.encode(sample) for sample in asked]
+    questions = _questions(run, size)
+    encoded = [generator.encode(sample) for sample in questions]
 
-    def answer(number: int) -> None:
-        for first in range(0, number, number if number == size else 1):
-            part = slice(first, first + (number if number == size else 1))
-            generator.answer(asked[part], encoded[part], NEW_TOKENS)
+    def generate(number: int, batch_size: int) -> None:
+        for first in range(0, number, batch_size):
+            part = slice(first, first + batch_size)
+            generator.answer(questions[part], encoded[part], NEW_TOKENS)
 
     few = min(4, size)
-    works: dict[str, tuple[int, Callable[[], Any]]] = {
-        "generation, 1 at a time": (few, lambda: answer(few)),
-        f"generation, {size} at a time": (size, lambda: answer(size)),
-        "scoring": (size, lambda: probe.mean_scores(lvlm, question_batches(generator, asked, batch_size=size))),
+    tasks: dict[str, tuple[int, Callable[[], Any]]] = {
+        "generation, 1 at a time": (few, lambda: generate(few, 1)),
+        f"generation, {size} at a time": (size, lambda: generate(size, size)),
+        "scoring": (size, lambda: probe.mean_scores(lvlm, question_batches(generator, questions, batch_size=size))),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(1 + run.bench.steps):  # in turn, so that a machine's moods meet all alike
-        for name, (number, work) in works.items():
-            began = time.perf_counter()
-            work()
-            if device().type == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append((time.perf_counter() - began) / number)
-    told = {name: {"seconds": statistics.median(times[1:]), "all": times[1:]} for name, times in seconds.items()}
-    write_json(run_dir / "inference.json", {"works": told, "peak_memory_gb": peak_memory_gb()})
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(1 + run.bench.steps):  # in turn, so that all meet the machine in the same state
+        for name, (number, task) in tasks.items():
+            seconds[name].append(_seconds(task) / number)
+    timings = {name: {"seconds": statistics.median(times[1:]), "all": times[1:]} for name, times in seconds.items()}
+    write_json(inference_file(run_dir), {"timings": timings, "peak_memory_gb": peak_memory_gb()})
+
+
+def _seconds(task: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    task()
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 def _questions(run: RunConfig, number: int) -> list[Sample]:
     folder = Path(run.instructions.image_folder or "")
     rows = json.loads(Path(run.instructions.path or "").read_text())[:number]
-    assert len(rows) == number, "as many samples as a batch holds were made"
-    found = []
-    for row in rows:
-        prompt = row["conversations"][0]["value"].replace("<image>\n", "")
-        found.append(Sample(prompt, folder / row["image"], Answer(row["id"], "", ("red",))))
-    return found
+    assert len(rows) == number, "there are at least eval.batch_size synthetic samples"
+    prompts = [row["conversations"][0]["value"].replace("<image>\n", "") for row in rows]
+    return [
+        Sample(prompt, folder / row["image"], Answer(row["id"], "", ("red",)))
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
