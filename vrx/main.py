@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vrx.config.compose import composing, is_local, is_sweep
-from vrx.config.errors import RunFailed, UserError, disk_error_message
+from vrx.config.errors import UserError, disk_error_message
 from vrx.config.frozen import to_run
 from vrx.config.paths import CONF
 from vrx.config.renames import rename_error
@@ -51,8 +51,8 @@ def _no_such_key(override: str) -> str:
 
 def explain(error: Exception, overrides: list[str]) -> str:
     """One line for a refused configuration: the key, the value, and what would be valid."""
-    if told := disk_error_message(error):
-        return told
+    if message := disk_error_message(error):
+        return message
     text = f"{error}\n{error.__cause__ or ''}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not key=value: {error.message.splitlines()[0]}"
@@ -76,7 +76,7 @@ def explain(error: Exception, overrides: list[str]) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
-REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OSError, RunFailed)
+REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)  # of OSError a full or read-only disk alone
 
 
 def main() -> None:
@@ -87,7 +87,8 @@ def main() -> None:
     on_cluster = is_sweep(sys.argv[1:]) and not is_local(overrides)
 
     def report(error: Exception) -> None:
-        if full_traceback:
+        of_disk = isinstance(error, OSError) and not isinstance(error, HydraException)
+        if full_traceback or (of_disk and not disk_error_message(error)):
             raise error
         failures.append(explain(error, overrides))
         print(f"vrx: {failures[-1]}", file=sys.stderr)
@@ -117,7 +118,7 @@ def main() -> None:
         if not str(error).startswith("Unexpected type for root"):
             raise
         override = next((item for item in overrides if item.lstrip("+~").startswith("world.")), overrides)
-        report(ValueError(f"{override}: world is null; valid where the model brings its own world, as model=tiny does"))
+        report(UserError(f"{override}: world is null; valid where the model brings its own world, as model=tiny does"))
     except KeyboardInterrupt:
         print("vrx: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

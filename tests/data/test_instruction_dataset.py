@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vrx.config.errors import UserError
 from vrx.config.schema import InstructionsConfig
 from vrx.data import json_stream
 from vrx.data.instruction_dataset import data_digest, images, lengths, open_table, subset, table
@@ -222,7 +223,7 @@ def test_no_policy_lets_a_path_leave_the_image_folder(make: Make, tmp_path: Path
 def test_data_that_is_not_there_is_refused_by_key(tmp_path: Path):
     with pytest.raises(ValueError, match=r"instructions\.path=null: name the instruction data"):
         data_digest(InstructionsConfig())
-    with pytest.raises(FileNotFoundError, match=r"instructions\.path=.*nowhere\.json: no such file"):
+    with pytest.raises(UserError, match=r"instructions\.path=.*nowhere\.json: no such file"):
         data_digest(InstructionsConfig(path=str(tmp_path / "nowhere.json")))
 
 

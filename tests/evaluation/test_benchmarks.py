@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.benchmarks import samples
 from vrx.evaluation.scoring import score_benchmark
@@ -213,7 +214,7 @@ def test_images_without_a_folder_are_refused_by_key(make: Make):
 def test_questions_that_are_not_there_are_refused_by_key(make: Make, tmp_path: Path):
     with pytest.raises(ValueError, match=r"benchmark\.gqa\.path=null: name its questions"):
         samples("gqa", make("short_answer", [], path=None), limit=None)
-    with pytest.raises(FileNotFoundError, match=r"benchmark\.gqa\.path=.*nowhere\.jsonl: no such file"):
+    with pytest.raises(UserError, match=r"benchmark\.gqa\.path=.*nowhere\.jsonl: no such file"):
         samples("gqa", make("short_answer", [], path=str(tmp_path / "nowhere.jsonl")), limit=None)
 
 

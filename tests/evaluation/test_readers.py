@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 from support.composing import composed
 
+from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.benchmarks import samples
 from vrx.evaluation.dataset_cache import convert
@@ -635,7 +636,7 @@ def test_a_split_that_a_data_set_of_the_hub_lacks_is_refused(ask, hub):
 
 
 def test_a_path_that_is_nowhere_is_refused(ask, configs, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"benchmark\.gqa\.path=.*: no such file or folder"):
+    with pytest.raises(UserError, match=r"benchmark\.gqa\.path=.*: no such file or folder"):
         read("gqa", ask("gqa", str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match=r"benchmark\.gqa\.path=null: name its questions"):
         read("gqa", configs["gqa"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from jobs.test_revert import done, text_logits
 
+from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.jobs import source_run
@@ -75,7 +76,7 @@ def test_scores_that_do_not_rank_are_refused(scored: Callable[..., RunConfig]):
 
 
 def test_scores_are_named_where_they_are_missing(scored: Callable[..., RunConfig], tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="no importance scores"):
+    with pytest.raises(UserError, match="no importance scores"):
         chosen(scored("prune.num_layers=1", f"prune.scores={tmp_path / 'none.json'}"))
     with pytest.raises(ValueError, match=r"prune\.score=block: "):
         chosen(scored("prune.num_layers=1", "prune.score=block"))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.composing import composed
 
+from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.jobs import source_run
@@ -101,7 +102,7 @@ def test_a_run_is_found_by_its_directory_or_by_what_it_is(tuned: Path, make_run:
 def test_a_directory_that_holds_no_finished_tuning_is_refused(
     tuned: Path, make_run: Callable[..., RunConfig], tmp_path
 ):
-    with pytest.raises(FileNotFoundError, match=r"job\.run=.*holds no record\.json"):
+    with pytest.raises(UserError, match=r"job\.run=.*holds no record\.json"):
         source_run.finished_source(make_run("job=revert", f"job.run={tmp_path}"))
     cut = done(tmp_path / "cut", tuned, pruned=(1,))
     (cut / "record.json").write_bytes((tuned / "record.json").read_bytes())

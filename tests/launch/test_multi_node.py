@@ -131,6 +131,6 @@ def test_where_node_0_fails_the_others_end_too():
     ],
 )
 def test_a_node_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, told: dict[str, object], why: str):
-    monkeypatch.setattr(multi_node, "PATIENCE", 1.0)
+    monkeypatch.setattr(multi_node, "TIMEOUT_SECONDS", 1.0)
     with pytest.raises(errors.RunFailed, match="1 of 2 nodes came"):
         assert str(meet({**HELLO, **told}, lambda *told: 0, lambda peers: None)[0]).startswith(why)

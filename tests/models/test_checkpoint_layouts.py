@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from support.official import FAMILIES, GOLDEN, model_config
 from transformers import AutoConfig, CLIPModel, LlavaForConditionalGeneration, SiglipModel
 
+from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig
 from vrx.models import assemble, checkpoint_layouts, loading, lora, surgery
 
@@ -335,8 +336,8 @@ def test_a_hub_id_is_found_in_the_cache_and_else_told_in_one_line(tmp_path, monk
     (repository / "refs" / "main").write_text("0123abc")
     config = dataclasses.replace(model_config(FAMILY, None), lvlm="somebody/llava-tiny")
     assert same(loading.load(config), original())
-    with pytest.raises(FileNotFoundError, match=r"model\.lvlm=somebody/else: .* hf download somebody/else$") as told:
+    with pytest.raises(UserError, match=r"model\.lvlm=somebody/else: .* hf download somebody/else$") as told:
         loading.load(dataclasses.replace(config, lvlm="somebody/else"))
     assert "\n" not in str(told.value)
-    with pytest.raises(FileNotFoundError, match=r"model\.lvlm=no/such/folder: no such folder, and no id"):
+    with pytest.raises(UserError, match=r"model\.lvlm=no/such/folder: no such folder, and no id"):
         loading.load(dataclasses.replace(config, lvlm="no/such/folder"))

@@ -21,6 +21,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig
 from vrx.models import lazy_state_dict, surgery
 from vrx.models.loading import decoder_layers
@@ -375,5 +376,5 @@ def test_a_buffer_that_old_checkpoints_hold_does_not_matter():
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+    with pytest.raises(UserError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
         lazy_state_dict.LazyStateDict(tmp_path)

@@ -112,15 +112,15 @@ def test_what_is_no_score_file_is_refused_by_name(tmp_path: Path, content: str):
 
 
 def test_without_a_file_the_command_that_makes_it_is_told(fresh: MakeRun):
-    with pytest.raises(FileNotFoundError, match=r"vrx job=score selector=block_influence model=tiny") as caught:
+    with pytest.raises(errors.UserError, match=r"vrx job=score selector=block_influence model=tiny") as caught:
         fresh("selector=block_influence")
     assert "\n" not in str(caught.value)
     run = fresh()
     model = base_identity(run)
-    with pytest.raises(FileNotFoundError, match=r"run: vrx job=score score.base_model=true model=tiny"):
+    with pytest.raises(errors.UserError, match=r"run: vrx job=score score.base_model=true model=tiny"):
         importance_files.read_scores(importance_files.scores_file(run, "untouched"), model=model, num_layers=DEPTH)
     Path(run.runtime.output_root, "finetune/tiny/a_0").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"job=score model=tiny job.run=.*/finetune/tiny/a_0$"):
+    with pytest.raises(errors.UserError, match=r"job=score model=tiny job.run=.*/finetune/tiny/a_0$"):
         importance_files.read_scores(importance_files.scores_file(run, "a_0"), model=model, num_layers=DEPTH)
 
 
@@ -162,7 +162,7 @@ def test_the_file_is_that_of_the_same_recipe_seed_and_data(fresh: MakeRun):
     by = "selector=block_influence"
     assert select_layers(fresh(by, "layer_count=1_layer", "eval.limit=3", "runtime.num_workers=1")) == (31,)
     for other in ("seed=1", "train.max_steps=3", "data_fraction=10pct", "lora.r=4", "model.max_length=400"):
-        with pytest.raises(errors.NoScores):
+        with pytest.raises(errors.NoImportanceScores):
             fresh(by, other)
 
 
@@ -173,7 +173,7 @@ def test_scores_of_other_data_in_the_same_place_are_not_taken(fresh: MakeRun, tm
     file_of(run, {"block_influence": RISING})
     fresh("selector=block_influence", f"instructions.path={mine}")  # the same data elsewhere
     mine.write_bytes(b" " + mine.read_bytes())
-    with pytest.raises(errors.NoScores):
+    with pytest.raises(errors.NoImportanceScores):
         fresh("selector=block_influence", f"instructions.path={mine}")
 
 

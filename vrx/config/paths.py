@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vrx.config.errors import UserError
+
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
@@ -15,12 +17,12 @@ def resolve_path(path: str) -> str:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """The path that data names in a folder; `ValueError` where it would leave it.
+    """The path that data names in a folder; `UserError` where it would leave it.
 
     What counts is the name: a link that the owner of the folder put there may lead elsewhere, as in LLaVA's layout,
     where the data sets are often linked.
     """
     path = Path(os.path.normpath(relative))
     if path.is_absolute() or path.parts[:1] == ("..",):
-        raise ValueError(f"{relative} leaves the folder {folder}")
+        raise UserError(f"{relative} leaves the folder {folder}")
     return folder / path

@@ -13,23 +13,23 @@ AGGREGATES = ("mean", "circular", "perplexity")
 
 
 def validate(run: RunConfig) -> None:
-    """Refuse what cannot work, before any weight is loaded: `ValueError` with the key, its value, and what is valid."""
+    """Refuse what cannot work, before any weight is loaded: `UserError` with the key, its value, and what is valid."""
 
     def among(key: str, value: Any, valid: tuple) -> None:
         if value not in valid:
-            raise ValueError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
+            raise UserError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
 
     def within(key: str, value: float | None, low: float, high: float = math.inf) -> None:
         if value is not None and not low <= value <= high:
-            raise ValueError(f"{key}={value}: valid is {low} " + ("or more" if high == math.inf else f"to {high}"))
+            raise UserError(f"{key}={value}: valid is {low} " + ("or more" if high == math.inf else f"to {high}"))
 
     train, nodes = run.train, run.runtime.num_nodes or 1
     processes = nodes * (run.runtime.num_gpus or run.runtime.cpu_processes)
     if (run.layer_count.k is None) == (run.layer_count.fraction is None):
-        raise ValueError(f"layer_count.k={run.layer_count.k}: give either layer_count.k or layer_count.fraction")
+        raise UserError(f"layer_count.k={run.layer_count.k}: give either layer_count.k or layer_count.fraction")
     within("layer_count.fraction", run.layer_count.fraction, 0.0, 1.0)
     if not 0 < run.data_fraction.fraction <= 1:
-        raise ValueError(f"data_fraction.fraction={run.data_fraction.fraction}: valid is above 0, at most 1")
+        raise UserError(f"data_fraction.fraction={run.data_fraction.fraction}: valid is above 0, at most 1")
     for key in ("epochs", "max_steps", "global_batch_size", "micro_batch_size"):
         within(f"train.{key}", getattr(train, key), 1)
     for key in ("lr", "projector_lr", "weight_decay", "max_grad_norm"):
@@ -86,20 +86,20 @@ def validate(run: RunConfig) -> None:
     within("prune.num_layers", run.prune.num_layers, 0, run.model.num_layers - 1)
     for key, layers in {"revert.layers": run.revert.layers, "prune.layers": run.prune.layers}.items():
         if len(set(layers or ())) < len(layers or ()) or not set(layers or ()) <= set(range(run.model.num_layers)):
-            raise ValueError(f"{key}={layers}: valid are distinct layers among 0 to {run.model.num_layers - 1}")
+            raise UserError(f"{key}={layers}: valid are distinct layers among 0 to {run.model.num_layers - 1}")
     for block in run.revert.blocks or ():
         if len(block) != 2 or not 0 <= block[0] <= block[1] < run.model.num_layers:
             last = run.model.num_layers - 1
-            raise ValueError(f"revert.blocks={run.revert.blocks}: valid are pairs [first,last] of layers 0 to {last}")
+            raise UserError(f"revert.blocks={run.revert.blocks}: valid are pairs [first,last] of layers 0 to {last}")
 
 
 def validate_process_count(run: RunConfig, processes: int) -> None:
     """Refuse a global batch that the processes cannot share evenly."""
     train = run.train
     if train.global_batch_size % (train.micro_batch_size * processes):
-        raise ValueError(
+        raise UserError(
             f"train.global_batch_size={train.global_batch_size}: valid is a multiple of train.micro_batch_size "
             f"x processes = {train.micro_batch_size} x {processes} = {train.micro_batch_size * processes}"
         )
     if run.engine.name == "torch" and processes > 1:
-        raise ValueError(f"engine.name=torch: runs in one process, not {processes}; valid is engine.name=deepspeed")
+        raise UserError(f"engine.name=torch: runs in one process, not {processes}; valid is engine.name=deepspeed")

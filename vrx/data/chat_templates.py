@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vrx.config.errors import UserError
+
 IMAGE_TAG = "<image>"
 Turn = Mapping[str, str]
 Conversation = Sequence[Turn]  # [{"from": "human" | "gpt", "value": str}, ...], LLaVA's JSON
@@ -54,7 +56,7 @@ def get_template(template: str | Template) -> Template:
     if isinstance(template, Template):
         return template
     if template not in TEMPLATES:
-        raise ValueError(f"no prompt template {template!r}; there are: {', '.join(TEMPLATES)}")
+        raise UserError(f"no prompt template {template!r}; there are: {', '.join(TEMPLATES)}")
     return TEMPLATES[template]
 
 
@@ -92,7 +94,7 @@ def _alternating(conversation: Conversation) -> list[Turn]:
         turns = turns[1:]
     for index, turn in enumerate(turns):
         if turn["from"] != ("human", "gpt")[index % 2]:
-            raise ValueError(f"turn {index} is from {turn['from']!r}: human and gpt must alternate")
+            raise UserError(f"turn {index} is from {turn['from']!r}: human and gpt must alternate")
     return turns
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from vrx.config.errors import BadImage
+from vrx.config.errors import BadImage, UserError
 from vrx.config.paths import inside
 from vrx.config.schema import ModelConfig
 from vrx.data.encoding import IGNORE, expand_images, tokenize
@@ -61,11 +61,11 @@ class TrainingDataset(Dataset):
             except BadImage as error:
                 bad.append(f"record {row['id'] or index}: image {error}")
                 if self.on_bad_image == "error":
-                    raise ValueError(f"{bad[-1]} (instructions.on_bad_image=skip or replace goes on)") from None
+                    raise UserError(f"{bad[-1]} (instructions.on_bad_image=skip or replace goes on)") from None
                 if self.on_bad_image == "skip":
                     return self._silent(row, bad)
                 index = random.Random(f"replace {index} {attempt}").randrange(len(self.rows))
-        raise ValueError(f"100 bad images in a row, the last: {bad[-1]}")
+        raise UserError(f"100 bad images in a row, the last: {bad[-1]}")
 
     def _silent(self, row: dict[str, Any], bad: list[str]) -> Batch:
         """A sample that keeps its place in the batch and teaches nothing."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import InstructionsConfig
 from vrx.data import json_stream
@@ -44,9 +45,9 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None) -> str:
     In the folder `cache` the digest is kept, for as long as the file's size and time stay what they are.
     """
     if config.path is None:
-        raise ValueError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
+        raise UserError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
     if not Path(config.path).is_file():
-        raise FileNotFoundError(f"instructions.path={config.path}: no such file")
+        raise UserError(f"instructions.path={config.path}: no such file")
     path = Path(config.path).resolve()
     told = path.stat()
     file = {"path": str(path), "size": told.st_size, "mtime_ns": told.st_mtime_ns}
@@ -68,13 +69,13 @@ def _digest_of(path: str, size: int, mtime_ns: int) -> str:
 
 
 def _row(record: Any, where: str, odd: Counter[str]) -> dict[str, str | int | None]:
-    """One row of the table; `ValueError` naming file, record and key. What is odd about it, of `ODD`, is counted."""
+    """One row of the table; `UserError` naming file, record and key. What is odd about it, of `ODD`, is counted."""
 
-    def refuse(key: str, why: str) -> ValueError:
-        return ValueError(f"{where}: {key}: {why}")
+    def refuse(key: str, why: str) -> UserError:
+        return UserError(f"{where}: {key}: {why}")
 
     if not isinstance(record, dict):
-        raise ValueError(f"{where}: not a JSON object")
+        raise UserError(f"{where}: not a JSON object")
     where += f" (id {record.get('id')})" if "id" in record else ""
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
@@ -143,9 +144,9 @@ def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
     rows = open_table(folder)
     found = images(rows)
 
-    def refuse(number: int, why: str) -> ValueError:
+    def refuse(number: int, why: str) -> UserError:
         told = rows[number]["id"]
-        return ValueError(f"{config.path}: record {number}{f' (id {told})' if told else ''}: image: {why}")
+        return UserError(f"{config.path}: record {number}{f' (id {told})' if told else ''}: image: {why}")
 
     if image_folder is None and found:
         name, number = next(iter(found.items()))
@@ -175,7 +176,7 @@ def _convert(path: Path, folder: Path) -> None:
                 writer.write_batch(pyarrow.RecordBatch.from_pylist(part, schema=schema))
                 empty = False
         if empty:
-            raise ValueError(f"{path}: must be a JSON list of conversations with at least one")
+            raise UserError(f"{path}: must be a JSON list of conversations with at least one")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     except OSError as error:

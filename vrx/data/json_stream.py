@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vrx.config.errors import UserError
+
 CHUNK = 1 << 22  # bytes read at a time
 LONGEST = 1 << 26  # characters of one item; what is longer is taken for one that never ends
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def stream_items(path: Path, *, while_reading: Callable[[int], Any] = lambda read: None) -> Iterator[Any]:
-    """The items of the JSON list in a file; `ValueError` names the file, and the line where it is not JSON.
+    """The items of the JSON list in a file; `UserError` names the file, and the line where it is not JSON.
 
     `while_reading` is told the number of bytes of each piece read.
     """
@@ -23,7 +25,7 @@ def stream_items(path: Path, *, while_reading: Callable[[int], Any] = lambda rea
         text = _Text(path, file, while_reading)
         if (sign := text.sign()) and sign != "[":
             text.value()  # what is no JSON at all is told as such
-            raise ValueError(f"{path}: must be a JSON list of conversations with at least one")
+            raise UserError(f"{path}: must be a JSON list of conversations with at least one")
         if not sign:
             raise text.refusal("Expecting value", 0)
         text.at += 1
@@ -60,7 +62,7 @@ class _Text:
         try:
             self.text, self.at = self.text[self.at :] + self.decode(piece, self.ended), 0
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path}: not UTF-8: {error}") from None
+            raise UserError(f"{self.path}: not UTF-8: {error}") from None
 
     def sign(self) -> str:
         """The next character that is no space; empty at the end of the file."""
@@ -85,5 +87,5 @@ class _Text:
                     raise self.refusal(error.msg, error.pos) from None
             self.more()
 
-    def refusal(self, why: str, place: int) -> ValueError:
-        return ValueError(f"{self.path}: not valid JSON, line {self.line + self.text.count(chr(10), 0, place)}: {why}")
+    def refusal(self, why: str, place: int) -> UserError:
+        return UserError(f"{self.path}: not valid JSON, line {self.line + self.text.count(chr(10), 0, place)}: {why}")

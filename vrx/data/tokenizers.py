@@ -9,6 +9,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
+from vrx.config.errors import UserError
 from vrx.data.chat_templates import IMAGE_TAG, Template, get_template
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ def read_tokenizer(
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     tokenizer_class = LlamaTokenizer if reader == "llama" else PreTrainedTokenizerFast
-    tokenizer = tokenizer_class.from_pretrained(folder_or_id, padding_side="right")
+    try:
+        tokenizer = tokenizer_class.from_pretrained(folder_or_id, padding_side="right")
+    except Exception as error:  # of several kinds, from transformers, tokenizers and sentencepiece
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder_or_id}: cannot be read as a tokenizer: {reason}") from error
     if end not in tokenizer.get_vocab():
-        raise ValueError(
+        raise UserError(
             f"the tokenizer of {folder_or_id} has no token {end!r}, the end of an answer in this model.template"
         )
     tokenizer.eos_token = end  # Llama-3-Instruct's own is <|eot_id|>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.dataset_cache import convert
@@ -13,9 +14,9 @@ def samples(name: str, config: BenchmarkConfig, *, limit: int | None) -> list[Sa
     config = convert(name, config)
     found: list[Sample] = resolve_name("family", config.family, key=f"benchmark.{name}.family")(name, config)
     if not found:
-        raise ValueError(f"benchmark.{name}.path={config.path}: holds no question")
+        raise UserError(f"benchmark.{name}.path={config.path}: holds no question")
     ids = [sample.answer.id for sample in found]
     if len(set(ids)) < len(ids):
         twice = next(text for text in ids if ids.count(text) > 1)
-        raise ValueError(f"benchmark.{name}.path={config.path}: the id {twice} stands there twice")
+        raise UserError(f"benchmark.{name}.path={config.path}: the id {twice} stands there twice")
     return found[:limit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.evaluation import benchmarks
 from vrx.evaluation.families import Sample
@@ -22,7 +23,7 @@ def drawn(run: RunConfig) -> Drawn:
     for name in chosen(run):
         seen = [sample for sample in benchmarks.samples(name, run.benchmark[name], limit=None) if sample.image]
         if not seen:
-            raise ValueError(f"score.benchmarks=[{name}]: its questions have no images; valid are visual benchmarks")
+            raise UserError(f"score.benchmarks=[{name}]: its questions have no images; valid are visual benchmarks")
         random.Random(name).shuffle(seen)
         found += [(name, sample) for sample in seen[: run.score.samples_per_benchmark]]
     return found
@@ -33,7 +34,7 @@ def chosen(run: RunConfig) -> list[str]:
     if run.score.benchmarks is not None:
         missing = [name for name in run.score.benchmarks if name not in run.benchmark]
         if missing or not run.score.benchmarks:
-            raise ValueError(
+            raise UserError(
                 f"score.benchmarks={run.score.benchmarks}: valid are the run's benchmarks, {', '.join(run.benchmark)}"
             )
         return run.score.benchmarks

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.dataset_source import Source, is_hub_id
@@ -43,7 +44,7 @@ def convert(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
         return config
     place, cache = Path(config.path), Path(config.cache).absolute()
     if not place.exists() and not is_hub_id(config.path):
-        raise FileNotFoundError(f"benchmark.{name}.path={config.path}: no such file or folder, and no hub id")
+        raise UserError(f"benchmark.{name}.path={config.path}: no such file or folder, and no hub id")
     told = [VERSION, config.reader, str(place.absolute()), config.subset, config.split, _state(place, cache)]
     stem = f"{name}-{digest(told)[:12]}"
     target, own_images = cache / f"{stem}.jsonl", cache / f"{stem}-images"
@@ -53,7 +54,7 @@ def convert(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
             rows = resolve_name("reader", config.reader, key=f"benchmark.{name}.reader")(source)
             lines = [_line(row) for row in tqdm(rows, desc=f"reading {name}", delay=1, unit=" questions")]
             if not lines:
-                raise ValueError(f"benchmark.{name}.path={config.path} split={config.split}: holds no question")
+                raise UserError(f"benchmark.{name}.path={config.path} split={config.split}: holds no question")
             write_atomic(target, "".join(lines))
     return dataclasses.replace(config, path=str(target), image_folder=_image_folder(config, own_images), reader=None)
 

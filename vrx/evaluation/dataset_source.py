@@ -9,12 +9,14 @@ import itertools
 import json
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from vrx.config.errors import UserError
 from vrx.config.paths import inside
 
 csv.field_size_limit(1 << 27)  # images stand in some tables as text
@@ -30,8 +32,8 @@ class Item(dict[str, Any]):
     def __missing__(self, column: str) -> Any:
         raise self.refuse(column, f"is missing; there are {', '.join(map(str, self))}")
 
-    def refuse(self, column: str, why: str) -> ValueError:
-        return ValueError(f"{self.where}: column {column} {why}")
+    def refuse(self, column: str, why: str) -> UserError:
+        return UserError(f"{self.where}: column {column} {why}")
 
     def text(self, column: str) -> str:
         """A text that is not blank."""
@@ -83,15 +85,13 @@ class Source:
         files = self.official(pattern.format(split))
         if not files and (others := self.official(pattern.format("*"))):
             there = ", ".join(dict.fromkeys(path.name for path in others[:5]))
-            raise ValueError(
-                f"{self.key}.split={self.split}: {self.path} holds no {pattern.format(split)}, but {there}"
-            )
+            raise UserError(f"{self.key}.split={self.split}: {self.path} holds no {pattern.format(split)}, but {there}")
         return files
 
     def must_be(self, option: str, *valid: str) -> None:
         """Refuse another split or subset than there are."""
         if getattr(self, option) not in valid:
-            raise ValueError(f"{self.key}.{option}={getattr(self, option)}: valid are {', '.join(valid)}")
+            raise UserError(f"{self.key}.{option}={getattr(self, option)}: valid are {', '.join(valid)}")
 
     def beside(self, *patterns: str) -> list[Path]:
         """As `official`, of files that go with the one that `path` names: in its folder, and below it."""
@@ -104,7 +104,7 @@ class Source:
         for number, values in enumerate(records):
             where = f"{self.key}: {of + ' ' if of else ''}sample {number}"
             if not isinstance(values, dict):
-                raise ValueError(f"{where}: is {str(values)[:40]!r}, must be an object with named columns")
+                raise UserError(f"{where}: is {str(values)[:40]!r}, must be an object with named columns")
             yield Item(values, where)
 
     def hub(self, *, subset: str | None = None) -> Iterator[Item]:
@@ -123,7 +123,7 @@ class Source:
             else:
                 data = datasets.load_dataset(self.path, subset, split=self.split)
         except Exception as error:  # of a dozen kinds, from `datasets`, the hub's client and the network below it
-            raise ValueError(f"{told}: {' '.join(str(error).split())[:300]}") from None
+            raise UserError(f"{told}: {' '.join(str(error).split())[:300]}") from None
         assert isinstance(data, datasets.Dataset), "one split of a data set that is not streamed is one table"
         for column, feature in data.features.items():
             if isinstance(feature, datasets.Image):
@@ -137,7 +137,7 @@ class Source:
         try:
             return datasets.get_dataset_config_names(self.path)
         except Exception as error:
-            raise ValueError(f"{self.key}.path={self.path}: {' '.join(str(error).split())[:300]}") from None
+            raise UserError(f"{self.key}.path={self.path}: {' '.join(str(error).split())[:300]}") from None
 
     def keep(self, item: Item, name: str, *, column: str = "image") -> str:
         """Write the image that stands in a record, as it came, if it is not there yet; gives its name with its ending.
@@ -161,8 +161,8 @@ class Source:
             path.write_bytes(content)
         return path.relative_to(self.images).as_posix()
 
-    def nothing(self, *wanted: str) -> FileNotFoundError:
-        return FileNotFoundError(f"{self.key}.path={self.path}: holds none of {', '.join(wanted)}")
+    def nothing(self, *wanted: str) -> UserError:
+        return UserError(f"{self.key}.path={self.path}: holds none of {', '.join(wanted)}")
 
 
 def is_hub_id(path: str) -> bool:
@@ -172,11 +172,21 @@ def is_hub_id(path: str) -> bool:
 
 
 def opened(path: Path) -> bytes:
-    """The content of a file, of the one file in an archive, or of what gzip packed."""
+    """The content of a file, of the only file in an archive, or of a gzip file, unpacked."""
+    try:
+        return _unpacked(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, IndexError) as error:
+        raise UserError(f"{path}: damaged, cannot be unpacked: {error}") from None
+
+
+def _unpacked(path: Path) -> bytes:
     if path.name.endswith((".tar.gz", ".tgz")):
         with tarfile.open(path) as archive:
-            member = next(member for member in archive if member.isfile())
-            return (archive.extractfile(member) or io.BytesIO()).read()
+            member = next((member for member in archive if member.isfile()), None)
+            content = archive.extractfile(member) if member else None
+            if content is None:
+                raise UserError(f"{path}: holds no file")
+            return content.read()
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             return archive.read(archive.namelist()[0])
@@ -188,7 +198,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(opened(path))
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+        raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
 def read_lines(path: Path) -> list[Any]:
@@ -198,7 +208,7 @@ def read_lines(path: Path) -> list[Any]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path}: line {number}: not valid JSON: {error}") from None
+            raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
     return rows
 
 
@@ -206,7 +216,10 @@ def read_table(
     path: Path, *, delimiter: str = ",", columns: list[str] | None = None, quoted: bool = True
 ) -> Iterator[dict[str, Any]]:
     """The rows of a table, by its own header or by the given columns; a row of another length lacks some."""
-    text = io.StringIO(opened(path).decode("utf-8-sig"), newline="")
+    try:
+        text = io.StringIO(opened(path).decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8: {error}") from None
     rows = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     head = columns or next(rows, [])
     for row in rows:

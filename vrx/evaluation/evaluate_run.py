@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.frozen import freeze
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
@@ -31,7 +32,7 @@ def make_world(run: RunConfig) -> None:
 def check_benchmarks(run: RunConfig) -> dict[str, list[families.Sample]]:
     """The samples of every benchmark of the run; what is wrong with one is told now, not after hours of training."""
     if not run.benchmark:
-        raise ValueError("benchmark=[]: name at least one benchmark or set")
+        raise UserError("benchmark=[]: name at least one benchmark or set")
     return {name: benchmarks.samples(name, config, limit=run.eval.limit) for name, config in run.benchmark.items()}
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import BenchmarkConfig
 from vrx.metrics.answer import Answer
@@ -56,7 +57,7 @@ def multiple_choice(name: str, config: BenchmarkConfig) -> list[Sample]:
         lines.append(row["question"])
         lines += [f"{letter}. {text}" for letter, text in zip(LETTERS, choices, strict=False)]
         if row["answer"] not in tuple(LETTERS[: len(choices)]):
-            raise ValueError(f"answer {row['answer']!r} is no letter of {len(choices)} choices")
+            raise UserError(f"answer {row['answer']!r} is no letter of {len(choices)} choices")
         answer = Answer(
             id=str(row["id"]),
             text="",
@@ -76,10 +77,10 @@ def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
     def build(row: dict[str, Any]) -> Sample:
         x1, y1, x2, y2 = map(float, row["box"])
         if not (x1 < x2 and y1 < y2):  # also where one is NaN
-            raise ValueError(f"box {row['box']} has no area; its corners are left, top, right, bottom")
+            raise UserError(f"box {row['box']} has no area; its corners are left, top, right, bottom")
         size = (int(row["width"]), int(row["height"]))
         if min(size) < 1:
-            raise ValueError(f"width {row['width']} and height {row['height']} must be pixels of an image")
+            raise UserError(f"width {row['width']} and height {row['height']} must be pixels of an image")
         answer = Answer(id=str(row["id"]), text="", references=(), box=(x1, y1, x2, y2), image_size=size)
         return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
 
@@ -92,7 +93,7 @@ def document(name: str, config: BenchmarkConfig) -> list[Sample]:
     def build(row: dict[str, Any]) -> Sample:
         text = row["text"]
         if not text.strip():
-            raise ValueError("text is empty")
+            raise UserError("text is empty")
         words, size = row.get("num_words", len(text.split())), row.get("num_bytes", len(text.encode()))
         answer = Answer(str(row["id"]), "", (), question_type=row.get("question_type", ""))
         return Sample(text, None, replace(answer, num_words=words, num_bytes=size))
@@ -102,7 +103,7 @@ def document(name: str, config: BenchmarkConfig) -> list[Sample]:
 
 def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
     if not isinstance(row[key], list) or not row[key] or any(entry is None for entry in row[key]):
-        raise ValueError(f"{key} {row[key]!r} is no list of at least one text")
+        raise UserError(f"{key} {row[key]!r} is no list of at least one text")
     return tuple(map(str, row[key]))
 
 
@@ -110,10 +111,10 @@ def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], 
     """The samples of a file with their images; what is wrong is named by file, line and key."""
     if config.path is None:
         known = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/benchmarks.py"
-        raise ValueError(f"benchmark.{name}.path=null: name its questions; {known} says in which forms they are read")
+        raise UserError(f"benchmark.{name}.path=null: name its questions; {known} says in which forms they are read")
     path = Path(config.path)
     if not path.is_file():
-        raise FileNotFoundError(f"benchmark.{name}.path={path}: no such file")
+        raise UserError(f"benchmark.{name}.path={path}: no such file")
     folder = Path(config.image_folder).resolve() if config.image_folder else None
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):  # str would split at U+2028 too
         where = f"{path}: line {number}"
@@ -121,21 +122,21 @@ def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], 
             row = json.loads(line)
             sample = build(row)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not valid JSON: {error.msg}") from None
+            raise UserError(f"{where}: not valid JSON: {error.msg}") from None
         except KeyError as error:
-            raise ValueError(f"{where}: key {error} is missing") from None
+            raise UserError(f"{where}: key {error} is missing") from None
         except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{where}: {error}") from None
+            raise UserError(f"{where}: {error}") from None
         if row.get("image") is not None:
             if not isinstance(row["image"], str) or not row["image"]:
-                raise ValueError(f"{where}: image {row['image']!r} is no path")
+                raise UserError(f"{where}: image {row['image']!r} is no path")
             if folder is None:
-                raise ValueError(f"{where}: image {row['image']}, but benchmark.{name}.image_folder is not set")
+                raise UserError(f"{where}: image {row['image']}, but benchmark.{name}.image_folder is not set")
             try:
                 image = inside(folder, row["image"])
             except ValueError as error:
-                raise ValueError(f"{where}: image {error}") from None
+                raise UserError(f"{where}: image {error}") from None
             if not image.is_file():
-                raise ValueError(f"{where}: image {image} does not exist")
+                raise UserError(f"{where}: image {image} does not exist")
             sample = replace(sample, image=image)
         yield sample

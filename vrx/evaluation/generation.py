@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LogitsProcessorList, PreTrainedTokenizerBase
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data import tokenizers
 from vrx.data.chat_templates import get_template
@@ -152,7 +153,7 @@ def _fewer(name: str, number: int) -> int:
     """Half as many questions as memory did not hold."""
     torch.cuda.empty_cache()
     if number == 1:
-        raise ValueError(f"benchmark.{name}: the GPU's memory does not hold one question; take a larger or a freer GPU")
+        raise UserError(f"benchmark.{name}: the GPU's memory does not hold one question; take a larger or a freer GPU")
     log(f"{name}: {number} questions at a time are more than the GPU's memory holds; going on with half")
     return number // 2
 

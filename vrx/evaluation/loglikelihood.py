@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
 from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.encoding import IGNORE, expand_images, tokenize
@@ -94,7 +95,7 @@ def _conversation(generator: Generator, sample: Sample) -> dict[str, Any]:
     turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": sample.answer.references[0]}]
     encoded = tokenize(turns, generator.tokenizer, config.template, has_image=has_image)
     if all(label == IGNORE for label in encoded.labels):
-        raise ValueError(
+        raise UserError(
             f"sample {sample.answer.id}: its reference {sample.answer.references[0]!r} has no token to count"
         )
     ids, labels = expand_images(

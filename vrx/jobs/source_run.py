@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vrx.config.errors import RunFailed
+from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import JobConfig, RunConfig
@@ -64,7 +64,7 @@ def find_source(run: RunConfig) -> SourceRun | None:
     if not (run_dir / "record.json").is_file():
         return None
     if (run_dir / SURGERY_FILE).is_file():
-        raise ValueError(f"job.run={run.job.run}: its layers were put back or cut out; valid is the run that was tuned")
+        raise UserError(f"job.run={run.job.run}: its layers were put back or cut out; valid is the run that was tuned")
     record = read_record(run_dir / "record.json")
     return SourceRun(run_dir, record["identity"], tuple(record["layers"]), load_frozen(run_dir / "config.yaml"))
 
@@ -75,9 +75,7 @@ def finished_source(run: RunConfig) -> SourceRun:
     if found is None:
         run_dir = source_dir(run)
         if run.job.run is not None or run_dir is None:
-            raise FileNotFoundError(
-                f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run"
-            )
+            raise UserError(f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run")
         run_job_first(_fine_tune(run), run_dir)
         found = find_source(run)
     assert found is not None

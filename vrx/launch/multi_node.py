@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from vrx.config.errors import RunFailed
+from vrx.config.errors import RunFailed, UserError
 from vrx.config.schema import RuntimeConfig
 
 TIMEOUT_SECONDS = 1800.0  # seconds that one node waits for another to start or to end
@@ -42,12 +42,12 @@ def this_node(runtime: RuntimeConfig) -> Node:
         return Node()
     if runtime.num_nodes is None and os.environ.get("SLURM_STEP_NUM_TASKS", step) != step:
         tasks = os.environ["SLURM_STEP_NUM_TASKS"]
-        raise ValueError(f"{tasks} tasks on {step} nodes: valid is one a node (hydra.launcher.tasks_per_node=1)")
+        raise UserError(f"{tasks} tasks on {step} nodes: valid is one a node (hydra.launcher.tasks_per_node=1)")
     rank = int(os.environ.get("SLURM_NODEID", -1)) if runtime.node_rank is None else runtime.node_rank
     rendezvous = runtime.rendezvous or _rendezvous_of_slurm()
     host, _, port = (rendezvous or "").rpartition(":")
     if not 0 <= rank < num_nodes or not host or not port.isdigit():
-        raise ValueError(
+        raise UserError(
             f"runtime.num_nodes={num_nodes}: needs runtime.node_rank, 0 to {num_nodes - 1}, and runtime.rendezvous, "
             f"host:port of node 0; given are {runtime.node_rank} and {runtime.rendezvous}"
         )
@@ -154,7 +154,7 @@ def gather_nodes(here: Node, hello: dict[str, Any], say: Callable[[str], None]) 
     try:
         server = socket.create_server((here.host, here.port), backlog=here.num_nodes)
     except OSError as error:
-        raise ValueError(f"runtime.rendezvous={here.host}:{here.port}: node 0 cannot listen there ({error})") from None
+        raise UserError(f"runtime.rendezvous={here.host}:{here.port}: node 0 cannot listen there ({error})") from None
     outcome = "node 0 did not end well"
     with server:
         say(f"waiting for {here.num_nodes - 1} more nodes at {here.host}:{here.port}; the same command starts them")

@@ -6,14 +6,17 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
-from vrx.config.errors import disk_error_message
+from vrx.config.errors import user_message
 from vrx.launch.logging import is_main
 
 READY = ".ready"
-REFUSAL = ".refusal"  # in a run's directory: why its worker would not go on
-ROOM = 4096  # bytes of it
+ERROR_LINE = ".error"  # in a run's directory: the line that its worker leaves for the driver to print
+ERROR_LINE_BYTES = 4096
+WORKER_LOG = "worker.log"
 
 
 def local_rank() -> int:
@@ -44,8 +47,36 @@ def set_ready(run_dir: Path) -> None:
         (run_dir / READY).touch()
 
 
-def report_refusal(run_dir: Path, error: Exception) -> None:
-    """Leave the reason why a worker ends where `launch` finds it."""
-    told = disk_error_message(error, run_dir) or str(error)
-    with (run_dir / REFUSAL).open("r+b") as file:
-        file.write(told.encode()[:ROOM].ljust(ROOM))
+def report_error(stage: str, run_dir: Path, error: Exception) -> int:
+    """Leave the line that the driver prints, and of a bug the traceback in `worker.log`; returns the exit status.
+
+    The first rank that fails is the one whose line is printed: the others fail because it has gone.
+    """
+    message, status = _user_message(error, run_dir), 2
+    if message is None:
+        _append(run_dir / WORKER_LOG, f"rank {os.environ.get('RANK', '0')}, {stage}\n{traceback.format_exc()}\n")
+        reason = str(error).strip().splitlines() or ["no message"]
+        message = f"{stage} failed: {type(error).__name__}: {reason[0]}; the traceback is in {run_dir / WORKER_LOG}"
+        status = 1
+    with (run_dir / ERROR_LINE).open("r+b") as file:
+        if not file.read().strip():
+            file.seek(0)
+            file.write(message.encode()[:ERROR_LINE_BYTES].ljust(ERROR_LINE_BYTES))
+    return status
+
+
+def _user_message(error: Exception, run_dir: Path) -> str | None:
+    message = user_message(error, run_dir)
+    if message and "in DataLoader worker process" in message:  # torch puts the traceback into the message
+        return message.strip().splitlines()[-1].partition(": ")[2]
+    return message
+
+
+def _append(path: Path, text: str) -> None:
+    """Append a text in one write, so that what several ranks write does not mix."""
+    with suppress(OSError):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)

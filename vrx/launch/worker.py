@@ -13,12 +13,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import transformers
-from safetensors import SafetensorError
 
-from vrx.config.errors import BadImage, disk_error_message
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
-from vrx.launch.ranks import die_with_parent, local_rank, report_refusal
+from vrx.launch.ranks import die_with_parent, local_rank, report_error
 
 STAGES = {
     "train": "vrx.jobs.finetune.worker:train",
@@ -47,13 +45,8 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = True
     try:
         _stage(stage)(load_frozen(run_dir / "config.yaml"), run_dir)
-    except (ValueError, OSError, BadImage, SafetensorError) as error:
-        if isinstance(error, OSError | SafetensorError) and not (
-            isinstance(error, FileNotFoundError) or disk_error_message(error)
-        ):
-            raise
-        report_refusal(run_dir, error)
-        sys.exit(2)
+    except Exception as error:
+        sys.exit(report_error(stage, run_dir, error))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

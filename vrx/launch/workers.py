@@ -16,13 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vrx.config.errors import RunFailed
+from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig, RuntimeConfig
 from vrx.launch import multi_node
 from vrx.launch.gpus import count_gpus
 from vrx.launch.logging import log
-from vrx.launch.ranks import READY, REFUSAL, ROOM, die_with_parent
+from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, READY, WORKER_LOG, die_with_parent
 
 ALONE = {  # what torchrun would tell its only worker; port 0: any that is free
     "RANK": "0",
@@ -38,7 +38,7 @@ def processes_here(runtime: RuntimeConfig) -> int:
     """Workers of a run on this machine: one a GPU, or `runtime.cpu_processes` where there is no GPU."""
     gpus = count_gpus()
     if runtime.num_gpus is not None and runtime.num_gpus > gpus:
-        raise ValueError(f"runtime.num_gpus={runtime.num_gpus}: valid is at most {gpus}, the GPUs of this machine")
+        raise UserError(f"runtime.num_gpus={runtime.num_gpus}: valid is at most {gpus}, the GPUs of this machine")
     return (gpus if runtime.num_gpus is None else runtime.num_gpus) or runtime.cpu_processes
 
 
@@ -120,14 +120,15 @@ def launch(
 ) -> None:
     """Run one stage of a run in worker processes of its own and wait; `RunFailed` where it does not end well.
 
-    Several workers are torchrun's; a worker that refuses its input leaves the reason in a file, which is told here.
+    torchrun starts several workers; a worker that ends with an error leaves the line to print in a file.
     `while_running` is called several times a second once they work, and when they have ended.
     """
     here, peers = multi_node.this_node(runtime), multi_node.peers()
     assert peers or here.num_nodes == 1, "a job of several nodes is done by on_all_nodes"
-    refusal, ready = run_dir / REFUSAL, run_dir / READY
-    refusal.write_bytes(b" " * ROOM)  # held now: it is to tell of a full disk too
+    error_line, ready = run_dir / ERROR_LINE, run_dir / READY
+    error_line.write_bytes(b" " * ERROR_LINE_BYTES)  # reserved now: it has to report a full disk too
     ready.unlink(missing_ok=True)
+    (run_dir / WORKER_LOG).unlink(missing_ok=True)
     port = peers.call(stage, str(run_dir)) if peers else 0
     process = _start_workers(stage, run_dir, runtime, _meeting(runtime, here, port))
     processes, lost = num_processes(runtime), None
@@ -153,10 +154,10 @@ def launch(
     while_running()
     if peers and process.returncode == 0:
         lost = lost or peers.wait()
-    told = refusal.read_text(encoding="utf-8", errors="replace").strip()
-    refusal.unlink()
-    if told or lost:
-        raise RunFailed(told or lost)
+    message = error_line.read_text(encoding="utf-8", errors="replace").strip() or lost
+    error_line.unlink()
+    if message:
+        raise RunFailed(message)
     if process.returncode:
         raise RunFailed(
             f"{stage} ended with status {process.returncode} ({run_dir}); the same command goes on from there"

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from vrx.config.errors import UserError
 from vrx.metrics.answer import Answer
 
 
@@ -13,7 +14,7 @@ def mean(scores: Iterable[float]) -> float:
     """The plain mean; the order of the scores does not change a bit of it."""
     scores = list(scores)
     if not scores:
-        raise ValueError("no scores to average: the benchmark has no answers")
+        raise UserError("no scores to average: the benchmark has no answers")
     return math.fsum(scores) / len(scores)
 
 
@@ -63,13 +64,13 @@ def perplexity(answers: Iterable[Answer]) -> dict[str, float]:
     """
     answers = list(answers)
     if missing := [answer.id for answer in answers if answer.log_likelihood is None]:
-        raise ValueError(
+        raise UserError(
             f"answer {missing[0]!r} has no log_likelihood; set output_type: loglikelihood for its benchmark"
         )
     surprise = -math.fsum(answer.log_likelihood or 0.0 for answer in answers)
     units = {unit: sum(getattr(answer, f"num_{unit}s") for answer in answers) for unit in ("token", "word", "byte")}
     if not all(units.values()):
-        raise ValueError(f"no text to take the perplexity of: {units}")
+        raise UserError(f"no text to take the perplexity of: {units}")
 
     found = {unit: math.exp(min(700.0, surprise / number)) for unit, number in units.items()}
     return {**found, "bits_per_byte": surprise / units["byte"] / math.log(2)}

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 
+from vrx.config.errors import UserError
 from vrx.metrics.answer import Answer
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -29,7 +30,7 @@ def float32(value: float) -> float:
 def gold(answer: Answer) -> tuple[Box, tuple[int, int]]:
     """The gold box of an answer and the size of its image, in pixels."""
     if answer.box is None or answer.image_size is None:
-        raise ValueError(f"answer {answer.id!r} lacks box or image_size; grounding metrics take both")
+        raise UserError(f"answer {answer.id!r} lacks box or image_size; grounding metrics take both")
     return answer.box, answer.image_size
 
 

@@ -10,6 +10,7 @@ import math
 import string
 from collections.abc import Callable
 
+from vrx.config.errors import UserError
 from vrx.metrics import answer_extraction, boxes, normalization
 from vrx.metrics.answer import Answer
 
@@ -141,7 +142,7 @@ def mmlu_first_letter(answer: Answer) -> float:
 def mmlu_log_likelihood(answer: Answer) -> float:
     """1 if the right letter has the highest log-probability, the first of equals (hendrycks/test)."""
     if not answer.choice_log_probs:
-        raise ValueError(f"answer {answer.id!r} has no choice_log_probs, which mmlu_log_likelihood compares")
+        raise UserError(f"answer {answer.id!r} has no choice_log_probs, which mmlu_log_likelihood compares")
     best = answer.choice_log_probs.index(max(answer.choice_log_probs))
     return float(string.ascii_uppercase[best] in answer.references)
 
@@ -225,7 +226,5 @@ def box_accuracy_qwen(answer: Answer) -> float:
 def token_likelihood(answer: Answer) -> float:
     """What a token of the reference is given, the geometric mean over them: one over the perplexity (Figure 1)."""
     if answer.log_likelihood is None or not answer.num_tokens:
-        raise ValueError(
-            f"answer {answer.id!r} has no log_likelihood; set output_type: loglikelihood for its benchmark"
-        )
+        raise UserError(f"answer {answer.id!r} has no log_likelihood; set output_type: loglikelihood for its benchmark")
     return math.exp(min(0.0, answer.log_likelihood / answer.num_tokens))

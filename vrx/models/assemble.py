@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.modeling_utils import set_zero3_state
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models.checkpoint_layouts import PROJECTOR_FILE, some
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
@@ -34,10 +35,10 @@ def part(classes: Any, key: str, name: str, dtype: torch.dtype, **options: Any) 
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, **options
         )
     except (OSError, ValueError) as error:
-        raise ValueError(f"{key}={name}: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{key}={name}: {str(error).strip().splitlines()[0]}") from None
     wrong = told["missing_keys"] | {name for name, *_ in told["mismatched_keys"]}
     if wrong:
-        raise ValueError(f"{key}={name}: missing or of another shape: {some(wrong)}")
+        raise UserError(f"{key}={name}: missing or of another shape: {some(wrong)}")
     return found
 
 
@@ -76,7 +77,7 @@ def read_projector(folder: Path) -> dict[str, torch.Tensor]:
     if (folder / PROJECTOR_FILE).is_file():
         return dict(LazyStateDict(folder, (PROJECTOR_FILE,)))
     if not (folder / "mm_projector.bin").is_file():
-        raise FileNotFoundError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor mm_projector.bin")
+        raise UserError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor mm_projector.bin")
     names = {"0": "linear_1", "2": "linear_2"}
     tensors = read_bin(folder / "mm_projector.bin")
     parts = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
@@ -87,6 +88,6 @@ def _refuse_misfit(config: ModelConfig, module: nn.Module, state: dict[str, torc
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if wanted != given:
-        raise ValueError(
+        raise UserError(
             f"model.projector={config.lvlm or config.projector}: has {given}, this tower and backbone need {wanted}"
         )

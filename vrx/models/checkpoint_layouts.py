@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import LlamaConfig, LlavaConfig, Phi3Config, PreTrainedConfig
 
+from vrx.config.errors import UserError
 from vrx.models.lazy_state_dict import WEIGHTS
 from vrx.runs.files import read_json
 
@@ -52,7 +53,7 @@ def named(names: Iterable[str], where: Path) -> dict[str, str]:
     kept = [name for name in names if not DERIVED.fullmatch(name)]
     unexpected = [name for name in kept if canonical(name) is None]
     if unexpected:
-        raise ValueError(f"{where}: no LVLM in a known layout: unexpected {some(unexpected)}")
+        raise UserError(f"{where}: no LVLM in a known layout: unexpected {some(unexpected)}")
     return {str(canonical(name)): name for name in kept}
 
 
@@ -66,13 +67,13 @@ def refuse_other(folder: Path) -> None:
     """Refuse a folder that holds no LVLM, with what it holds instead where that is known."""
     if any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS):
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"model.lvlm={folder}: has weights but no config.json")
+            raise UserError(f"model.lvlm={folder}: has weights but no config.json")
         return
     if (folder / "mm_projector.bin").is_file() or (folder / PROJECTOR_FILE).is_file():
-        raise ValueError(f"model.lvlm={folder}: holds a projector alone; that is what model.projector takes")
+        raise UserError(f"model.lvlm={folder}: holds a projector alone; that is what model.projector takes")
     if (folder / "config.yaml").is_file():
-        raise ValueError(f"model.lvlm={folder}: a run without adapter/, not tuned or not finished")
-    raise FileNotFoundError(
+        raise UserError(f"model.lvlm={folder}: a run without adapter/, not tuned or not finished")
+    raise UserError(
         f"model.lvlm={folder}: unknown layout; valid holds {' or '.join(WEIGHTS)} (whole or in shards) and "
         "config.json, or adapter_config.json, or is the directory of a finished run"
     )
@@ -91,14 +92,15 @@ def shape_of(folder: Path, tower: PreTrainedConfig | None, options: Mapping[str,
     told = read_json(folder / "config.json")
     layer = told.get("mm_vision_select_layer", told.get("vision_feature_layer", options["vision_feature_layer"]))
     if layer != options["vision_feature_layer"]:
-        raise ValueError(
-            f"model.vision_feature_layer={options['vision_feature_layer']}: {folder} was made with {layer}"
-        )
+        raise UserError(f"model.vision_feature_layer={options['vision_feature_layer']}: {folder} was made with {layer}")
     if "text_config" in told:
-        return LlavaConfig.from_dict({**told, **options})
+        try:
+            return LlavaConfig.from_dict({**told, **options})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{folder / 'config.json'}: no configuration of an LVLM: {error}") from None
     kind = told.get("model_type")
     if kind not in BACKBONES:
-        raise ValueError(f"model.lvlm={folder}: model_type={kind}; known are {', '.join(BACKBONES)}")
+        raise UserError(f"model.lvlm={folder}: model_type={kind}; known are {', '.join(BACKBONES)}")
     known = (BACKBONES[kind]().to_dict().keys() | OLD_KEYS) - {"model_type", "architectures", "_name_or_path", "dtype"}
     backbone = BACKBONES[kind].from_dict({key: value for key, value in told.items() if key in known})
     assert tower is not None

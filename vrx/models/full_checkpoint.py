@@ -1,4 +1,4 @@
-"""A finished LVLM, read from a checkpoint of all of it in any layout that `vrx/layouts.py` knows."""
+"""A finished LVLM, read from a checkpoint of all of it in any layout that `checkpoint_layouts` knows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedConfig
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models import checkpoint_layouts
 from vrx.models.assemble import TOWERS, tower
@@ -28,15 +29,8 @@ def read_whole(
     checkpoint_layouts.refuse_other(folder)
     stored = LazyStateDict(folder)
     names = checkpoint_layouts.named(stored, folder)
-    tower_class = TOWERS[config.image_processor]
-    told = (
-        tower_class.config_class.from_pretrained(
-            resolve_checkpoint("model.vision_tower", config.vision_tower, weights=False)
-        )
-        if checkpoint_layouts.is_official(folder)
-        else None
-    )
-    shape = checkpoint_layouts.shape_of(folder, told, options)
+    tower_config = _tower_config(config) if checkpoint_layouts.is_official(folder) else None
+    shape = checkpoint_layouts.shape_of(folder, tower_config, options)
     if config.image_processor == "siglip":
         shape.vision_config.vision_use_head = False  # see tower  # type: ignore[union-attr]
         names = {name: there for name, there in names.items() if not name.startswith(f"{TOWER}head.")}
@@ -53,7 +47,7 @@ def read_whole(
     other = [name for name in names.keys() & wanted.keys() if stored.shapes[names[name]] != wanted[name]]
     for what, found in {"missing": missing, "unexpected": unexpected, "of another shape": other}.items():
         if found:
-            raise ValueError(f"model.lvlm={config.lvlm}: incomplete or of another kind: {what} {some(found)}")
+            raise UserError(f"model.lvlm={config.lvlm}: incomplete or of another kind: {what} {some(found)}")
     state = {name: stored[there].to(dtype) for name, there in names.items() if name in wanted}
     if of_tower:
         beside = tower(config, dtype).state_dict()
@@ -61,6 +55,16 @@ def read_whole(
     model.load_state_dict(state, assign=True, strict=False)
     model.tie_weights()
     return model
+
+
+def _tower_config(config: ModelConfig) -> PreTrainedConfig:
+    """The configuration of `model.vision_tower`."""
+    folder = resolve_checkpoint("model.vision_tower", config.vision_tower, weights=False)
+    try:
+        return TOWERS[config.image_processor].config_class.from_pretrained(folder)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.vision_tower={config.vision_tower}: config.json cannot be read: {reason}") from None
 
 
 def _behind_features(names: Iterable[str], shape: LlavaConfig) -> set[str]:

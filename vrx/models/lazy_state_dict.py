@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vrx.config.errors import UserError
 from vrx.config.paths import inside
+from vrx.runs.files import read_json
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
@@ -27,7 +28,7 @@ class LazyStateDict(Mapping[str, Tensor]):
     def __init__(self, folder: Path, names: Sequence[str] = WEIGHTS) -> None:
         found = next((name for name in names if _shards(folder, name)), None)
         if found is None:
-            raise FileNotFoundError(f"{folder}: holds neither {' nor '.join(names)}, whole or in shards")
+            raise UserError(f"{folder}: holds neither {' nor '.join(names)}, whole or in shards")
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._file: dict[str, Path] = {}
         for path in _shards(folder, found):
@@ -54,19 +55,19 @@ def read_bin(path: Path) -> dict[str, Tensor]:
     try:
         return _mapped(path)
     except Exception as error:
-        raise ValueError(f"{path}: damaged or no file of tensors ({_first_line(error)}); fetch it again") from None
+        raise UserError(f"{path}: damaged or no file of tensors ({_first_line(error)}); fetch it again") from None
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing, though the index beside it names it; fetch it again")
+        raise UserError(f"{path}: missing, though the index beside it names it; fetch it again")
     if path.suffix == ".bin":
         return {name: tuple(tensor.shape) for name, tensor in read_bin(path).items()}
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: damaged ({_first_line(error)}); fetch it again") from None
+        raise UserError(f"{path}: damaged ({_first_line(error)}); fetch it again") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -76,7 +77,11 @@ def _first_line(error: Exception) -> str:
 def _shards(folder: Path, name: str) -> list[Path]:
     index = folder / f"{name}.index.json"
     if index.is_file():
-        return sorted({inside(folder, shard) for shard in json.loads(index.read_text())["weight_map"].values()})
+        try:
+            shards = set(read_json(index)["weight_map"].values())
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"{index}: damaged, holds no weight_map; fetch it again") from None
+        return sorted(inside(folder, shard) for shard in shards)
     return [folder / name] if (folder / name).is_file() else []
 
 

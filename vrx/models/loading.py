@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data.chat_templates import get_template
 from vrx.data.tokenizers import load_tokenizer
@@ -34,7 +35,7 @@ def image_token_id(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> i
     """The id that stands in the input where an image's features go."""
     found = tokenizer.convert_tokens_to_ids(config.image_token)
     if not isinstance(found, int) or found == tokenizer.unk_token_id:
-        raise ValueError(f"model.image_token={config.image_token}: valid is a token of the tokenizer's vocabulary")
+        raise UserError(f"model.image_token={config.image_token}: valid is a token of the tokenizer's vocabulary")
     return found
 
 
@@ -112,10 +113,10 @@ def merge_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
 def _check(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens: int) -> None:
     layers, weights = len(decoder_layers(model)), config.lvlm or config.backbone
     if layers != config.num_layers:
-        raise ValueError(f"model.num_layers={config.num_layers}: {weights} has {layers} decoder layers")
+        raise UserError(f"model.num_layers={config.num_layers}: {weights} has {layers} decoder layers")
     embeddings = model.get_input_embeddings().weight
     rows = getattr(embeddings, "ds_shape", embeddings.shape)[0]  # ds_shape: where ZeRO-3 has shared it out
     if num_tokens > rows:
-        raise ValueError(f"model.tokenizer={config.tokenizer}: {num_tokens} tokens, {weights} embeds {rows}")
+        raise UserError(f"model.tokenizer={config.tokenizer}: {num_tokens} tokens, {weights} embeds {rows}")
     meta = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     assert not meta, f"parameters without weights: {meta}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
+from vrx.config.errors import UserError
 from vrx.models.checkpoint_layouts import PROJECTOR, PROJECTOR_FILE, canonical, named, some
 from vrx.models.lazy_state_dict import ADAPTER, LazyStateDict, read_bin
 from vrx.runs.files import read_json
@@ -26,7 +27,7 @@ class Adapter(Mapping[str, Tensor]):
         told = read_json(folder / "adapter_config.json")
         strange = [key for key, plain in PLAIN.items() if (told.get(key) or plain) != plain]
         if told.get("peft_type") != "LORA" or strange:
-            raise ValueError(
+            raise UserError(
                 f"{folder}/adapter_config.json: valid is plain LoRA, this is {told.get('peft_type')} {strange}"
             )
         self.folder, self._stored = folder, LazyStateDict(folder, ADAPTER)
@@ -35,11 +36,11 @@ class Adapter(Mapping[str, Tensor]):
             match = re.fullmatch(r"(.+)\.lora_([AB])(\.default)?\.weight", name)
             weight = canonical(f"{match[1]}.weight") if match else None
             if match is None or weight is None:
-                raise ValueError(f"{folder}: {name} is no LoRA tensor of a decoder layer")
+                raise UserError(f"{folder}: {name} is no LoRA tensor of a decoder layer")
             self._halves.setdefault(weight, {})[match[2]] = name
         alone = [name for name, halves in self._halves.items() if len(halves) < 2]
         if alone or not self._halves:
-            raise ValueError(f"{folder}: an incomplete adapter, one of lora_A and lora_B is missing of {some(alone)}")
+            raise UserError(f"{folder}: an incomplete adapter, one of lora_A and lora_B is missing of {some(alone)}")
         self.scale = told["lora_alpha"] / (told["r"] ** 0.5 if told.get("use_rslora") else told["r"])
         shapes = {name: [self._stored.shapes[halves[key]] for key in "BA"] for name, halves in self._halves.items()}
         self.shapes = {name: (b[0], a[1]) for name, (b, a) in shapes.items()}
@@ -61,11 +62,11 @@ class Adapter(Mapping[str, Tensor]):
         """Refuse weights (their shapes by name in memory) that this adapter cannot have been trained beside."""
         foreign = self.keys() - shapes.keys()
         if foreign:
-            raise ValueError(f"{self.folder}: an adapter for another base, this one has no {some(foreign)}")
+            raise UserError(f"{self.folder}: an adapter for another base, this one has no {some(foreign)}")
         for name, shape in self.shapes.items():
             if shapes[name] != shape:
                 wanted = f"{name} is {shapes[name]}, the adapter's {shape}"
-                raise ValueError(f"{self.folder}: an adapter for another base, {wanted}")
+                raise UserError(f"{self.folder}: an adapter for another base, {wanted}")
 
 
 def adapter_of(folder: Path) -> Path | None:
@@ -80,11 +81,11 @@ def beside_adapter(folder: Path) -> dict[str, Tensor]:
         return {PROJECTOR + name: stored[name] for name in stored}
     path = folder / "non_lora_trainables.bin"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder}: an adapter without its projector, non_lora_trainables.bin is missing")
+        raise UserError(f"{folder}: an adapter without its projector, non_lora_trainables.bin is missing")
     tensors = read_bin(path)
     found = {name: tensors[there] for name, there in named(tensors, path).items()}
     if not any(name.startswith(PROJECTOR) for name in found):
-        raise ValueError(f"{path}: holds no projector (model.mm_projector.…), only {some(tensors)}")
+        raise UserError(f"{path}: holds no projector (model.mm_projector.…), only {some(tensors)}")
     return found
 
 
@@ -103,7 +104,7 @@ def refuse_other_base(folder: Path, backbone: str, backbone_folder: Path) -> Non
     if (backbone_folder / "config.json").is_file():
         own.append(read_json(backbone_folder / "config.json").get("_name_or_path") or "")
     if told and _plain(told) not in map(_plain, own):
-        raise ValueError(f"model.backbone={backbone}: {folder} was tuned on {told}, see its {source.name}")
+        raise UserError(f"model.backbone={backbone}: {folder} was tuned on {told}, see its {source.name}")
 
 
 def _plain(name: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from vrx.config.errors import UserError
 from vrx.data.encoding import IGNORE
 from vrx.models.loading import decoder_layers
 from vrx.models.surgery import match_layers
@@ -80,7 +81,7 @@ def activation_scores(
     image = (inputs["input_ids"] == lvlm.config.image_token_id) & real
     blind = (~image.any(1)).nonzero().flatten().tolist()
     if blind and set(names) & set(OF_IMAGES):
-        raise ValueError(f"samples {blind} of the batch hold no image: no {', '.join(set(names) & set(OF_IMAGES))}")
+        raise UserError(f"samples {blind} of the batch hold no image: no {', '.join(set(names) & set(OF_IMAGES))}")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def states(last: bool, before: Tensor, after: Tensor) -> None:
@@ -107,7 +108,7 @@ def activation_scores(
 def _refuse_unknown(kind: str, names: Sequence[str], valid: Collection[str]) -> None:
     unknown = [name for name in names if name not in valid]
     if unknown:
-        raise ValueError(f"{kind} scores {unknown}: valid are {', '.join(valid)}")
+        raise UserError(f"{kind} scores {unknown}: valid are {', '.join(valid)}")
 
 
 def _inputs(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:

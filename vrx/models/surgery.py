@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, PreTrainedModel, PreTrainedTokenizerBase
 
+from vrx.config.errors import UserError
+
 # In memory and in a backbone's files; in an LVLM's files; in a bare decoder. A vision tower's layers match none.
 LAYER = re.compile(r"(?:model\.language_model\.|language_model\.model\.|model\.|)layers\.(\d+)\.(.+)")
 DERIVED = "rotary_emb.inv_freq"  # a buffer that old checkpoints hold and models compute
@@ -26,15 +28,15 @@ def match_layers(state: Mapping[str, Tensor], backbone_state: Mapping[str, Tenso
     """
     ours, theirs = _layers(state), _layers(backbone_state)
     if len(ours) != len(theirs):
-        raise ValueError(f"the backbone has {len(theirs)} decoder layers, the model has {len(ours)}")
+        raise UserError(f"the backbone has {len(theirs)} decoder layers, the model has {len(ours)}")
     for layer, (here, there) in enumerate(zip(ours, theirs, strict=True)):
         if here.keys() != there.keys():
             only = f"{sorted(here.keys() - there.keys())}, the backbone's has {sorted(there.keys() - here.keys())}"
-            raise ValueError(f"decoder layer {layer}: of tensors the other lacks, the model's has {only}")
+            raise UserError(f"decoder layer {layer}: of tensors the other lacks, the model's has {only}")
         for name in here:
             shapes = _shape(state, here[name]), _shape(backbone_state, there[name])
             if shapes[0] != shapes[1]:
-                raise ValueError(f"decoder layer {layer}: {name} is {shapes[0]}, in the backbone {shapes[1]}")
+                raise UserError(f"decoder layer {layer}: {name} is {shapes[0]}, in the backbone {shapes[1]}")
     return [
         {name: (here[name], there[name]) for name in sorted(here)} for here, there in zip(ours, theirs, strict=True)
     ]
@@ -48,7 +50,7 @@ def _layers(state: Mapping[str, Tensor]) -> list[dict[str, str]]:
         if match and not full.endswith(DERIVED):
             found.setdefault(int(match[1]), {})[match[2]] = full
     if not found:
-        raise ValueError(f"no decoder layers among {len(state)} tensors, the first ones {list(state)[:3]}")
+        raise UserError(f"no decoder layers among {len(state)} tensors, the first ones {list(state)[:3]}")
     return [found.get(layer, {}) for layer in range(max(found) + 1)]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation import prediction_files
@@ -95,7 +96,7 @@ def find_runs(root: Path) -> list[Run]:
 
 
 def validate_record(record: Any) -> None:
-    """Refuse what is not a run's record, with the reason: `ValueError`."""
+    """Refuse what is not a run's record, with the reason: `UserError`."""
     try:
         identity, train = record["identity"], record["train"] or {}
         model, layers = identity["model"], record["layers"]
@@ -119,12 +120,12 @@ def validate_record(record: Any) -> None:
                 0 <= entry["value"] <= 1 and 0 <= entry["stderr"] < math.inf and isinstance(entry["num_samples"], int)
             )
     except KeyError as error:
-        raise ValueError(f"not the record of a run: {error} is missing") from None
+        raise UserError(f"not the record of a run: {error} is missing") from None
     except (TypeError, AttributeError):
-        raise ValueError("not the record of a run: it has another form") from None
+        raise UserError("not the record of a run: it has another form") from None
     wrong = [key for key, right in shape.items() if not right]
     if wrong:
-        raise ValueError(f"not the record of a run: {wrong[0]} is none of its kind")
+        raise UserError(f"not the record of a run: {wrong[0]} is none of its kind")
 
 
 def setting(run: Run) -> dict[str, Any]:

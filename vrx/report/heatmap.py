@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.launch.logging import log
 from vrx.report.paper import Paper
 from vrx.report.plots import saved
@@ -44,9 +45,9 @@ def find(root: Path, paper: Paper, *, model: str | None = None) -> list[Heat]:
             samples = tuple((sample["benchmark"], sample["id"]) for sample in told["samples"])
             values = tuple(tuple(map(float, row)) for row in told["scores"])
             if not (len(samples) == len(values) > 0 and len(set(map(len, values))) == 1):
-                raise ValueError(f"{len(samples)} samples, {len(values)} rows of scores")
+                raise UserError(f"{len(samples)} samples, {len(values)} rows of scores")
             if not all(math.isfinite(value) for row in values for value in row):
-                raise ValueError("a score that is no finite number")
+                raise UserError("a score that is no finite number")
         except (OSError, ValueError, KeyError, TypeError) as error:
             log(f"left out of the report: {path}: {error}")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.report import figures, formats, heatmap, paper, plots, tables
 from vrx.report.collect import Run, Scores, find_runs, scorer
 
@@ -25,7 +26,7 @@ def artefact(name: str, root: Path, *, model: str | None = None) -> str:
     if name == "figure5":
         return "\n".join(heatmap.as_text(heat) for heat in heatmap.find(root, told, model=model))
     valid = dict.fromkeys([*TABLES, *figures.FIGURES, "figure5"])
-    raise ValueError(f"no artefact {name}; valid are {', '.join(valid)}")
+    raise UserError(f"no artefact {name}; valid are {', '.join(valid)}")
 
 
 def all_tables(told: paper.Paper, runs: Sequence[Run], scores: Scores) -> list[tables.Table]:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
+
 
 def digest(value: Any) -> str:
     """sha256 of a JSON value, independent of the order of its keys."""
@@ -37,13 +39,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a broken one is a `ValueError` that names it."""
+    """The content of a JSON file; a broken one is a `UserError` that names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
+        raise UserError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8: {error}") from None
+        raise UserError(f"{path}: not UTF-8: {error}") from None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

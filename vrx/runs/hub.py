@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.config.paths import resolve_path
 
 
@@ -12,13 +13,13 @@ def resolve_checkpoint(key: str, name: str, *, weights: bool = True) -> Path:
     """The folder of a model: one on this machine, or a hub repository's, downloaded where it is not in the cache yet.
 
     Of the weights safetensors are fetched, `.bin` files only where there are none; code never. What cannot be had is a
-    `FileNotFoundError` that names the configuration's `key`.
+    `UserError` that names the configuration's `key`.
     """
     path = Path(resolve_path(name))
     if path.is_dir():
         return path
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        raise FileNotFoundError(f"{key}={name}: no such folder, and no id of a hub repository")
+        raise UserError(f"{key}={name}: no such folder, and no id of a hub repository")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -37,4 +38,4 @@ def resolve_checkpoint(key: str, name: str, *, weights: bool = True) -> Path:
         told = (
             f"no folder here, not in the hub's cache, and the hub cannot be asked; with a network: hf download {name}"
         )
-    raise FileNotFoundError(f"{key}={name}: {told}")
+    raise UserError(f"{key}={name}: {told}")

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vrx.config.errors import NoScores
+from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.schema import DataFractionConfig, JobConfig, RunConfig, SelectorConfig
 from vrx.runs.identity import base_identity, finetune_identity
 
@@ -37,18 +37,18 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
     model: the identity of the untouched LVLM, `identity.untouched(run)`.
     """
     if not path.is_file():
-        raise NoScores(f"no importance scores at {path}; run: {_command(path, model['model']['name'])}")
+        raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path, model['model']['name'])}")
     told = _read(path)
     if told["model"]["weights"] != model["weights"]:
-        raise ValueError(
+        raise UserError(
             f"{path}: scores of other weights, of model={told['model']['model']['name']}; run its job again"
         )
     for name, scores in told["scores"].items():
         if len(scores) != num_layers:
-            raise ValueError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
+            raise UserError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
         bad = [f"{layer} ({score})" for layer, score in enumerate(scores) if not _is_finite(score)]
         if bad:
-            raise ValueError(f"{path}: {name} has no finite score for the layers {', '.join(bad)}")
+            raise UserError(f"{path}: {name} has no finite score for the layers {', '.join(bad)}")
     return told["scores"]
 
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         right, told = False, {}
     if not right:
-        raise ValueError(f"{path}: no importance scores of version {VERSION}; delete it and run vrx job=score again")
+        raise UserError(f"{path}: no importance scores of version {VERSION}; delete it and run vrx job=score again")
     return told
 
 
@@ -99,7 +99,7 @@ def for_selector(run: RunConfig) -> list[float]:
     path = Path(run.selector.scores) if run.selector.scores else find(run)
     found = read_scores(path, model=base_identity(run), num_layers=run.model.num_layers)
     if formula not in found:
-        raise ValueError(f"selector.formula={formula}: {path} has {', '.join(found)}")
+        raise UserError(f"selector.formula={formula}: {path} has {', '.join(found)}")
     return found[formula]
 
 
@@ -114,7 +114,7 @@ def find(run: RunConfig) -> Path:
             return path
     share = f"{100 * tuning.data_fraction.fraction:g}pct"
     place = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")
-    raise NoScores(
+    raise NoImportanceScores(
         f"no importance scores at {place} that fit; run, with all other options of this command: "
         f"vrx job=score selector={run.selector.name} model={run.model.name}"
     )

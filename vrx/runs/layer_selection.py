@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 from vrx.runs import importance_files
@@ -34,12 +35,12 @@ def select_layers(run: RunConfig) -> tuple[int, ...]:
     if not explicit and options["formula"] is not None:
         arguments["scores"] = importance_files.for_selector(run)
     elif not explicit and (idle := [key for key in ("scores", "scores_from_fraction") if options[key] is not None]):
-        raise ValueError(f"selector.{idle[0]}={options[idle[0]]}: selector={options['name']} orders by no scores")
+        raise UserError(f"selector.{idle[0]}={options[idle[0]]}: selector={options['name']} orders by no scores")
     try:
         inspect.signature(selector).bind(run.model.num_layers, num_selected(run), **arguments)
     except TypeError as error:
         given = ", ".join(f"selector.{key}={value}" for key, value in arguments.items())
-        raise ValueError(f"{given or 'selector.rule=' + target}: {selector.__name__}: {error}") from None
+        raise UserError(f"{given or 'selector.rule=' + target}: {selector.__name__}: {error}") from None
     return selector(run.model.num_layers, num_selected(run), **arguments)
 
 

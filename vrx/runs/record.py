@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.runs.files import read_json
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A run's record; what another version added to it stays. A `ValueError` where the file is none."""
+    """A run's record; what another version added to it stays. A `UserError` where the file is none."""
     record = read_json(path)
     kinds = {"run_id": str, "identity": dict, "layers": list, "scores": dict}
     entries = {"value", "stderr", "num_samples"}
@@ -23,7 +24,7 @@ def read_record(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         wrong = [str(error)] if isinstance(error, KeyError) else ["its form"]
     if wrong:
-        raise ValueError(f"{path}: not the record of a run, by {wrong[0]}")
+        raise UserError(f"{path}: not the record of a run, by {wrong[0]}")
     return record
 
 

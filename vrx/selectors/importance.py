@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vrx.config.errors import UserError
+
 CHUNK_ELEMENTS = 2**22  # what a chunked computation holds at a time, in elements
 
 
@@ -185,7 +187,7 @@ class RunningMean:
     def scores(self) -> list[float]:
         """One score per layer; a layer whose score is no finite number is refused."""
         if not self.num_samples:
-            raise ValueError("no samples were scored")
+            raise UserError("no samples were scored")
         return finite((self.total / self.num_samples).tolist())
 
 
@@ -193,7 +195,7 @@ def finite(scores: Sequence[float]) -> list[float]:
     """The scores, none of them NaN or infinite: those are refused by layer."""
     bad = [f"{layer} ({score})" for layer, score in enumerate(scores) if not math.isfinite(score)]
     if bad:
-        raise ValueError(f"layers without a finite score: {', '.join(bad)}")
+        raise UserError(f"layers without a finite score: {', '.join(bad)}")
     return list(scores)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import random as _random
 from collections.abc import Sequence
 
+from vrx.config.errors import UserError
+
 Layers = tuple[int, ...]
 
 
 def _check_count(num_layers: int, k: int) -> None:
     if not 1 <= k <= num_layers:
-        raise ValueError(f"layer_count.k={k}: valid are 1 to {num_layers}, the decoder layers of the model")
+        raise UserError(f"layer_count.k={k}: valid are 1 to {num_layers}, the decoder layers of the model")
 
 
 def all(num_layers: int, k: int) -> Layers:
@@ -48,10 +50,10 @@ def consecutive(num_layers: int, k: int, *, start: str | int) -> Layers:
     _check_count(num_layers, k)
     places = {"lower": 0, "lower_middle": num_layers // 4, "upper_middle": num_layers // 2, "top": num_layers - k}
     if start not in places and not str(start).isdecimal():
-        raise ValueError(f"selector.start={start}: valid are {', '.join(places)} or the number of a layer")
+        raise UserError(f"selector.start={start}: valid are {', '.join(places)} or the number of a layer")
     first = places[start] if start in places else int(start)
     if not 0 <= first <= num_layers - k:
-        raise ValueError(f"selector.start={start}: a block of {k} layers from {first} leaves the {num_layers} layers")
+        raise UserError(f"selector.start={start}: a block of {k} layers from {first} leaves the {num_layers} layers")
     return tuple(range(first, first + k))
 
 
@@ -72,7 +74,7 @@ def most_important(num_layers: int, k: int, *, scores: Sequence[float], reverse:
     """The `k` layers of the highest score, or reversed of the lowest; among equals the lower layer."""
     _check_count(num_layers, k)
     if len(scores) != num_layers:
-        raise ValueError(f"{len(scores)} importance scores for a model of {num_layers} decoder layers")
+        raise UserError(f"{len(scores)} importance scores for a model of {num_layers} decoder layers")
     sign = 1 if reverse else -1
     return tuple(sorted(sorted(range(num_layers), key=lambda layer: (sign * scores[layer], layer))[:k]))
 
@@ -81,12 +83,12 @@ def fixed(num_layers: int, k: int, *, layers: Sequence[int]) -> Layers:
     """An explicit list; refused where it repeats a layer, leaves the decoder, or is not `k` long."""
     chosen = sorted(layers)
     if not chosen:
-        raise ValueError(f"selector.layers=[]: name at least one of the layers 0 to {num_layers - 1}")
+        raise UserError(f"selector.layers=[]: name at least one of the layers 0 to {num_layers - 1}")
     if len(set(chosen)) != len(chosen):
-        raise ValueError(f"selector.layers={list(layers)}: a layer stands there twice")
+        raise UserError(f"selector.layers={list(layers)}: a layer stands there twice")
     outside = [layer for layer in chosen if not 0 <= layer < num_layers]
     if outside:
-        raise ValueError(f"selector.layers={list(layers)}: {outside} not among the layers 0 to {num_layers - 1}")
+        raise UserError(f"selector.layers={list(layers)}: {outside} not among the layers 0 to {num_layers - 1}")
     if len(chosen) != k:
-        raise ValueError(f"layer_count.k={k}: the selector names {len(chosen)} layers, valid here is {len(chosen)}")
+        raise UserError(f"layer_count.k={k}: the selector names {len(chosen)} layers, valid here is {len(chosen)}")
     return tuple(chosen)

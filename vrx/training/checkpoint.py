@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
+from vrx.config.errors import UserError
 from vrx.launch.logging import is_main, rank
 from vrx.launch.ranks import world_size
 from vrx.runs.files import read_json, read_json_lines, write_atomic, write_json
@@ -45,7 +46,7 @@ class Checkpoint:
         position = read_json(folder / "position.json")
         self.step: int = position["step"]
         if position["processes"] != world_size():
-            raise ValueError(
+            raise UserError(
                 f"{folder}: written by {position['processes']} processes, now there are {world_size()}; "
                 f"run with as many, or delete {folder.parent} to train from the start"
             )
@@ -54,7 +55,7 @@ class Checkpoint:
         try:
             return load_file(self.folder / name)
         except Exception as error:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder / name}: damaged ({error}); delete {self.folder.parent} to train from the start"
             ) from None
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig, TrainConfig
 from vrx.launch.devices import device
 from vrx.launch.ranks import world_size
@@ -82,7 +83,7 @@ class _Engine:
         for number, master in enumerate(self._masters()):
             parts = {key.partition(".")[2]: value for key, value in state.items() if key.startswith(f"{number}.")}
             if parts["master"].shape != master.shape:
-                raise ValueError(
+                raise UserError(
                     f"checkpoint: tensor {number} is {tuple(parts['master'].shape)}, not {tuple(master.shape)}"
                 )
             master.data.copy_(parts.pop("master"))

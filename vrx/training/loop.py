@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from vrx.config.errors import UserError
 from vrx.config.schema import TrainConfig
 from vrx.data.dataset import Batch
 from vrx.data.sampler import BatchPlan
@@ -86,12 +87,12 @@ def train(
                     loss = engine(**on_device(batch)) * share
                     engine.backward(loss)
                 except torch.OutOfMemoryError:
-                    raise ValueError(_no_room(config, step)) from None
+                    raise UserError(_no_room(config, step)) from None
                 losses.append(loss.detach())
                 del loss  # with its graph, before the next one is made
             total = _all_sum(torch.stack(losses).double().sum().cpu() / plan.chunks_per_step).item()
             if not math.isfinite(total):
-                raise ValueError(f"train.lr={config.lr}: the loss of step {step} is {total}; valid is a smaller rate")
+                raise UserError(f"train.lr={config.lr}: the loss of step {step} is {total}; valid is a smaller rate")
             seconds = time.perf_counter() - began
             if is_main():
                 row = {"step": step, "loss": total, "lr": config.lr * factor, "tokens": step_load.tokens}

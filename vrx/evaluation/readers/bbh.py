@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.evaluation.dataset_source import Item, Source, read_json
 
 
@@ -17,7 +18,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
     for path in files:
         told = read_json(path)
         if not isinstance(told, dict) or "examples" not in told:
-            raise ValueError(f"{source.key}: {path}: column examples is missing")
+            raise UserError(f"{source.key}: {path}: column examples is missing")
         for number, item in enumerate(source.items(told["examples"], of=path.stem)):
             yield _row(item, path.stem, number)
     for task in () if files else [source.subset] if source.subset else source.subsets():

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterator
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.evaluation.dataset_source import Item, Source, read_table
 
 TURN = 1_000_000  # rotation k of question i has the index i + k * TURN
@@ -43,7 +44,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             "question_type": str(item.get("category") or ""),
         }
     if not number:
-        raise ValueError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(map(str, splits)))}")
+        raise UserError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(map(str, splits)))}")
 
 
 def _missing(value: Any) -> bool:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.evaluation.dataset_source import Item, Source, read_table
 
 COLUMNS = ["question", "A", "B", "C", "D", "answer"]
@@ -22,7 +23,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         subject = row["question_type"]
         before = shots[subject][:NUM_SHOTS]
         if len(before) < NUM_SHOTS:
-            raise ValueError(f"{source.key}: {subject} has {len(before)} answered questions (dev), must be {NUM_SHOTS}")
+            raise UserError(f"{source.key}: {subject} has {len(before)} answered questions (dev), must be {NUM_SHOTS}")
         told = f"The following are multiple choice questions (with answers) about  {subject.replace('_', ' ')}."
         yield {**row, "hint": "\n\n".join([told, *before, ""]).removesuffix("\n")}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from vrx.config.errors import UserError
 from vrx.evaluation.dataset_source import Item, Source, opened, read_json
 
 
@@ -35,10 +36,10 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
     try:
         references = _Plain(io.BytesIO(opened(files[0])), encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"{files[0]}: {error}") from None
+        raise UserError(f"{files[0]}: {error}") from None
     splits = {reference["split"] for reference in references}
     if source.split not in splits:
-        raise ValueError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(splits))}")
+        raise UserError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(splits))}")
     for item in source.items(references):
         if item["split"] != source.split:
             continue

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.evaluation.dataset_source import Item, Source, read_json
 
 WITH_IMAGES, ALL = "ScienceQA-IMG", "ScienceQA-FULL"  # subsets; the paper counts questions with an image
@@ -28,7 +29,7 @@ def _all(source: Source) -> Iterator[dict[str, Any]]:
             raise source.nothing("pid_splits.json")
         chosen = read_json(splits[0])
         if split not in chosen:
-            raise ValueError(f"{source.key}.split={split}: valid are {', '.join(chosen)}")
+            raise UserError(f"{source.key}.split={split}: valid are {', '.join(chosen)}")
         for number, item in zip(chosen[split], source.items(problems[number] for number in chosen[split]), strict=True):
             image = f"{item.text('split')}/{number}/{item['image']}" if item["image"] else None
             yield _problem(item, number, image)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import instruction_dataset
@@ -46,7 +47,7 @@ class Cost:
 
 
 def check(run: RunConfig) -> None:
-    """Check one run; `ValueError` (status 2) where something is bad, after everything was told."""
+    """Check one run; `UserError` (status 2) where something is bad, after everything was told."""
     together([run])
 
 
@@ -89,7 +90,7 @@ def together(runs: list[RunConfig]) -> None:
         tell([_disk(runs[0], list(costs.values()))])
         _total(runs[0], list(costs.values()))
     if number := sum(findings.values()):
-        raise ValueError(f"{number} of {len(findings)} things looked at are bad, see the lines that begin with BAD")
+        raise UserError(f"{number} of {len(findings)} things looked at are bad, see the lines that begin with BAD")
 
 
 def _processes(run: RunConfig) -> tuple[int, Finding]:

@@ -93,7 +93,7 @@ def _is_cut(path: Path) -> bool:
     """Whether a file is shorter than its header says, or a JSON file none; of `.bin` files zip archives have an end."""
     try:
         if path.suffix == ".json":
-            read_json(path)  # `ValueError` where it is none
+            read_json(path)  # `UserError` where it is none
         if path.suffix == ".bin":
             with path.open("rb") as file:
                 return file.read(2) in (b"", b"PK") and not zipfile.is_zipfile(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
@@ -28,9 +29,7 @@ def evaluate(run: RunConfig) -> None:
     else:
         run_dir = Path(run.job.run).absolute()
         if not (run_dir / "record.json").is_file():
-            raise FileNotFoundError(
-                f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run"
-            )
+            raise UserError(f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run")
         before = read_record(run_dir / "record.json")
         identity, layers, trained = before["identity"], before["layers"], before["train"]
         kept = load_frozen(

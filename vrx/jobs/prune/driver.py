@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.frozen import freeze
 from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
@@ -72,19 +73,19 @@ def chosen(run: RunConfig, origin: SourceRun) -> tuple[int, ...]:
     outside = [layer for layer in range(depth) if layer not in origin.layers]
     candidates = outside if _is_outside(run, origin) else list(range(depth))
     if number > len(candidates):
-        raise ValueError(
+        raise UserError(
             f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
             f"{origin.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
         )
     path, formula = _scores_path(run, origin), run.prune.score
     found = read_scores(path, model=base_identity(run), num_layers=depth)
     if formula not in found:
-        raise ValueError(f"prune.score={formula}: {path} has {', '.join(found)}")
+        raise UserError(f"prune.score={formula}: {path} has {', '.join(found)}")
     scores = found[formula]
     order = sorted(candidates, key=lambda layer: (scores[layer], layer))
     if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
         alike = sum(scores[layer] == scores[order[number]] for layer in candidates)
-        raise ValueError(
+        raise UserError(
             f"prune.score={formula}: {alike} of the {len(candidates)} layers have {scores[order[number]]:g} and no "
             "order; valid is a formula of layer inputs, or prune.scores=<file of the LVLM with all layers tuned>"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report import formats, heatmap, html_page, paper, paper_artifacts, plots, wandb_report
@@ -19,7 +20,7 @@ def report(run: RunConfig) -> None:
     root = Path(run.runtime.output_root).absolute()
     runs = find_runs(root)
     if not runs:
-        raise FileNotFoundError(f"runtime.output_root={run.runtime.output_root}: holds no record to report; run: vrx")
+        raise UserError(f"runtime.output_root={run.runtime.output_root}: holds no record to report; run: vrx")
     told, folder, scores = paper.load(), root / "report", scorer(runs)
     tables, drawings = paper_artifacts.all_tables(told, runs, scores), paper_artifacts.all_plots(told, runs)
     heats = heatmap.find(root, told)

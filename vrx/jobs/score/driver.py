@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from vrx.config.errors import UserError
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration, evaluate_run
@@ -24,7 +25,7 @@ def score(run: RunConfig) -> None:
     """Score a finished fine-tune: `job.run`, or that of all layers, which is brought to its end first; or with
     `score.base_model=true` the LVLM before tuning."""
     if run.score.base_model and run.job.run is not None:
-        raise ValueError("score.base_model=true: valid without job.run, which names a tuned LVLM")
+        raise UserError("score.base_model=true: valid without job.run, which names a tuned LVLM")
     k = min(num_selected(run), run.model.num_layers)
     evaluate_run.make_world(run)
     source = _untouched(run) if run.score.base_model else source_run.finished_source(_described(run))

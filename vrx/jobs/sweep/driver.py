@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.compose import compose_config, expand_sweep
-from vrx.config.errors import NoScores, RunFailed
+from vrx.config.errors import NoImportanceScores, RunFailed, UserError
 from vrx.config.frozen import to_run
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
@@ -78,7 +78,7 @@ def _bring_about(
                 evaluate_run.make_world(run)  # which run lies where depends on its data
             look = functools.partial(getattr(module, "progress", lambda run: Progress("to do")), run)
             jobs.append(Job(job_overrides, look, look()))
-        except NoScores as error:
+        except NoImportanceScores as error:
             if plain.sweep.dry_run:  # they would be taken first
                 jobs.append(Job(job_overrides, lambda: Progress("to do"), Progress("to do")))
             else:
@@ -91,7 +91,7 @@ def _bring_about(
         together(runs)
         return
     if this_node(settings.runtime).num_nodes > 1:
-        raise ValueError(
+        raise UserError(
             "runtime.num_nodes: a sweep starts its runs on this machine; for several nodes a run, start each by itself "
             "or give them to SLURM, hydra/launcher=submitit_slurm hydra.launcher.nodes=2"
         )
