@@ -562,7 +562,7 @@ WRONG = {
 def test_bad_data_are_refused_in_one_line(ask, tmp_path: Path, case: str):
     name, files, why = WRONG[case]
     config = ask(name, files)
-    with pytest.raises((ValueError, FileNotFoundError)) as refusal:
+    with pytest.raises(UserError) as refusal:
         read(name, config)
     told = str(refusal.value)
     assert told.startswith(why.replace("{folder}", str(tmp_path / "data")))
@@ -572,7 +572,7 @@ def test_bad_data_are_refused_in_one_line(ask, tmp_path: Path, case: str):
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_a_split_that_does_not_exist_is_refused(ask, name: str):
     config = ask(name, OFFICIAL[name][0], split="nowhere")
-    with pytest.raises((ValueError, FileNotFoundError), match=rf"^benchmark\.{name}\.(split=nowhere: |path=.*nowhere)"):
+    with pytest.raises(UserError, match=rf"^benchmark\.{name}\.(split=nowhere: |path=.*nowhere)"):
         read(name, config)
 
 
