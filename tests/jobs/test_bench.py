@@ -55,7 +55,7 @@ def test_synthetic_samples_have_the_requested_lengths(narrow, lengths, tmp_path)
     tokenizer = loading.tokenizer_of(model)
     rows = json.loads((tmp_path / "instructions.json").read_text())
     source = dataset.TrainingDataset(
-        [row | {"conversations": json.dumps(row["conversations"])} for row in rows],  # type: ignore[arg-type]
+        [row | {"conversations": json.dumps(row["conversations"])} for row in rows],
         model,
         tokenizer,
         image_token_id=loading.image_token_id(model, tokenizer),
@@ -64,8 +64,8 @@ def test_synthetic_samples_have_the_requested_lengths(narrow, lengths, tmp_path)
     )
     for number in range(5):
         sample, length = source[number], lengths[number % len(lengths)]
-        assert len(sample["input_ids"]) == length and sample["pixels"] is not None
-        supervised = sum(label != -100 for label in sample["labels"])
+        assert len(sample.input_ids) == length and sample.pixels is not None
+        supervised = sum(label != -100 for label in sample.labels)
         assert supervised == pytest.approx(length / 8, abs=2)
 
 

@@ -14,7 +14,8 @@ from support.composing import composed
 from support.official import GOLDEN
 from transformers import AutoConfig, AutoModelForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-from vrx.data import dataloader, dataset
+from vrx.data import dataset
+from vrx.data.batch import collate
 from vrx.data.encoding import IGNORE
 from vrx.data.image_processing import Pixels
 from vrx.models import loading, lora
@@ -156,21 +157,20 @@ def test_a_narrow_one_takes_a_training_step_with_images_of_full_size(name, tmp_p
     rows = [{"id": "a", "image": "image.png", "conversations": json.dumps(turns)}]
     rows += [{"id": "b", "image": None, "conversations": json.dumps([turns[0] | {"value": "Why?"}, turns[1]])}]
     source = dataset.TrainingDataset(
-        rows,  # type: ignore[arg-type]
+        rows,
         run.model,
         tokenizer,
         image_token_id=loading.image_token_id(run.model, tokenizer),
         image_folder=tmp_path,
         on_bad_image="error",
     )
-    batch = dataloader.collate([source[0], source[1]], pad_token_id=int(tokenizer.pad_token_id))
-    place = batch["input_ids"] == loading.image_token_id(run.model, tokenizer)
+    batch = collate([source[0], source[1]], pad_token_id=int(tokenizer.pad_token_id))
+    place = batch.input_ids == loading.image_token_id(run.model, tokenizer)
     assert place.sum(1).tolist() == [run.model.num_image_tokens, 0]
     trainable = lora.trainable_parameters(module)
     before = {key: tensor.detach().clone() for key, tensor in trainable.items()}
     runner = engine.create(module, [{"params": list(trainable.values()), "lr": 1e-3}], run.train, run.engine)
-    call = {key: batch[key] for key in ("input_ids", "labels", "attention_mask", "pixels")}
-    loss = runner(**call) / num_supervised(batch)
+    loss = runner(**batch.model_inputs()) / num_supervised(batch)
     assert 5 < loss.item() < 10  # a model that knows nothing: log 1024 is 6.9
     runner.backward(loss)
     for key, tensor in trainable.items():

@@ -45,17 +45,17 @@ def runs(name: str):
 @torch.inference_mode()
 def hidden_states(lvlm, batch):
     """What goes into each decoder layer, and last what comes out of the final norm."""
-    call = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    return lvlm(**call, pixel_values=batch["pixels"], output_hidden_states=True).hidden_states
+    call = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    return lvlm(**call, pixel_values=batch.pixels, output_hidden_states=True).hidden_states
 
 
 @torch.inference_mode()
 def outputs(lvlm, batch):
     """Logits and per-token losses of a batch, as the official model gives them."""
-    call = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    logits = lvlm(**call, pixel_values=batch["pixels"]).logits
+    call = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    logits = lvlm(**call, pixel_values=batch.pixels).logits
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].transpose(1, 2), batch["labels"][:, 1:], ignore_index=IGNORE, reduction="none"
+        logits[:, :-1].transpose(1, 2), batch.labels[:, 1:], ignore_index=IGNORE, reduction="none"
     )
     return logits, losses
 
@@ -75,24 +75,24 @@ def check_run(family: str, lvlm, name: str, key: str) -> None:
     expected = {k.removeprefix(key + "/"): v for k, v in arrays(family, name).items() if k.startswith(key + "/")}
     columns = int(arrays(family, name).get("columns", 1))  # of wide arrays every so many are kept
     batch = batch_of(family, key)
-    length = batch["input_ids"].shape[1]
-    if batch["cut"]:  # ours ends before an image that is cut, the official one goes on without labels
+    length = batch.input_ids.shape[1]
+    if batch.cut_images:  # ours ends before an image that is cut, the official one goes on without labels
         assert not expected["nll"][:, length - 1 :].any() and (expected["labels"][:, length:] == IGNORE).all()
     else:
-        assert torch.equal(batch["attention_mask"].bool(), expected.get("attention_mask", batch["attention_mask"]) > 0)
-    real = batch["attention_mask"].bool()
+        assert torch.equal(batch.attention_mask.bool(), expected.get("attention_mask", batch.attention_mask) > 0)
+    real = batch.attention_mask.bool()
 
     def there(what: str) -> torch.Tensor:
         return expected[what][:, :length]
 
     if "labels" in expected:
-        assert torch.equal(batch["labels"][real], there("labels")[real].long())
+        assert torch.equal(batch.labels[real], there("labels")[real].long())
     logits, losses = outputs(lvlm, batch)
     step = int(expected["logits_step"])
     shown = real[:, ::step]
     near(logits[:, ::step, ::columns][shown], expected["logits"][:, : shown.shape[1]][shown], 1e-4)
     near(losses, expected["nll"][:, : length - 1], 1e-4)
-    supervised = (batch["labels"][:, 1:] != IGNORE).sum()
+    supervised = (batch.labels[:, 1:] != IGNORE).sum()
     mean = (losses.sum() / supervised).item()  # no number where nothing is learned, there and here
     assert mean == pytest.approx(expected["loss"].item(), abs=1e-5, nan_ok=True)
     assert torch.equal(logits.argmax(-1)[real], there("argmax")[real].long())

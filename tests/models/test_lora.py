@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vrx.data import dataloader, dataset, instruction_dataset
+from vrx.data import batch, dataset, instruction_dataset
 from vrx.data.image_processing import Pixels
 from vrx.models import checkpoint_layouts, loading, lora
 from vrx.runs.layer_selection import select_layers
@@ -33,11 +33,11 @@ def first_batch(make_run, world):
         image_folder=world / "data" / "tiny" / "images",
         on_bad_image="error",
     )
-    return dataloader.collate([source[index] for index in range(4)], pad_token_id=tokenizer.pad_token_id)
+    return batch.collate([source[index] for index in range(4)], pad_token_id=tokenizer.pad_token_id)
 
 
 def inputs(batch):
-    return {key: batch[key] for key in ("input_ids", "labels", "attention_mask", "pixels")}
+    return batch.model_inputs()
 
 
 @pytest.mark.parametrize("layers", [(0,), (31,), LAYERS, tuple(range(32))])
@@ -101,9 +101,9 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
     tuned.load_state_dict(state, strict=False)
     lora.save_adapter(tuned, state, tmp_path)
     call = {
-        "input_ids": first_batch["input_ids"],
-        "attention_mask": first_batch["attention_mask"],
-        "pixel_values": first_batch["pixels"],
+        "input_ids": first_batch.input_ids,
+        "attention_mask": first_batch.attention_mask,
+        "pixel_values": first_batch.pixels,
     }
     expected = tuned.eval()(**call).logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vrx.config.schema import LoraConfig
+from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
 from vrx.models import probe
 from vrx.models.lazy_state_dict import LazyStateDict
@@ -28,9 +30,15 @@ def lvlm(request):
 
 def rows_of(batch):
     """The samples of a batch, each by itself and without padding."""
-    for ids, mask, pixels in zip(batch["input_ids"], batch["attention_mask"], batch["pixels"], strict=True):
+    for ids, mask, pixels in zip(batch.input_ids, batch.attention_mask, batch.pixels, strict=True):
         ids = ids[mask.bool()][None]
-        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixels": pixels[None]}
+        yield MicroBatch(ids, ids, attention_mask=torch.ones_like(ids), pixels=pixels[None])
+
+
+def rows(batch, numbers):
+    """Some rows of a batch, as long as its longest."""
+    tensors = {name: tensor[list(numbers)] for name, tensor in batch.model_inputs().items()}
+    return MicroBatch(**tensors)
 
 
 @torch.inference_mode()
@@ -43,7 +51,7 @@ def slow(lvlm, sample):
     handle.remove()
     lvlm.set_attn_implementation({"text_config": "sdpa"})
     states = [tensor[0].double() for tensor in output.hidden_states]  # the last one is after the final norm
-    image = sample["input_ids"][0] == IMAGE
+    image = sample.input_ids[0] == IMAGE
     found = {}
     for suffix, last in (("", kept[0][0].double()), ("_final_norm", states[-1])):
         pairs = list(zip(states[:-1], [*states[1:-1], last], strict=True))
@@ -71,10 +79,9 @@ def test_activation_scores_are_those_of_eager_maps_and_all_hidden_states(lvlm, p
 
 
 def test_samples_of_one_length_need_no_mask_and_score_the_same(lvlm):
-    one = next(iter(rows_of(small_batch())))
-    twice = {name: torch.cat([tensor, tensor]) for name, tensor in one.items()}
-    for name, scores in probe.activation_scores(lvlm, twice).items():
-        torch.testing.assert_close(scores[1], slow(lvlm, one)[name], atol=1e-5, rtol=0)
+    sample = next(iter(rows_of(small_batch())))
+    for name, scores in probe.activation_scores(lvlm, rows(sample, [0, 0])).items():
+        torch.testing.assert_close(scores[1], slow(lvlm, sample)[name], atol=1e-5, rtol=0)
 
 
 def test_a_sliding_window_is_kept_to():
@@ -89,7 +96,7 @@ def test_a_sliding_window_is_kept_to():
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_mean_scores_do_not_depend_on_the_batch_split(size):
     lvlm, whole = small_lvlm(), small_batch(num=5)
-    batches = [{name: tensor[first : first + size] for name, tensor in whole.items()} for first in range(0, 5, size)]
+    batches = [rows(whole, range(5)[first : first + size]) for first in range(0, 5, size)]
     expected = {name: scores.mean(0).tolist() for name, scores in probe.activation_scores(lvlm, whole).items()}
     found = probe.mean_scores(lvlm, batches)
     for name, mean in found.items():
@@ -144,8 +151,8 @@ def test_a_half_precision_lvlm_is_scored_too():
 
 def test_text_has_block_influence_and_no_score_of_images():
     lvlm = small_lvlm()
-    batch = {**small_batch(), "pixels": None}
-    batch["input_ids"] = batch["input_ids"].where(batch["input_ids"] != IMAGE, 5)
+    batch = dataclasses.replace(small_batch(), pixels=None)
+    batch.input_ids = batch.input_ids.where(batch.input_ids != IMAGE, 5)
     names = [name for name in probe.OF_ACTIVATIONS if name not in probe.OF_IMAGES]
     assert all(scores.isfinite().all() for scores in probe.activation_scores(lvlm, batch, names=names).values())
     with pytest.raises(ValueError, match=r"samples \[0, 1, 2\] of the batch hold no image: no image_attention"):
@@ -209,13 +216,11 @@ def test_a_layer_without_a_score_is_refused():
 
 def labelled(seed=0):
     batch = small_batch(seed=seed)
-    labels = (
-        batch["input_ids"]
-        .masked_fill(batch["attention_mask"] == 0, IGNORE)
-        .masked_fill(batch["input_ids"] == IMAGE, IGNORE)
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORE).masked_fill(
+        batch.input_ids == IMAGE, IGNORE
     )
     labels[1, :14] = IGNORE
-    return {**batch, "labels": labels}
+    return dataclasses.replace(batch, labels=labels)
 
 
 @pytest.mark.parametrize("positions", [1, 512])
@@ -224,63 +229,33 @@ def test_negative_log_likelihood_is_the_models_own_loss(monkeypatch, positions):
     lvlm, batch = small_lvlm(), labelled()
     sums, counts = probe.negative_log_likelihood(lvlm, batch)
     assert sums.dtype == torch.float64
-    loss = lvlm(**asked(batch), labels=batch["labels"]).loss.item()
+    loss = lvlm(**asked(batch), labels=batch.labels).loss.item()
     assert (sums.sum() / counts.sum()).item() == pytest.approx(loss, rel=1e-5)
     for row, sample in enumerate(rows_of(batch)):
-        mask = batch["attention_mask"][row].bool()
-        alone = probe.negative_log_likelihood(lvlm, {**sample, "labels": batch["labels"][row][mask][None]})
+        mask = batch.attention_mask[row].bool()
+        alone = probe.negative_log_likelihood(lvlm, dataclasses.replace(sample, labels=batch.labels[row][mask][None]))
         assert alone[0].item() == pytest.approx(sums[row].item(), rel=1e-5)
         assert alone[1].item() == counts[row].item()
 
 
 def test_a_batch_without_labels_has_nothing_to_count():
     batch = labelled()
-    sums, counts = probe.negative_log_likelihood(small_lvlm(), {**batch, "labels": batch["labels"].fill_(IGNORE)})
+    sums, counts = probe.negative_log_likelihood(
+        small_lvlm(), dataclasses.replace(batch, labels=batch.labels.fill_(IGNORE))
+    )
     assert sums.tolist() == [0, 0, 0] and counts.tolist() == [0, 0, 0]
-    with pytest.raises(ValueError, match="no tokens"):
-        probe.perplexity(0.0, 0)
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 9, 50])
-@pytest.mark.parametrize(("max_length", "context"), [(8, 1), (8, 4), (8, 7), (2, 1)])
-def test_windows_label_every_token_but_the_first_once_and_in_order(length, max_length, context):
-    ids = list(range(100, 100 + length))
-    seen = []
-    for window, labels in probe.windows(ids, max_length=max_length, context=context):
-        assert 1 < len(window) <= max_length and len(labels) == len(window)
-        assert labels[0] == IGNORE  # a first token has nothing that predicts it
-        assert all(label in (IGNORE, token) for token, label in zip(window, labels, strict=True))
-        counted = [label for label in labels if label != IGNORE]
-        assert not seen or window[: window.index(counted[0])] == ids[: len(seen) + 1][-context:]
-        seen += counted
-    assert seen == ids[1:]
-
-
-@pytest.mark.parametrize("context", [0, 8])
-def test_windows_that_would_not_move_are_refused(context):
-    with pytest.raises(ValueError, match=f"context {context}: valid are 1 to 7"):
-        list(probe.windows(range(20), max_length=8, context=context))
-
-
-def test_perplexity_of_a_text_in_one_window_and_of_a_clueless_backbone():
+def test_negative_log_likelihood_of_a_plain_backbone_is_its_own_loss():
     backbone = small_backbone()
-    ids = torch.randint(2, 64, (40,), generator=torch.Generator().manual_seed(0)).tolist()
-
-    def text(**shape):
-        total, number = 0.0, 0
-        for window, labels in probe.windows(ids, **shape):
-            row = torch.tensor([window])
-            batch = {"input_ids": row, "attention_mask": torch.ones_like(row), "labels": torch.tensor([labels])}
-            sums, counts = probe.negative_log_likelihood(backbone, batch)
-            total, number = total + sums.item(), number + int(counts.item())
-        assert number == len(ids) - 1
-        return probe.perplexity(total, number)
-
-    row = torch.tensor([ids])
-    assert text(max_length=64) == pytest.approx(math.exp(backbone(row, labels=row).loss.item()), rel=1e-5)
-    assert text(max_length=16, context=8) != pytest.approx(text(max_length=16), rel=1e-3)  # context matters to it
+    ids = torch.randint(2, 64, (1, 40), generator=torch.Generator().manual_seed(0))
+    batch = MicroBatch(ids, ids, attention_mask=torch.ones_like(ids))
+    total, number = probe.negative_log_likelihood(backbone, batch)
+    assert number.tolist() == [39]
+    assert total.item() / 39 == pytest.approx(backbone(ids, labels=ids).loss.item(), rel=1e-5)
     nn.init.zeros_(backbone.lm_head.weight)
-    assert text(max_length=16) == pytest.approx(64)  # one of 64 words, evenly
+    total, _ = probe.negative_log_likelihood(backbone, batch)
+    assert total.item() / 39 == pytest.approx(math.log(64))  # one of 64 words, evenly
 
 
 # --- memory ---
@@ -306,9 +281,9 @@ def test_memory_does_not_grow_with_the_number_of_samples():
 def test_no_layers_attention_is_ever_whole():
     lvlm, batch = small_lvlm(), small_batch(num=2)
     length = 600
-    filler = torch.full((2, length - batch["input_ids"].shape[1]), 7)
-    batch["input_ids"] = torch.cat([batch["input_ids"].where(batch["attention_mask"] == 1, 7), filler], 1)
-    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    filler = torch.full((2, length - batch.input_ids.shape[1]), 7)
+    batch.input_ids = torch.cat([batch.input_ids.where(batch.attention_mask == 1, 7), filler], 1)
+    batch.attention_mask = torch.ones_like(batch.input_ids)
     largest = 0
 
     class Watch(TorchDispatchMode):

@@ -23,6 +23,7 @@ from transformers import (
 
 from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig
+from vrx.data.batch import MicroBatch
 from vrx.models import lazy_state_dict, surgery
 from vrx.models.loading import decoder_layers
 from vrx.models.lora import apply_lora
@@ -86,11 +87,11 @@ def small_batch(*, seed=0, num=3, pad="right"):
     padded = [[0] * (length - len(row)) + row if pad == "left" else row + [0] * (length - len(row)) for row in rows]
     ids = torch.tensor(padded)
     mask = torch.tensor([[int(token != 0) for token in row] for row in padded])
-    return {"input_ids": ids, "attention_mask": mask, "pixels": torch.randn(num, 3, 12, 12, generator=made)}
+    return MicroBatch(ids, ids, attention_mask=mask, pixels=torch.randn(num, 3, 12, 12, generator=made))
 
 
 def asked(batch):
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "pixel_values": batch["pixels"]}
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "pixel_values": batch.pixels}
 
 
 @torch.inference_mode()

@@ -281,15 +281,15 @@ def slow(run: RunConfig, source: Path) -> tuple[dict[str, torch.Tensor], torch.T
         handle = loading.decoder_layers(lvlm)[-1].register_forward_hook(lambda *told, kept=kept: kept.append(told[2]))
         with torch.inference_mode():
             output = lvlm(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                pixel_values=batch["pixels"].double(),
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                pixel_values=batch.pixels.double(),
                 output_attentions=True,
                 output_hidden_states=True,
             )
         handle.remove()
         states = [*(state[0] for state in output.hidden_states[:-1]), kept[0][0]]
-        image = batch["input_ids"][0] == token
+        image = batch.input_ids[0] == token
         cosines = [torch.cosine_similarity(a, b, dim=-1).mean() for a, b in itertools.pairwise(states)]
         influence.append(1 - torch.stack(cosines))
         maps = torch.stack([layer[0] for layer in output.attentions])  # (layers, heads, queries, keys)

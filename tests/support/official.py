@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vrx.config.schema import LoraConfig, ModelConfig
-from vrx.data import dataloader, dataset
+from vrx.data import batch, dataset
 from vrx.data.encoding import expand_images
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.models import loading, lora
@@ -104,14 +104,14 @@ def encoded(family: str, *told: dict, max_length: int = 2048):
         {"id": one["id"], "image": one.get("image"), "conversations": json.dumps(one["conversations"])} for one in told
     ]
     source = dataset.TrainingDataset(
-        rows,  # type: ignore[arg-type]
+        rows,
         config,
         tokenizer,
         image_token_id=loading.image_token_id(config, tokenizer),
         image_folder=GOLDEN / "images",
         on_bad_image="error",
     )
-    return dataloader.collate([source[number] for number in range(len(rows))], pad_token_id=int(tokenizer.pad_token_id))
+    return batch.collate([source[number] for number in range(len(rows))], pad_token_id=int(tokenizer.pad_token_id))
 
 
 def near(ours: torch.Tensor, official: torch.Tensor, tolerance: float) -> None:
@@ -134,8 +134,8 @@ def given_batch(family: str, key: str = "merged/batch/mixed/2048"):
         ids, _ = expand_images(ids, None, image_token_id=image_token_id, num_image_tokens=16)
         pixels = Pixels(config)(open_rgb(GOLDEN / "images" / image)) if image else None
         labels = told["labels"][number][:length].tolist()
-        rows.append({"input_ids": ids, "labels": labels, "pixels": pixels, "bad": [], "cut": []})
-    return dataloader.collate(rows, pad_token_id=int(tokenizer.pad_token_id))
+        rows.append(batch.TrainingSample(ids, labels, pixels))
+    return batch.collate(rows, pad_token_id=int(tokenizer.pad_token_id))
 
 
 def tuning(family: str):
@@ -166,6 +166,5 @@ def our_name(official: str) -> str:
     return name
 
 
-def loss_of(module, batch):
-    call = {key: batch[key] for key in ("input_ids", "labels", "attention_mask", "pixels")}
-    return module(**call) / loss.num_supervised(batch)
+def loss_of(module, micro_batch):
+    return module(**micro_batch.model_inputs()) / loss.num_supervised(micro_batch)

@@ -13,7 +13,7 @@ from support.composing import composed
 from training.test_loop import curve, worker
 
 from vrx.config.schema import EngineConfig, LoraConfig
-from vrx.data import dataloader
+from vrx.data.batch import TrainingSample, collate
 from vrx.data.image_processing import Pixels
 from vrx.models import loading, lora
 from vrx.training import activation_checkpointing, engine, fast_path, flops, fused_lora, loss, packing
@@ -168,15 +168,15 @@ def test_packed_samples_attend_as_if_each_were_alone(window, lengths):
 
 def test_in_a_row_no_sample_tells_the_first_token_of_the_next():
     samples = [
-        {"input_ids": [5, 6, 7], "labels": [5, 6, 7], "pixels": None, "bad": [], "cut": []},
-        {"input_ids": [8, 9], "labels": [8, 9], "pixels": None, "bad": ["x"], "cut": []},
+        TrainingSample([5, 6, 7], [5, 6, 7]),
+        TrainingSample([8, 9], [8, 9], bad_images=["x"]),
     ]
-    row = dataloader.collate(samples, pad_token_id=0, packed=True)
-    padded = dataloader.collate(samples, pad_token_id=0)
-    assert row["input_ids"].tolist() == [[5, 6, 7, 8, 9]] and row["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
-    assert row["labels"].tolist() == [[-100, 6, 7, -100, 9]] and row["sample_lengths"] == [3, 2]
+    row = collate(samples, pad_token_id=0, packed=True)
+    padded = collate(samples, pad_token_id=0)
+    assert row.input_ids.tolist() == [[5, 6, 7, 8, 9]] and row.position_ids.tolist() == [[0, 1, 2, 0, 1]]
+    assert row.labels.tolist() == [[-100, 6, 7, -100, 9]] and row.sample_lengths == [3, 2]
     assert loss.num_supervised(row) == loss.num_supervised(padded) == 3
-    assert row["bad"] == padded["bad"] == ["x"]
+    assert row.bad_images == padded.bad_images == ["x"]
 
 
 def test_the_head_in_many_chunks_is_the_head_in_one(make_run, monkeypatch):

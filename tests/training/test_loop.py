@@ -13,7 +13,8 @@ from PIL import Image
 
 from vrx.config.frozen import freeze
 from vrx.config.schema import TrainConfig
-from vrx.data import dataloader, dataset, instruction_dataset, sampler
+from vrx.data import dataset, instruction_dataset, sampler
+from vrx.data.batch import TrainingSample, collate
 from vrx.data.encoding import IGNORE
 from vrx.data.image_processing import Pixels
 from vrx.jobs.finetune.driver import finetune
@@ -83,11 +84,11 @@ def test_checkpointed_activations_change_no_number(make_run, tmp_path):
 def test_the_loss_is_that_of_transformers(make_run, samples):
     run = make_run()
     lvlm = loading.load(run.model)
-    batch = dataloader.collate([samples[index] for index in range(6)], pad_token_id=samples.tokenizer.pad_token_id)
-    inputs = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
+    batch = collate([samples[index] for index in range(6)], pad_token_id=samples.tokenizer.pad_token_id)
     with torch.inference_mode():
-        ours = LvlmWithLoss(lvlm, Pixels(run.model).blank())(**inputs, pixels=batch["pixels"])
-        theirs = lvlm(**inputs, pixel_values=batch["pixels"]).loss
+        ours = LvlmWithLoss(lvlm, Pixels(run.model).blank())(**batch.model_inputs())
+        inputs = batch.model_inputs()
+        theirs = lvlm(pixel_values=inputs.pop("pixels"), **inputs).loss
     assert ours.item() / num_supervised(batch) == pytest.approx(theirs.item(), abs=1e-5)
 
 
@@ -95,10 +96,9 @@ def test_text_without_images_gives_the_projector_a_gradient_of_exactly_zero(make
     run = make_run()
     lvlm = loading.load(run.model)
     loading.projector(lvlm).requires_grad_(True)
-    row = next(index for index in range(len(samples)) if samples[index]["pixels"] is None)
-    batch = dataloader.collate([samples[row]], pad_token_id=samples.tokenizer.pad_token_id)
-    inputs = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
-    loss = LvlmWithLoss(lvlm, Pixels(run.model).blank())(**inputs, pixels=None)
+    row = next(index for index in range(len(samples)) if samples[index].pixels is None)
+    batch = collate([samples[row]], pad_token_id=samples.tokenizer.pad_token_id)
+    loss = LvlmWithLoss(lvlm, Pixels(run.model).blank())(**batch.model_inputs())
     loss.backward()
     assert loss.item() > 0
     for parameter in loading.projector(lvlm).parameters():
@@ -112,10 +112,9 @@ def test_padding_changes_no_loss(make_run, samples):
     rows = [samples[index] for index in range(4)]
 
     def loss(parts):
-        batch = dataloader.collate(parts, pad_token_id=pad)
-        keys = ("input_ids", "labels", "attention_mask", "pixels")
+        batch = collate(parts, pad_token_id=pad)
         with torch.inference_mode():
-            return module(**{key: batch[key] for key in keys}).item()
+            return module(**batch.model_inputs()).item()
 
     assert loss(rows) == pytest.approx(sum(loss([row]) for row in rows), rel=1e-5)
 
@@ -145,7 +144,7 @@ def test_the_schedule_warms_up_from_zero_and_falls_along_a_half_cosine():
 
 @pytest.mark.parametrize("policy", ["skip", "replace"])
 def test_a_bad_image_found_while_training_follows_the_policy_and_is_told(make_run, samples, tmp_path, policy):
-    row = next(index for index in range(len(samples)) if samples[index]["pixels"] is not None)
+    row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
     name = samples.rows[row]["image"]
     for path in samples.image_folder.rglob("*.png"):
         target = tmp_path / path.relative_to(samples.image_folder)
@@ -153,15 +152,15 @@ def test_a_bad_image_found_while_training_follows_the_policy_and_is_told(make_ru
         target.write_bytes(path.read_bytes() if target != tmp_path / name else path.read_bytes()[:60])
     samples.image_folder, samples.on_bad_image = tmp_path, policy
     found = samples[row]
-    assert len(found["bad"]) == 1 and name in found["bad"][0]
-    silent = all(label == IGNORE for label in found["labels"])
+    assert len(found.bad_images) == 1 and name in found.bad_images[0]
+    silent = all(label == IGNORE for label in found.labels)
     assert silent == (policy == "skip")
     again = samples[row]
-    assert (again["input_ids"], again["labels"]) == (found["input_ids"], found["labels"])
+    assert (again.input_ids, again.labels) == (found.input_ids, found.labels)
 
 
 def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
-    row = next(index for index in range(len(samples)) if samples[index]["pixels"] is not None)
+    row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
     samples.image_folder = tmp_path
     with pytest.raises(ValueError, match=r"record tiny_\d+: image .*no such file"):
         samples[row]
@@ -175,21 +174,17 @@ def test_a_sample_whose_image_is_cut_trains_on_what_comes_before_it_and_is_count
     seen = {**table[row], "conversations": json.dumps(conversation(late))}
     samples.rows = [seen]
     whole = samples[0]
-    first = whole["input_ids"].index(samples.image_token_id)
+    first = whole.input_ids.index(samples.image_token_id)
     samples.config = dataclasses.replace(samples.config, max_length=first + 4)
     cut = samples[0]
-    assert whole["cut"] == [] and len(cut["cut"]) == 1 and "model.max_length" in cut["cut"][0]
-    assert cut["pixels"] is None and not cut["bad"]
-    assert (cut["input_ids"], cut["labels"]) == (whole["input_ids"][:first], whole["labels"][:first])
-    assert any(label != IGNORE for label in cut["labels"]) == late
+    assert whole.cut_images == [] and len(cut.cut_images) == 1 and "model.max_length" in cut.cut_images[0]
+    assert cut.pixels is None and not cut.bad_images
+    assert (cut.input_ids, cut.labels) == (whole.input_ids[:first], whole.labels[:first])
+    assert any(label != IGNORE for label in cut.labels) == late
     module = LvlmWithLoss(loading.load(samples.config), Pixels(samples.config).blank())
-    official = {key: whole[key][: first + 4] for key in ("input_ids", "labels")}  # with a part of the image
-    batches_of = [dataloader.collate([{**cut, **part}], pad_token_id=0) for part in ({}, official)]
+    official = TrainingSample(whole.input_ids[: first + 4], whole.labels[: first + 4])  # with a part of the image
     with torch.inference_mode():
-        losses = [
-            module(**{key: batch[key] for key in ("input_ids", "labels", "attention_mask")}, pixels=None).item()
-            for batch in batches_of
-        ]
+        losses = [module(**collate([sample], pad_token_id=0).model_inputs()).item() for sample in (cut, official)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -204,7 +199,7 @@ def test_an_image_that_is_cut_off_whole_is_counted_too(samples):
     samples.rows = [{**samples.rows[row], "conversations": json.dumps(conversation(True))}]
     samples.config = dataclasses.replace(samples.config, max_length=5)
     found = samples[0]
-    assert len(found["cut"]) == 1 and found["pixels"] is None and len(found["input_ids"]) == 5
+    assert len(found.cut_images) == 1 and found.pixels is None and len(found.input_ids) == 5
 
 
 def test_grouping_by_modality_is_another_order_of_training(make_run, tmp_path):

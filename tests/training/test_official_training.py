@@ -35,6 +35,7 @@ from transformers import AutoModelForCausalLM, CLIPVisionModel, get_cosine_sched
 
 from vrx.config.schema import EngineConfig, TrainConfig
 from vrx.data import sampler
+from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE, tokenize
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.data.tokenizers import IMAGE_TOKEN
@@ -261,7 +262,7 @@ def test_a_sample_whose_image_is_cut_costs_what_it_costs_officially(case_id):
     end = ends[0]
     for length in (end - 17, end - 16, end - 15, end - 1, end, end + 1, end + 9):
         batch = encoded(FAMILY, *pair, max_length=length)
-        assert len(batch["cut"]) == sum(length < stop for stop in ends)
+        assert len(batch.cut_images) == sum(length < stop for stop in ends)
         if num_supervised(batch) == 0:
             assert not reference(pair, length).isfinite()  # the mean of nothing
             continue
@@ -286,7 +287,7 @@ def end_of_image(told: dict) -> int:
     """Where the image of a conversation ends."""
     config = model_config(FAMILY, None)
     token = loading.image_token_id(config, loading.tokenizer_of(config))
-    return encoded(FAMILY, told)["input_ids"][0].tolist().index(token) + config.num_image_tokens
+    return encoded(FAMILY, told).input_ids[0].tolist().index(token) + config.num_image_tokens
 
 
 def test_what_the_texts_that_are_there_allow_of_the_official_training():
@@ -304,8 +305,12 @@ def test_what_the_texts_that_are_there_allow_of_the_official_training():
         "c6_unicode",
     ]
     four = given_batch(FAMILY)
-    third = {key: four[key][[0, 3]] for key in ("input_ids", "labels", "attention_mask")}
-    third["pixels"] = four["pixels"][[0, 2]]  # of c1 and c6
+    third = MicroBatch(
+        input_ids=four.input_ids[[0, 3]],
+        labels=four.labels[[0, 3]],
+        attention_mask=four.attention_mask[[0, 3]],
+        pixels=four.pixels[[0, 2]],  # of c1 and c6
+    )
     for number, batch in {0: encoded(FAMILY, known["c2_multi_tag_end"], known["c3_text_only"]), 2: third}.items():
         assert num_supervised(batch) == count[number]
         assert loss_of(module, batch).item() == pytest.approx(losses[number], abs=1e-4)

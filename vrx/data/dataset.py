@@ -1,9 +1,10 @@
-"""From rows of instruction data to the micro-batches of a step, the same whatever the number of ranks."""
+"""Instruction data as training samples."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from vrx.config.errors import BadImage, UserError
 from vrx.config.paths import inside
 from vrx.config.schema import ModelConfig
+from vrx.data.batch import TrainingSample
 from vrx.data.encoding import IGNORE, expand_images, tokenize
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.data.tokenizers import IMAGE_TOKEN
@@ -20,17 +22,17 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
+MAX_REPLACEMENTS = 100  # bad images in a row with instructions.on_bad_image=replace
 
-Batch = dict[str, Any]
+Row = dict[str, Any]  # id, image, conversations and length, see `instruction_dataset.table`
 
 
 class TrainingDataset(Dataset):
-    """Instruction samples as ids, labels and pixels; what is bad about an image is told in `bad`, in `cut` whose image
-    `model.max_length` cuts."""
+    """Instruction samples by row number; bad images follow `instructions.on_bad_image`."""
 
     def __init__(
         self,
-        rows: datasets.Dataset,
+        rows: datasets.Dataset | Sequence[Row],
         config: ModelConfig,
         tokenizer: PreTrainedTokenizerBase,
         *,
@@ -45,36 +47,37 @@ class TrainingDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        """`input_ids` and `labels` (lists), `pixels` (3, H, W) or None, `bad` and `cut` (lists of complaints)."""
-        bad: list[str] = []
-        for attempt in range(100):
+    def __getitem__(self, index: int) -> TrainingSample:
+        """The sample of a row, or with on_bad_image=replace of another one; with error, a bad image is refused."""
+        bad_images: list[str] = []
+        for attempt in range(MAX_REPLACEMENTS):
             row = self.rows[index]
+            record = f"record {row['id'] or index}"
             try:
                 image = open_rgb(inside(self.image_folder, row["image"])) if row["image"] else None  # type: ignore[arg-type]
-                sample = {**self.encoded(row, image is not None), "bad": bad, "pixels": None}
-                if sample["cut"]:
-                    sample["cut"] = [f"record {row['id'] or index}: model.max_length={self.config.max_length}"]
-                elif image is not None and self.image_token_id in sample["input_ids"]:  # else it has no tag, no place
-                    sample["pixels"] = self.pixels(image)
-                return sample
             except BadImage as error:
-                bad.append(f"record {row['id'] or index}: image {error}")
+                bad_images.append(f"{record}: image {error}")
                 if self.on_bad_image == "error":
-                    raise UserError(f"{bad[-1]} (instructions.on_bad_image=skip or replace goes on)") from None
+                    hint = "instructions.on_bad_image=skip or replace continues without it"
+                    raise UserError(f"{bad_images[-1]} ({hint})") from None
                 if self.on_bad_image == "skip":
-                    return self._silent(row, bad)
+                    return self._masked(row, record, bad_images)
                 index = random.Random(f"replace {index} {attempt}").randrange(len(self.rows))
-        raise UserError(f"100 bad images in a row, the last: {bad[-1]}")
+                continue
+            sample = self.encode(row, has_image=image is not None, record=record)
+            sample.bad_images = bad_images
+            has_image_tokens = self.image_token_id in sample.input_ids  # without a tag there is no place for the image
+            if image is not None and has_image_tokens and not sample.cut_images:
+                sample.pixels = self.pixels(image)
+            return sample
+        raise UserError(f"{MAX_REPLACEMENTS} bad images in a row, the last: {bad_images[-1]}")
 
-    def _silent(self, row: dict[str, Any], bad: list[str]) -> Batch:
-        """A sample that keeps its place in the batch and teaches nothing."""
-        ids = self.encoded(row, False)["input_ids"]
-        return {"input_ids": ids, "labels": [IGNORE] * len(ids), "pixels": None, "bad": bad, "cut": []}
+    def encode(self, row: Row, *, has_image: bool, record: str = "") -> TrainingSample:
+        """Ids and labels of a row, without pixels; `record` names it in messages.
 
-    def encoded(self, row: dict[str, Any], has_image: bool) -> Batch:
-        """Ids and labels. A sample whose image is cut ends before it: what the official code lets follow, a part of
-        the image's features, has no label after it, so neither loss nor gradient tells the difference."""
+        A sample whose image `model.max_length` cuts ends before the image. The official code keeps a part of the
+        image's features, but no label follows them, so neither the loss nor its gradient differs.
+        """
         turns = json.loads(row["conversations"])
         length = self.config.max_length
         encoded = tokenize(turns, self.tokenizer, self.config.template, has_image=has_image, max_length=length)
@@ -86,7 +89,20 @@ class TrainingDataset(Dataset):
             max_length=length,
             keep_cut_images=True,
         )
-        slots = encoded.input_ids.count(IMAGE_TOKEN) * self.config.num_image_tokens
-        cut = has_image and ids.count(self.image_token_id) < slots
-        end = ids.index(self.image_token_id) if cut and self.image_token_id in ids else len(ids)
-        return {"input_ids": ids[:end], "labels": labels[:end], "cut": [True] * cut}
+        num_image_positions = encoded.input_ids.count(IMAGE_TOKEN) * self.config.num_image_tokens
+        is_cut = has_image and ids.count(self.image_token_id) < num_image_positions
+        end = ids.index(self.image_token_id) if is_cut and self.image_token_id in ids else len(ids)
+        sample = TrainingSample(ids[:end], labels[:end])
+        if is_cut:
+            sample.cut_images = [f"{record}: model.max_length={length}"]
+        if all(label == IGNORE for label in sample.labels[1:]):  # the first token is predicted from nothing
+            counts = "{} vs. {}".format(*encoded.mismatch) if encoded.mismatch else None
+            reason = f"tokenization mismatch, {counts} tokens" if counts else "no answer within model.max_length"
+            sample.masked_samples = [f"{record}: every label is masked ({reason})"]
+        return sample
+
+    def _masked(self, row: Row, record: str, bad_images: list[str]) -> TrainingSample:
+        """A sample that keeps its position in the batch and teaches nothing."""
+        ids = self.encode(row, has_image=False).input_ids
+        masked = [f"{record}: every label is masked (bad image)"]
+        return TrainingSample(ids, [IGNORE] * len(ids), bad_images=bad_images, masked_samples=masked)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
+from vrx.data.batch import TrainingSample, collate
 from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.encoding import IGNORE, expand_images, tokenize
 from vrx.data.image_processing import open_rgb
@@ -50,7 +47,9 @@ def likelihoods(generator: Generator, samples: list[Sample]) -> list[Answer]:
     pad = int(generator.tokenizer.pad_token_id)  # type: ignore[arg-type]
     for first in range(0, len(pieces), len(samples)):
         chunk = pieces[first : first + len(samples)]
-        losses, counts = negative_log_likelihood(generator.lvlm, _padded([piece for _, piece in chunk], pad))
+        losses, counts = negative_log_likelihood(
+            generator.lvlm, collate([piece for _, piece in chunk], pad_token_id=pad)
+        )
         for (number, _), loss, count in zip(chunk, losses.tolist(), counts.tolist(), strict=True):
             totals[number] += loss
             tokens[number] += int(count)
@@ -64,7 +63,7 @@ def likelihoods(generator: Generator, samples: list[Sample]) -> list[Answer]:
     return answers
 
 
-def _pieces(generator: Generator, sample: Sample) -> Iterator[dict[str, Any]]:
+def _pieces(generator: Generator, sample: Sample) -> Iterator[TrainingSample]:
     if sample.answer.references:
         yield _conversation(generator, sample)
         return
@@ -73,22 +72,10 @@ def _pieces(generator: Generator, sample: Sample) -> Iterator[dict[str, Any]]:
     begin = generator.tokenizer.bos_token_id
     begin = generator.tokenizer.eos_token_id if begin is None else begin
     for window, labels in rolling(list(ids), begin=int(begin), length=length):  # type: ignore[arg-type]
-        yield {"input_ids": window, "labels": labels}
+        yield TrainingSample(window, labels)
 
 
-def _padded(pieces: list[dict[str, Any]], pad: int) -> dict[str, Any]:
-    """Pieces as one batch, padded on the right."""
-    rows = [torch.tensor(piece["input_ids"]) for piece in pieces]
-    images = [piece["pixels"] for piece in pieces if piece.get("pixels") is not None]
-    return {
-        "input_ids": pad_sequence(rows, batch_first=True, padding_value=pad),
-        "labels": pad_sequence([torch.tensor(piece["labels"]) for piece in pieces], True, IGNORE),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
-        "pixels": torch.stack(images) if images else None,
-    }
-
-
-def _conversation(generator: Generator, sample: Sample) -> dict[str, Any]:
+def _conversation(generator: Generator, sample: Sample) -> TrainingSample:
     """A question and its reference answer as a sample of training is, the answer and its end token labelled."""
     config, has_image = generator.config, sample.image is not None
     asked = f"{IMAGE_TAG}\n{sample.prompt}" if has_image and IMAGE_TAG not in sample.prompt else sample.prompt
@@ -105,7 +92,7 @@ def _conversation(generator: Generator, sample: Sample) -> dict[str, Any]:
         num_image_tokens=config.num_image_tokens,
     )
     pixels = generator.pixels(open_rgb(sample.image)) if sample.image else None
-    return {"input_ids": ids, "labels": labels, "pixels": pixels}
+    return TrainingSample(ids, labels, pixels)
 
 
 def rolling(ids: Sequence[int], *, begin: int, length: int) -> Iterator[tuple[list[int], list[int]]]:

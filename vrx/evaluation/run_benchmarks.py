@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.schema import RunConfig
-from vrx.data.dataloader import collate
-from vrx.data.dataset import Batch
+from vrx.data.batch import MicroBatch, TrainingSample, collate
 from vrx.data.image_processing import open_rgb
 from vrx.evaluation import benchmarks, prediction_files
 from vrx.evaluation.families import Sample
@@ -47,7 +46,7 @@ def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
         barrier()
 
 
-def question_batches(generator: Generator, samples: Sequence[Sample], *, batch_size: int) -> Iterator[Batch]:
+def question_batches(generator: Generator, samples: Sequence[Sample], *, batch_size: int) -> Iterator[MicroBatch]:
     """Questions as the LVLM gets them, in their order; a batch is made when it is asked for."""
     pad = int(generator.tokenizer.pad_token_id)  # type: ignore[arg-type]
     for first in range(0, len(samples), batch_size):
@@ -55,7 +54,7 @@ def question_batches(generator: Generator, samples: Sequence[Sample], *, batch_s
         for sample in samples[first : first + batch_size]:
             assert sample.image is not None, "drawn with an image"
             ids, pixels = generator.encode(sample), generator.pixels(open_rgb(sample.image))
-            encoded.append({"input_ids": ids, "labels": ids, "pixels": pixels, "bad": [], "cut": []})
+            encoded.append(TrainingSample(ids, ids, pixels))
         yield collate(encoded, pad_token_id=pad)
 
 

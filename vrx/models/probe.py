@@ -1,9 +1,9 @@
-"""A look inside an LVLM: importance scores of its layers from samples or from weights, and its perplexity."""
+"""A look inside an LVLM: importance scores of its layers from samples or from weights, and
+log-likelihoods."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vrx.config.errors import UserError
+from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
 from vrx.models.loading import decoder_layers
 from vrx.models.surgery import match_layers
@@ -41,12 +42,11 @@ OF_WEIGHTS = {
 OF_ACTIVATIONS = (*OF_STATES, *(name + FINAL_NORM for name in OF_STATES), *OF_ATTENTION)
 OF_IMAGES = ("multimodal_block_influence", "multimodal_block_influence" + FINAL_NORM, *OF_ATTENTION)
 HEAD_POSITIONS = 512  # that the language head works on at a time
-Batch = Mapping[str, Any]
 
 
 def mean_scores(
     lvlm: LlavaForConditionalGeneration,
-    batches: Iterable[Batch],
+    batches: Iterable[MicroBatch],
     *,
     names: Sequence[str] = OF_ACTIVATIONS,
     see: Callable[[dict[str, Tensor]], None] = lambda found: None,
@@ -66,7 +66,7 @@ def mean_scores(
 
 @torch.inference_mode()
 def activation_scores(
-    lvlm: LlavaForConditionalGeneration, batch: Batch, *, names: Sequence[str] = OF_ACTIVATIONS
+    lvlm: LlavaForConditionalGeneration, batch: MicroBatch, *, names: Sequence[str] = OF_ACTIVATIONS
 ) -> dict[str, Tensor]:
     """The named scores of each sample and layer, (batch, layers) fp64 on the CPU, from one forward pass.
 
@@ -111,10 +111,14 @@ def _refuse_unknown(kind: str, names: Sequence[str], valid: Collection[str]) -> 
         raise UserError(f"{kind} scores {unknown}: valid are {', '.join(valid)}")
 
 
-def _inputs(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
-    inputs = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
-    if batch.get("pixels") is not None:
-        inputs["pixel_values"] = batch["pixels"].to(model.device, model.dtype)
+def _inputs(model: PreTrainedModel, batch: MicroBatch) -> dict[str, Tensor]:
+    assert batch.attention_mask is not None, "a padded micro-batch, not a packed one"
+    inputs = {
+        "input_ids": batch.input_ids.to(model.device),
+        "attention_mask": batch.attention_mask.to(model.device),
+    }
+    if batch.pixels is not None:
+        inputs["pixel_values"] = batch.pixels.to(model.device, model.dtype)
     return inputs
 
 
@@ -187,13 +191,13 @@ def weight_scores(
 
 
 @torch.inference_mode()
-def negative_log_likelihood(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def negative_log_likelihood(model: PreTrainedModel, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     """Of each sample: the sum over labelled tokens of -ln p in fp64 nats, and their number, both (batch,) on the CPU.
 
     batch: as for `activation_scores`, with `labels` (batch, length), IGNORE where a token is not counted. An LVLM or a
     plain backbone; the language head works at counted positions only.
     """
-    labels = batch["labels"][:, 1:].to(model.device)
+    labels = batch.labels[:, 1:].to(model.device)
     hidden = model.model(**_inputs(model, batch), use_cache=False).last_hidden_state[:, :-1]
     counted = labels != IGNORE
     losses = [
@@ -205,26 +209,3 @@ def negative_log_likelihood(model: PreTrainedModel, batch: Batch) -> tuple[Tenso
     spread = torch.zeros(labels.shape, dtype=torch.float64, device=model.device)
     spread[counted] = torch.cat(losses)
     return spread.sum(1).cpu(), counted.sum(1).cpu()
-
-
-def windows(ids: Sequence[int], *, max_length: int, context: int = 1) -> Iterator[tuple[list[int], list[int]]]:
-    """A long text as (input_ids, labels) of at most `max_length` tokens, each token but the first labelled once.
-
-    A window repeats the last `context` tokens of the one before, unlabelled. To have the first token counted too, put
-    the tokenizer's BOS before it.
-    """
-    if not 1 <= context < max_length:
-        raise ValueError(f"context {context}: valid are 1 to {max_length - 1}, the window's length less one")
-    done = 1
-    while done < len(ids):
-        first = max(0, done - context)
-        window = list(ids[first : first + max_length])
-        yield window, [IGNORE] * (done - first) + window[done - first :]
-        done = first + len(window)
-
-
-def perplexity(total: float, num_tokens: int) -> float:
-    """exp of the mean negative log-likelihood of a token (Figure 1, left)."""
-    if not num_tokens:
-        raise ValueError("no tokens to take the perplexity of")
-    return math.exp(total / num_tokens)

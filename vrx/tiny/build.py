@@ -25,7 +25,7 @@ from transformers import (
 
 from vrx.config.paths import PACKAGE
 from vrx.config.schema import ModelConfig
-from vrx.data.dataloader import collate
+from vrx.data.batch import TrainingSample, collate
 from vrx.data.encoding import expand_images, tokenize
 from vrx.data.image_processing import Pixels
 from vrx.models import loading
@@ -98,10 +98,10 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batc
                 encoded.input_ids, encoded.labels, image_token_id=image_id, num_image_tokens=config.num_image_tokens
             )
             image = pixels(draw(scene, seed=rng.getrandbits(32)))
-            samples.append({"input_ids": ids, "labels": labels, "pixels": image, "bad": []})
+            samples.append(TrainingSample(ids, labels, image))
         batch = collate(samples, pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
-        inputs = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
-        return lvlm(pixel_values=batch["pixels"], **inputs).loss
+        inputs = batch.model_inputs()
+        return lvlm(pixel_values=inputs.pop("pixels"), **inputs).loss
 
     train(projector.parameters(), step, steps=steps, lr=2e-3, name="projector")
     save_file(projector.state_dict(), folder / "projector.safetensors")

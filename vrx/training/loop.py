@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vrx.config.errors import UserError
 from vrx.config.schema import TrainConfig
-from vrx.data.dataset import Batch
+from vrx.data.batch import MicroBatch
 from vrx.data.sampler import BatchPlan
 from vrx.launch.devices import device
 from vrx.launch.logging import is_main, rank
@@ -37,17 +37,17 @@ def lr_factor(step: int, num_steps: int, warmup_ratio: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
 
 
-def batch_workload(batch: Batch) -> Workload:
+def batch_workload(batch: MicroBatch) -> Workload:
     """What a micro-batch gives a step to do."""
-    lengths = batch["sample_lengths"] if "sample_lengths" in batch else batch["attention_mask"].sum(1).tolist()
-    images = 0 if batch["pixels"] is None else len(batch["pixels"])
+    lengths = batch.token_counts
+    images = 0 if batch.pixels is None else len(batch.pixels)
     return Workload(sum(lengths), sum(length**2 for length in lengths), num_supervised(batch), images)
 
 
 def train(
     engine: Engine,
     plan: BatchPlan,
-    batches: Iterator[Batch],
+    batches: Iterator[MicroBatch],
     config: TrainConfig,
     run_dir: Path,
     *,
@@ -70,12 +70,15 @@ def train(
             engine.set_lr(factor)
             micro_batches = [next(batches) for _ in range(accumulation)]
             waited = time.perf_counter() - began
-            worries = [batch["bad"] + batch["cut"] for batch in micro_batches]
+            worries = [batch.bad_images + batch.cut_images for batch in micro_batches]
             loads = [batch_workload(batch) for batch in micro_batches]
             here = [[*dataclasses.astuple(one), len(w)] for one, w in zip(loads, worries, strict=True)]
             *told, worried = _all_sum(torch.tensor(here, dtype=torch.float64).sum(0)).tolist()
             step_load = Workload(*map(int, told))
-            complaints = {key: _from_all([b[key] for b in micro_batches]) if worried else [] for key in ("bad", "cut")}
+            complaints = {
+                key: _from_all([getattr(batch, key) for batch in micro_batches]) if worried else []
+                for key in ("bad_images", "cut_images")
+            }
             losses = []
             for number, batch in enumerate(micro_batches):
                 seed_dropout(plan.seed, step, number * world_size() + rank())
@@ -84,7 +87,7 @@ def train(
                 else:
                     share = 1 / max(1, loads[number].supervised)
                 try:
-                    loss = engine(**on_device(batch)) * share
+                    loss = engine(**batch.to(device()).model_inputs()) * share
                     engine.backward(loss)
                 except torch.OutOfMemoryError:
                     raise UserError(_no_room(config, step)) from None
@@ -96,7 +99,7 @@ def train(
             seconds = time.perf_counter() - began
             if is_main():
                 row = {"step": step, "loss": total, "lr": config.lr * factor, "tokens": step_load.tokens}
-                row |= {"bad_images": complaints["bad"], "cut_images": complaints["cut"]}
+                row |= complaints
                 row |= {"seconds": seconds, "seconds_waiting_for_data": waited, "operations": operations(step_load)}
                 log.write(json.dumps(row) + "\n")
                 log.flush()
@@ -106,17 +109,6 @@ def train(
             if (step + 1) % every == 0 and step + 1 < plan.num_steps:
                 checkpoint.save(engine, run_dir, step + 1)
     bar.close()
-
-
-def on_device(batch: Batch) -> Batch:
-    """The arguments of `Supervised.forward` among a micro-batch, where they are worked on."""
-    keys = ("input_ids", "labels", "attention_mask", "position_ids", "pixels", "sample_lengths")
-    where = device()
-    return {
-        key: value.to(where, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-        if key in keys
-    }
 
 
 def _no_room(config: TrainConfig, step: int) -> str:

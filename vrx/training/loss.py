@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import LlavaForConditionalGeneration
 
 from vrx.config.schema import EngineConfig
-from vrx.data.dataset import Batch
+from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
 from vrx.models.loading import projector
 from vrx.training import packing
@@ -96,5 +96,5 @@ class LvlmWithLoss(nn.Module):
         return nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
 
 
-def num_supervised(batch: Batch) -> int:
-    return int((batch["labels"][:, 1:] != IGNORE).sum())
+def num_supervised(batch: MicroBatch) -> int:
+    return int((batch.labels[:, 1:] != IGNORE).sum())

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from vrx.config.schema import RunConfig
-from vrx.data.dataset import Batch
+from vrx.data.batch import MicroBatch
 from vrx.data.image_processing import Pixels
 from vrx.launch.devices import DTYPES, device
 from vrx.launch.logging import log
@@ -22,7 +22,6 @@ from vrx.launch.ranks import world_size
 from vrx.models import architecture, loading, lora
 from vrx.training import activation_checkpointing, cost_model, engine, fast_path, flops, fused_lora
 from vrx.training.flops import Workload
-from vrx.training.loop import on_device
 from vrx.training.loss import LvlmWithLoss
 
 
@@ -76,7 +75,7 @@ def adapted(
     return Prepared(lvlm, tuned, module, lora.trainable_parameters(module))
 
 
-def finish(prepared: Prepared, run: RunConfig, heaviest: Callable[[], Batch]) -> dict[str, Any]:
+def finish(prepared: Prepared, run: RunConfig, heaviest: Callable[[], MicroBatch]) -> dict[str, Any]:
     """Choose what is checkpointed and compile the layers, once the engine has the module; tells what was done.
 
     heaviest: the micro-batch that takes most memory.
@@ -89,7 +88,7 @@ def finish(prepared: Prepared, run: RunConfig, heaviest: Callable[[], Batch]) ->
     return told
 
 
-def _checkpoint(prepared: Prepared, run: RunConfig, heaviest: Callable[[], Batch]) -> str:
+def _checkpoint(prepared: Prepared, run: RunConfig, heaviest: Callable[[], MicroBatch]) -> str:
     wanted = run.train.gradient_checkpointing
     is_sharded = run.engine.name == "deepspeed" and run.engine.zero_stage == 3
     if wanted is not None or is_sharded:  # there, memory is short, and a probe that ends early would leave ranks apart
@@ -97,10 +96,10 @@ def _checkpoint(prepared: Prepared, run: RunConfig, heaviest: Callable[[], Batch
         activation_checkpointing.checkpoint(prepared.lvlm, way)
         return way
     to_come = 12 * prepared.num_trainable  # gradients and optimizer
-    batch = on_device(heaviest())
+    inputs = heaviest().to(device()).model_inputs()
     prepared.module.train()
     budget = activation_checkpointing.SHARE * activation_checkpointing.free_bytes() - to_come
-    way = activation_checkpointing.least_checkpointing(prepared.lvlm, lambda: prepared.module(**batch), budget=budget)
+    way = activation_checkpointing.least_checkpointing(prepared.lvlm, lambda: prepared.module(**inputs), budget=budget)
     ways = list(activation_checkpointing.MODES)
     if world_size() > 1:  # all ranks alike: what is slow on one is waited for by all
         most = torch.tensor(ways.index(way), device=device())

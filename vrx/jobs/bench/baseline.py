@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
 from vrx.config.schema import RunConfig
-from vrx.data.dataloader import collate
-from vrx.data.dataset import Batch, TrainingDataset
+from vrx.data.batch import TrainingSample, collate
+from vrx.data.dataset import TrainingDataset
 from vrx.data.sampler import BatchPlan
 from vrx.launch.devices import DTYPES, device
 from vrx.models import loading, lora
@@ -35,7 +35,7 @@ class PlannedSamples(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> TrainingSample:
         return self.samples[self.rows[index]]
 
 
@@ -73,10 +73,10 @@ def train_baseline(
     engine.start_deepspeed()
     pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
 
-    def collate_for_trainer(rows: list[Batch]) -> dict[str, Any]:
+    def collate_for_trainer(rows: list[TrainingSample]) -> dict[str, Any]:
         batch = collate(rows, pad_token_id=pad)
-        text = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
-        return {**text, "pixel_values": batch["pixels"].to(DTYPES[run.train.dtype])}
+        inputs = batch.model_inputs()
+        return {**inputs, "pixel_values": inputs.pop("pixels").to(DTYPES[run.train.dtype])}
 
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(

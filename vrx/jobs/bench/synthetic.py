@@ -79,7 +79,7 @@ def write_instructions(
     tokenizer = tokenizer_of(model)
     assert len(encode(2 * WORD, tokenizer, has_image=False)) - len(encode(WORD, tokenizer, has_image=False)) == 1
     samples = dataset.TrainingDataset(
-        [],  # type: ignore[arg-type]
+        [],
         model,
         tokenizer,
         image_token_id=image_token_id(model, tokenizer),
@@ -91,7 +91,7 @@ def write_instructions(
         length = lengths[number % len(lengths)]
         reply_length = max(1, round(supervised * length))
         shortest = _conversation(number, 1, reply_length)
-        question_length = 1 + length - len(samples.encoded(shortest, has_image=True)["input_ids"])
+        question_length = 1 + length - len(samples.encode(shortest, has_image=True).input_ids)
         if question_length < 1:
             smallest = length - question_length + 1
             raise UserError(f"bench.lengths={lengths}: must be >= {smallest} with this model's images")

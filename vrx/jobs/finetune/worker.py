@@ -8,6 +8,7 @@ from typing import Any
 
 from vrx.config.schema import RunConfig
 from vrx.data import dataloader, dataset, instruction_dataset, sampler
+from vrx.data.batch import MicroBatch, collate
 from vrx.launch.devices import DTYPES, device, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
@@ -51,8 +52,8 @@ def train(run: RunConfig, run_dir: Path) -> None:
     pad, packed = int(tokenizer.pad_token_id), bool(run.engine.packed)  # type: ignore[arg-type]
     longest = [chosen[place] for place in abs(words).argsort()[-run.train.micro_batch_size :]]
 
-    def heaviest() -> dataset.Batch:
-        return dataloader.collate([source[row] for row in longest], pad_token_id=pad, packed=packed)
+    def heaviest() -> MicroBatch:
+        return collate([source[row] for row in longest], pad_token_id=pad, packed=packed)
 
     how = setup.finish(prepared, run, heaviest)
     start = 0

@@ -1,0 +1,125 @@
+"""Training samples and micro-batches, and the one function that makes the second from the first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vrx.data.encoding import IGNORE
+
+
+@dataclass
+class TrainingSample:
+    """One sample as token ids, labels and pixel values.
+
+    input_ids, labels: (length,), image tokens expanded, labels IGNORE where nothing is learned. pixels: (3, H, W) or
+    None without an image. The messages name the record: of images that are bad, of an image that `model.max_length`
+    cuts, and of a sample whose every label is masked, from which nothing is learned.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    pixels: Tensor | None = None
+    bad_images: list[str] = field(default_factory=list)
+    cut_images: list[str] = field(default_factory=list)
+    masked_samples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class MicroBatch:
+    """Samples that go through the model together.
+
+    input_ids, labels: (batch, length). Padded samples come with attention_mask, (batch, length), 1 at tokens and 0 at
+    padding. Packed samples form one row without padding, batch = 1; they come with position_ids, (1, length), and
+    sample_lengths, which sum to the row's length. pixels: (images, 3, H, W), or None where no sample has an image.
+    The messages are those of the samples.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    attention_mask: Tensor | None = None
+    pixels: Tensor | None = None
+    position_ids: Tensor | None = None
+    sample_lengths: list[int] | None = None
+    bad_images: list[str] = field(default_factory=list)
+    cut_images: list[str] = field(default_factory=list)
+    masked_samples: list[str] = field(default_factory=list)
+
+    @property
+    def token_counts(self) -> list[int]:
+        """Tokens of each sample, padding not counted."""
+        if self.sample_lengths is not None:
+            return self.sample_lengths
+        assert self.attention_mask is not None
+        return self.attention_mask.sum(1).tolist()
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same micro-batch with its tensors on a device."""
+        tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors().items()}
+        return dataclasses.replace(self, **tensors)
+
+    def pin_memory(self) -> MicroBatch:
+        """The same micro-batch in page-locked memory; torch's DataLoader calls this method by its name."""
+        return dataclasses.replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
+
+    def model_inputs(self) -> dict[str, Tensor | list[int]]:
+        """The arguments of `LvlmWithLoss.forward`."""
+        lengths = {} if self.sample_lengths is None else {"sample_lengths": self.sample_lengths}
+        return {**self._tensors(), **lengths}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+
+
+def collate(
+    samples: Sequence[TrainingSample],
+    *,
+    pad_token_id: int,
+    packed: bool = False,
+    side: Literal["left", "right"] = "right",
+) -> MicroBatch:
+    """Make one micro-batch, padded on `side` or `packed` into one row.
+
+    When packed, the first label of each sample is ignored: it would be predicted from the previous sample.
+    """
+    lengths = [len(sample.input_ids) for sample in samples]
+    images = [sample.pixels for sample in samples if sample.pixels is not None]
+    pixels = torch.stack(images) if images else None
+    bad_images = [message for sample in samples for message in sample.bad_images]
+    cut_images = [message for sample in samples for message in sample.cut_images]
+    masked_samples = [message for sample in samples for message in sample.masked_samples]
+    if packed:
+        labels = [label for sample in samples for label in (IGNORE, *sample.labels[1:])]
+        return MicroBatch(
+            input_ids=torch.tensor([[token for sample in samples for token in sample.input_ids]]),
+            labels=torch.tensor([labels]),
+            position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
+            sample_lengths=lengths,
+            pixels=pixels,
+            bad_images=bad_images,
+            cut_images=cut_images,
+            masked_samples=masked_samples,
+        )
+    return MicroBatch(
+        input_ids=_pad([sample.input_ids for sample in samples], pad_token_id, side),
+        labels=_pad([sample.labels for sample in samples], IGNORE, side),
+        attention_mask=_pad([[1] * length for length in lengths], 0, side),
+        pixels=pixels,
+        bad_images=bad_images,
+        cut_images=cut_images,
+        masked_samples=masked_samples,
+    )
+
+
+def _pad(rows: Sequence[list[int]], value: int, side: str) -> Tensor:
+    """(batch, longest) int64."""
+    longest = max(map(len, rows))
+    fill = [[value] * (longest - len(row)) for row in rows]
+    pairs = zip(rows, fill, strict=True) if side == "right" else zip(fill, rows, strict=True)
+    return torch.tensor([first + second for first, second in pairs])
