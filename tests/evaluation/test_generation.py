@@ -79,7 +79,7 @@ def test_the_letters_are_weighed_as_the_likelihood_of_each_as_an_answer_says(mak
 
 
 def written(make_run: Make, tiny: Generator, run_dir: Path, respond: Respond, *, batch_size: int) -> dict[str, Answer]:
-    generate(tiny, "b", asked(make_run(), "tiny_gqa"), run_dir, respond=respond, batch_size=batch_size, made_from="key")
+    generate(tiny, "b", asked(make_run(), "tiny_gqa"), run_dir, respond=respond, batch_size=batch_size, key="key")
     return prediction_files.read_parts(run_dir, "b", "key")
 
 
@@ -109,7 +109,7 @@ def batch_sizes(tiny: Generator, tmp_path: Path, lengths: list[int], *, holds: i
         sizes.append(len(batch))
         return [sample.answer for sample in batch]
 
-    generate(tiny, "b", samples, tmp_path, respond=respond, batch_size=8, made_from="key")
+    generate(tiny, "b", samples, tmp_path, respond=respond, batch_size=8, key="key")
     assert set(prediction_files.read_parts(tmp_path, "b", "key")) == {sample.answer.id for sample in samples}
     return sizes
 
@@ -183,7 +183,7 @@ def test_what_batches_change_in_bfloat16_stands_in_the_record(make_run: Make, tm
 def test_exact_answers_are_not_asked_again(make_run: Make, tiny: Generator, tmp_path: Path):
     run = make_run("benchmark=[tiny_gqa]")
     run_benchmarks.ask_all(tiny, run, tmp_path)
-    assert "agreement" not in prediction_files.read_header(tmp_path, "tiny_gqa")
+    assert prediction_files.read_header(tmp_path, "tiny_gqa").agreement is None
     assert (
         "agreement_with_batch_1"
         not in evaluate_run.measure(run, tmp_path, evaluate_run.check_benchmarks(run))["tiny_gqa"]

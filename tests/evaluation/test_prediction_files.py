@@ -11,10 +11,13 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import share
 from vrx.evaluation.prediction_files import (
+    PredictionHeader,
+    load_predictions,
     merge_parts,
     part_file,
     predictions_file,
@@ -37,10 +40,10 @@ def samples(*ids: str) -> list[Sample]:
     return [Sample(f"What is {name}?", None, Answer(name, "", ("r",))) for name in ids]
 
 
-def write(path: Path, answers: list[Answer], *, made_from: str = KEY, cut: int = 0) -> Path:
+def write(path: Path, answers: list[Answer], *, key: str = KEY, cut: int = 0) -> Path:
     """Write an answer file; `cut` bytes are missing at its end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_predictions(path, made_from, answers)
+    write_predictions(path, PredictionHeader(key), answers)
     if cut:
         path.write_bytes(path.read_bytes()[:-cut])
     return path
@@ -81,6 +84,35 @@ def test_a_file_that_is_not_there_holds_no_answers(tmp_path: Path):
 
 def test_answers_made_from_something_else_are_not_served(tmp_path: Path):
     assert read_predictions(write(tmp_path / "a.jsonl", [FULL]), "another") == {}
+
+
+def test_an_unknown_key_of_an_answer_or_header_is_ignored(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [FULL])
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps({**line, "confidence": [0.5]}) + "\n" for line in lines))
+    assert read_predictions(path, KEY) == {"a": FULL}
+
+
+def test_a_line_that_is_no_answer_ends_the_predictions(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [FULL])
+    for line in ("[1]", '{"id": "b", "text": "without references"}', "3"):
+        path.write_text(path.read_text("utf-8").splitlines(keepends=True)[0] + line + "\n")
+        assert read_predictions(path, KEY) == {}
+
+
+def test_predictions_of_the_first_version_have_no_version_in_their_header(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [FULL])
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text(json.dumps({"key": KEY}) + "\n" + lines[1])
+    predictions = load_predictions(path)
+    assert predictions is not None
+    assert (predictions.header.version, predictions.answers) == (1, {"a": FULL})
+
+
+def test_predictions_of_a_newer_version_are_refused_by_name_and_version(tmp_path: Path):
+    write_predictions(tmp_path / "a.jsonl", PredictionHeader(KEY, version=2), [FULL])
+    with pytest.raises(UserError, match=r"a\.jsonl: predictions of version 2; this program reads up to 1"):
+        read_predictions(tmp_path / "a.jsonl", KEY)
 
 
 # ---- keys
@@ -179,12 +211,13 @@ def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, t
 
 
 def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Path):
-    path, told = predictions_file(tmp_path, "gqa"), {"agreement": {"value": 1.0, "num_samples": 1}}
+    path = predictions_file(tmp_path, "gqa")
+    header = PredictionHeader(KEY, {"value": 1.0, "num_samples": 1}, {"metric": "gqa_match"})
     path.parent.mkdir()
-    write_predictions(path, KEY, [Answer("a", "said", ("old",))], **told)
+    write_predictions(path, header, [Answer("a", "said", ("old",))])
     right = [Answer("a", "said", ("new",))]
     update_references(tmp_path, "gqa", right)
-    assert read_header(tmp_path, "gqa") == {"key": KEY, "agreement": {"value": 1.0, "num_samples": 1}}
+    assert read_header(tmp_path, "gqa") == header
     assert list(read_predictions(path, KEY).values()) == right
     before = path.stat().st_mtime_ns
     update_references(tmp_path, "gqa", right)
@@ -198,7 +231,7 @@ def test_parts_are_joined_in_the_order_of_the_samples(tmp_path: Path):
     asked = samples("c", "a", "d", "b")
     for rank, names in enumerate(("db", "ac")):
         write(part_file(tmp_path, "gqa", rank), [Answer(name, name.upper(), ("r",)) for name in names])
-    merge_parts(tmp_path, "gqa", asked, KEY)
+    merge_parts(tmp_path, "gqa", asked, PredictionHeader(KEY))
     found = read_predictions(predictions_file(tmp_path, "gqa"), KEY)
     assert [(name, answer.text) for name, answer in found.items()] == [("c", "C"), ("a", "A"), ("d", "D"), ("b", "B")]
     assert [path.name for path in (tmp_path / "answers").iterdir()] == ["gqa.jsonl"]  # the parts are gone
@@ -207,7 +240,7 @@ def test_parts_are_joined_in_the_order_of_the_samples(tmp_path: Path):
 def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_path: Path):
     write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
     write(part_file(tmp_path, "gqa", 11), [Answer("b", "2", ())])
-    write(part_file(tmp_path, "gqa", 2), [Answer("c", "3", ())], made_from="another")
+    write(part_file(tmp_path, "gqa", 2), [Answer("c", "3", ())], key="another")
     write(part_file(tmp_path, "gqa_more", 0), [Answer("d", "4", ())])
     assert set(read_parts(tmp_path, "gqa", KEY)) == {"a", "b"}
 
@@ -230,12 +263,12 @@ def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_rank
 def test_a_part_lacking_an_answer_is_not_collected(tmp_path: Path):
     write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
     with pytest.raises(KeyError, match="b"):
-        merge_parts(tmp_path, "gqa", samples("a", "b"), KEY)
+        merge_parts(tmp_path, "gqa", samples("a", "b"), PredictionHeader(KEY))
     assert not predictions_file(tmp_path, "gqa").exists()
     assert set(read_parts(tmp_path, "gqa", KEY)) == {"a"}
 
 
 def test_an_answer_file_is_json_lines_with_a_header(tmp_path: Path):
     lines = write(tmp_path / "a.jsonl", [FULL]).read_text(encoding="utf-8").split("\n")
-    assert json.loads(lines[0]) == {"key": KEY}
+    assert json.loads(lines[0]) == {"key": KEY, "version": 1}
     assert json.loads(lines[1])["text"] == "text"

@@ -33,6 +33,7 @@ from PIL import Image
 from vrx.config.frozen import freeze
 from vrx.config.schema import BenchmarkConfig, RunConfig
 from vrx.evaluation import benchmarks, prediction_files, scoring
+from vrx.evaluation.prediction_files import PredictionHeader
 from vrx.jobs.report.driver import report
 from vrx.report import bootstrap, collect, formats, paper, paper_artifacts, plots, tables
 from vrx.report.bootstrap import paired_bootstrap, paired_bootstrap_of_average
@@ -106,7 +107,9 @@ def make(
             wrong = HOSTILE if sample.answer.id == "3" else "B"
             text = "A" if lots.random() < skill else wrong
             found[sample.answer.id] = dataclasses.replace(sample.answer, text=text)
-        prediction_files.write_predictions(prediction_files.predictions_file(folder, name), "any key", found.values())
+        prediction_files.write_predictions(
+            prediction_files.predictions_file(folder, name), PredictionHeader("any key"), found.values()
+        )
         scores[name] = scoring.score_benchmark(configs[name], list(found.values()))
     told = {name: dataclasses.asdict(config) for name, config in configs.items()}
     write_atomic(folder / "config.yaml", yaml.safe_dump({"benchmark": told}))

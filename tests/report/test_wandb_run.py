@@ -18,6 +18,7 @@ from PIL import Image
 from vrx.config.frozen import freeze
 from vrx.config.schema import WandbConfig
 from vrx.evaluation import benchmarks, prediction_files, scoring
+from vrx.evaluation.prediction_files import PredictionHeader
 from vrx.report import wandb_run
 from vrx.report.wandb_run import SIDE, following, resolve_mode
 
@@ -113,7 +114,9 @@ def test_some_predictions_of_each_benchmark_are_a_table_with_small_pictures(make
     scores = {}
     for name, config in run.benchmark.items():
         given = [sample.answer for sample in benchmarks.samples(name, config, limit=None)]
-        prediction_files.write_predictions(prediction_files.predictions_file(tmp_path, name), "any key", given)
+        prediction_files.write_predictions(
+            prediction_files.predictions_file(tmp_path, name), PredictionHeader("any key"), given
+        )
         scores[name] = scoring.score_benchmark(config, given)
     (tmp_path / "config.yaml").write_text(freeze(run))
     write_curve(tmp_path, 2)

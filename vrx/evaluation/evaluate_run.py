@@ -81,7 +81,7 @@ def _scores(run: RunConfig, run_dir: Path, found: Mapping[str, list[Answer]]) ->
     """Entries of the record by benchmark, with what generation found out beside what the answers score."""
     scores = {}
     for name, read in found.items():
-        agreement = prediction_files.read_header(run_dir, name).get("agreement")
+        agreement = prediction_files.read_header(run_dir, name).agreement
         told = {} if agreement is None else {"agreement_with_batch_1": agreement}
         scores[name] = scoring.score_benchmark(run.benchmark[name], read) | told
     return scores

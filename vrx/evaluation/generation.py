@@ -18,7 +18,14 @@ from vrx.data.encoding import expand_images, tokenize_prompt
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.evaluation.families import LETTERS, Sample
 from vrx.evaluation.kv_cache import roomy_cache
-from vrx.evaluation.prediction_files import part_file, read_parts, read_predictions, write_prediction, write_predictions
+from vrx.evaluation.prediction_files import (
+    PredictionHeader,
+    part_file,
+    read_parts,
+    read_predictions,
+    write_prediction,
+    write_predictions,
+)
 from vrx.launch.devices import device
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import world_size
@@ -114,21 +121,20 @@ def generate(
     *,
     respond: Respond,
     batch_size: int,
-    made_from: str,
+    key: str,
 ) -> None:
     """Answer a benchmark into this rank's part file, a batch at a time; what is there already is not asked again.
 
     Batches hold prompts of like length, the longest first: where the GPU's memory does not hold a batch it shows at
     once, and batches hold half as many tokens from then on. A killed process loses the batch it was at.
     """
-    mine = share(samples, done=read_parts(run_dir, name, made_from))
+    mine = share(samples, done=read_parts(run_dir, name, key))
     encoded = sorted(
         ((generator.encode(sample), sample) for sample in mine), key=lambda pair: (-len(pair[0]), pair[1].answer.id)
     )
     part = part_file(run_dir, name, rank())
-    write_predictions(
-        part, made_from, read_predictions(part, made_from).values()
-    )  # anew, without a last line that was cut
+    written = read_predictions(part, key).values()
+    write_predictions(part, PredictionHeader(key), written)  # again, without a last line that was cut
     tokens = MANY if device().type == "cuda" else CPU_TOKENS
     bar = tqdm(total=len(mine), desc=name, unit="question", disable=not is_main(), delay=1, leave=False)
     with part.open("a", encoding="utf-8") as file, bar:

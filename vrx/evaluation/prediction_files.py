@@ -1,35 +1,72 @@
-"""Answers as files: `answers/<benchmark>.jsonl`, keyed by what made them, so that no model gets another's."""
+"""Prediction files, `answers/<benchmark>.jsonl`: a header line, then one answer a line.
+
+The header holds a key of everything the predictions were made from (weights, prompts, images, limits), so that no
+model is served the predictions of another. While a benchmark is running, each rank writes a part file of its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
+from vrx.config.errors import UserError
 from vrx.evaluation.families import Sample
-from vrx.metrics.answer import Answer
+from vrx.metrics.answer import FIELDS, QUESTION_FIELDS, Answer
 from vrx.runs.content_digest import image_digest
 from vrx.runs.files import digest, write_atomic
 
+VERSION = 1  # of the file format; a header without a version is of version 1
+
+
+class Agreement(TypedDict):
+    """The share of `num_samples` questions whose answer is the same in a batch and alone, a fraction in [0, 1]."""
+
+    value: float
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class PredictionHeader:
+    """The first line of a prediction file.
+
+    `key` comes from `predictions_key`; `benchmark` holds the settings that the benchmark was run with, as plain
+    values; `agreement` is measured where answers can depend on the batch.
+    """
+
+    key: str
+    agreement: Agreement | None = None
+    benchmark: dict[str, Any] | None = None
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The content of a prediction file: its header, and its answers by sample id in the order of the file."""
+
+    header: PredictionHeader
+    answers: dict[str, Answer] = field(default_factory=dict)
+
 
 def predictions_key(
-    weights: str, samples: list[Sample], max_new_tokens: int, *, output_type: str = "text", dtype: str = "float32"
+    weights: str, samples: Sequence[Sample], max_new_tokens: int, *, output_type: str = "text", dtype: str = "float32"
 ) -> str:
-    """What answers were made from; answers with another key are not these.
+    """Key of everything that predictions are made from: 16 hexadecimal digits.
 
-    Of an image counts what is in it, not where it lies; of a reference nothing, unless its likelihood was asked for.
-    `dtype` is the precision that a GPU is told to compute in.
+    Images count by content, not by path. References count only where their log-likelihood is asked for. `dtype` is
+    the precision that a GPU computes in.
     """
-    asked = []
+    questions = []
     for sample in samples:
         row = [sample.answer.id, sample.prompt, image_digest(sample.image) if sample.image else ""]
-        asked.append([*row, *sample.answer.references[:1]] if output_type == "loglikelihood" else row)
-    way = "likelihood" if output_type == "loglikelihood" else output_type  # its old name, so that keys stay
-    told = [weights, asked, max_new_tokens, way]
-    return digest(told if dtype == "float32" else [*told, dtype])[:16]
+        questions.append([*row, *sample.answer.references[:1]] if output_type == "loglikelihood" else row)
+    hashed_type = "likelihood" if output_type == "loglikelihood" else output_type  # its old name, so that keys stay
+    inputs = [weights, questions, max_new_tokens, hashed_type]
+    return digest(inputs if dtype == "float32" else [*inputs, dtype])[:16]
 
 
 def predictions_file(run_dir: Path, benchmark: str) -> Path:
@@ -37,75 +74,118 @@ def predictions_file(run_dir: Path, benchmark: str) -> Path:
 
 
 def part_file(run_dir: Path, benchmark: str, rank: int) -> Path:
+    """The part file of a rank; its folder is made if needed."""
     folder = run_dir / "answers"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f".{benchmark}.{rank}.part"
 
 
+def part_files(run_dir: Path, benchmark: str) -> list[Path]:
+    """The part files of all ranks, of this command and of earlier ones."""
+    return sorted((run_dir / "answers").glob(f".{benchmark}.*.part"))
+
+
 def write_prediction(file: TextIO, answer: Answer) -> None:
+    """Append one answer as a line of JSON."""
     file.write(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
 
 
-def write_predictions(path: Path, made_from: str, answers: Iterable[Answer], **told: Any) -> None:
-    """Write a whole file of answers, or none; what else is told of them stands in its header."""
+def write_predictions(path: Path, header: PredictionHeader, answers: Iterable[Answer]) -> None:
+    """Write a prediction file in one step: a reader sees all of it or nothing."""
     text = io.StringIO()
-    text.write(json.dumps({"key": made_from, **told}) + "\n")
+    values = {name: value for name, value in dataclasses.asdict(header).items() if value is not None}
+    text.write(json.dumps(values) + "\n")
     for answer in answers:
         write_prediction(text, answer)
     write_atomic(path, text.getvalue())
 
 
-def read_header(run_dir: Path, benchmark: str) -> dict[str, Any]:
-    """What the first line of an answer file tells: its key, and what was found while it was made."""
-    with predictions_file(run_dir, benchmark).open("rb") as file:
-        return json.loads(file.readline())
+def load_predictions(path: Path) -> Predictions | None:
+    """The content of a prediction file, whatever it was made from; None without a file or a valid header.
 
-
-def read_predictions(path: Path, made_from: str) -> dict[str, Answer]:
-    """Answers by sample id; none where the file was made from something else, and without a last line that was cut."""
-    lines = path.read_bytes().splitlines() if path.is_file() else []  # as text U+2028 in an answer would split it
-    found: dict[str, Answer] = {}
+    A last line that was cut is left out. Keys of a line that `Answer` does not have are ignored. Raises `UserError`
+    for a file of a newer version.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []  # str.splitlines would split at U+2028 too
     try:
-        if not lines or json.loads(lines[0]).get("key") != made_from:
-            return {}
-        for line in lines[1:]:
-            row = json.loads(line)
-            lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
-            found[row["id"]] = Answer(**{**row, **lists})
-    except ValueError:  # of JSON, or of UTF-8 where the cut went through a character
-        pass
-    return found
+        header = _parse_header(lines[0])
+    except (IndexError, ValueError):
+        return None
+    if header.version > VERSION:
+        raise UserError(f"{path}: predictions of version {header.version}; this program reads up to {VERSION}")
+    predictions = Predictions(header)
+    for line in lines[1:]:
+        try:
+            answer = _parse_answer(line)
+        except ValueError:  # of JSON, or of UTF-8 where the cut went through a character
+            break
+        predictions.answers[answer.id] = answer
+    return predictions
 
 
-def with_current_references(samples: list[Sample], read: dict[str, Answer]) -> list[Answer]:
-    """What was answered, in the order of the samples and with the references they have now."""
-    said = ("text", "choice_log_probs", "log_likelihood", "num_tokens", "num_words", "num_bytes")
+def read_predictions(path: Path, key: str) -> dict[str, Answer]:
+    """Answers by sample id; none where the file has another key."""
+    predictions = load_predictions(path)
+    return predictions.answers if predictions and predictions.header.key == key else {}
+
+
+def read_header(run_dir: Path, benchmark: str) -> PredictionHeader:
+    """The header of a benchmark's prediction file, which must be there."""
+    predictions = load_predictions(predictions_file(run_dir, benchmark))
+    assert predictions is not None, f"no predictions of {benchmark} in {run_dir}"
+    return predictions.header
+
+
+def with_current_references(samples: Sequence[Sample], predictions: dict[str, Answer]) -> list[Answer]:
+    """Predictions in the order of the samples, with the references and other question fields of the samples."""
     return [
-        dataclasses.replace(sample.answer, **{name: getattr(read[sample.answer.id], name) for name in said})
+        dataclasses.replace(
+            predictions[sample.answer.id], **{name: getattr(sample.answer, name) for name in QUESTION_FIELDS}
+        )
         for sample in samples
     ]
 
 
 def update_references(run_dir: Path, benchmark: str, answers: list[Answer]) -> None:
-    """Put the references that answers were scored with into their file, where it holds others."""
-    path, told = predictions_file(run_dir, benchmark), read_header(run_dir, benchmark)
-    made_from = told.pop("key")
-    if list(read_predictions(path, made_from).values()) != answers:
-        write_predictions(path, made_from, answers, **told)
+    """Write the answers that were scored into the benchmark's prediction file if it holds other references."""
+    path = predictions_file(run_dir, benchmark)
+    predictions = load_predictions(path)
+    assert predictions is not None, f"no predictions of {benchmark} in {run_dir}"
+    if list(predictions.answers.values()) != answers:
+        write_predictions(path, predictions.header, answers)
 
 
-def read_parts(run_dir: Path, benchmark: str, made_from: str) -> dict[str, Answer]:
-    """What all ranks have answered so far, of this command and of earlier ones."""
-    found: dict[str, Answer] = {}
-    for path in sorted((run_dir / "answers").glob(f".{benchmark}.*.part")):
-        found |= read_predictions(path, made_from)
-    return found
+def read_parts(run_dir: Path, benchmark: str, key: str) -> dict[str, Answer]:
+    """Answers of all ranks so far, of this command and of earlier ones, by sample id."""
+    answers: dict[str, Answer] = {}
+    for path in part_files(run_dir, benchmark):
+        answers |= read_predictions(path, key)
+    return answers
 
 
-def merge_parts(run_dir: Path, benchmark: str, samples: list[Sample], made_from: str, **told: Any) -> None:
-    """Join the ranks' parts into the benchmark's answer file, in the order of its samples."""
-    found = read_parts(run_dir, benchmark, made_from)
-    answers = [found[sample.answer.id] for sample in samples]
-    write_predictions(predictions_file(run_dir, benchmark), made_from, answers, **told)
-    for path in (run_dir / "answers").glob(f".{benchmark}.*.part"):
+def merge_parts(run_dir: Path, benchmark: str, samples: Sequence[Sample], header: PredictionHeader) -> None:
+    """Join the part files into the benchmark's prediction file, in the order of its samples, and delete them."""
+    answers = read_parts(run_dir, benchmark, header.key)
+    in_order = [answers[sample.answer.id] for sample in samples]
+    write_predictions(predictions_file(run_dir, benchmark), header, in_order)
+    for path in part_files(run_dir, benchmark):
         path.unlink()
+
+
+def _parse_header(line: bytes) -> PredictionHeader:
+    values = json.loads(line)
+    if not isinstance(values, dict) or not isinstance(values.get("key"), str):
+        raise ValueError("a header is an object with a key")
+    if not isinstance(values.get("version", VERSION), int):
+        raise ValueError("a version is an integer")
+    names = {entry.name for entry in dataclasses.fields(PredictionHeader)}
+    return PredictionHeader(**{name: value for name, value in values.items() if name in names})
+
+
+def _parse_answer(line: bytes) -> Answer:
+    row = json.loads(line)
+    if not isinstance(row, dict) or not {"id", "text", "references"} <= row.keys():
+        raise ValueError("an answer is an object with id, text and references")
+    values: dict[str, Any] = {name: value for name, value in row.items() if name in FIELDS}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Answer(**{**values, **lists})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vrx.config.schema import RunConfig
 from vrx.data.batch import MicroBatch, TrainingSample, collate
@@ -13,6 +12,7 @@ from vrx.evaluation import benchmarks, prediction_files
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import Generator, Respond, generate
 from vrx.evaluation.loglikelihood import responder
+from vrx.evaluation.prediction_files import Agreement, PredictionHeader
 from vrx.launch.logging import is_main, log
 from vrx.launch.ranks import barrier
 from vrx.metrics.answer import Answer
@@ -26,22 +26,21 @@ def ask_all(generator: Generator, run: RunConfig, run_dir: Path) -> None:
     weights = content_digest.weights_digest(run.model, run_dir)
     for name, config in run.benchmark.items():
         samples = benchmarks.samples(name, config, limit=run.eval.limit)
-        made_from = prediction_files.predictions_key(
+        key = prediction_files.predictions_key(
             weights, samples, config.max_new_tokens, output_type=config.output_type, dtype=run.train.dtype
         )
-        if len(prediction_files.read_predictions(prediction_files.predictions_file(run_dir, name), made_from)) == len(
-            samples
-        ):
+        path = prediction_files.predictions_file(run_dir, name)
+        if len(prediction_files.read_predictions(path, key)) == len(samples):
             continue
         respond, batch_size = responder(generator, config), run.eval.batch_size
-        generate(generator, name, samples, run_dir, respond=respond, batch_size=batch_size, made_from=made_from)
+        generate(generator, name, samples, run_dir, respond=respond, batch_size=batch_size, key=key)
         barrier()
         if is_main():
-            told = {}
+            header = PredictionHeader(key)
             if config.output_type != "loglikelihood" and batch_size > 1 and not generator.is_exact:
-                found = prediction_files.read_parts(run_dir, name, made_from)
-                told["agreement"] = agreement(generator, samples, found, respond)
-            prediction_files.merge_parts(run_dir, name, samples, made_from, **told)
+                predictions = prediction_files.read_parts(run_dir, name, key)
+                header = PredictionHeader(key, agreement(generator, samples, predictions, respond))
+            prediction_files.merge_parts(run_dir, name, samples, header)
             log(f"{name}: {len(samples)} questions answered")
         barrier()
 
@@ -58,9 +57,7 @@ def question_batches(generator: Generator, samples: Sequence[Sample], *, batch_s
         yield collate(encoded, pad_token_id=pad)
 
 
-def agreement(
-    generator: Generator, samples: list[Sample], found: Mapping[str, Answer], respond: Respond
-) -> dict[str, Any]:
+def agreement(generator: Generator, samples: list[Sample], found: Mapping[str, Answer], respond: Respond) -> Agreement:
     """Of some questions, the share that is answered the same when asked alone; on a GPU or in bfloat16 not always 1."""
     chosen = samples[:: -(-len(samples) // ASKED_ALONE)]
     alone = [answer for sample in chosen for answer in respond([sample], [generator.encode(sample)])]

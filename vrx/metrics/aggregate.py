@@ -31,11 +31,17 @@ def circular(answers: Iterable[Answer], metric: Callable[[Answer], float]) -> li
 
     Questions come in the order of their first rotation; an answer without a group is a question of its own.
     """
-    right: dict[tuple[str, str], bool] = {}
-    for answer in answers:
-        question = (answer.group, "" if answer.group else answer.id)
-        right[question] = right.get(question, True) and metric(answer) == 1
-    return [float(all_right) for all_right in right.values()]
+    answers = list(answers)
+    return list(circular_by_question(answers, map(metric, answers)).values())
+
+
+def circular_by_question(answers: Iterable[Answer], scores: Iterable[float]) -> dict[str, float]:
+    """As `circular`, from the scores of the answers; keys are `group <group>`, or the id of an answer without one."""
+    all_right: dict[str, bool] = {}
+    for answer, score in zip(answers, scores, strict=True):
+        question = f"group {answer.group}" if answer.group else answer.id
+        all_right[question] = all_right.get(question, True) and score == 1
+    return {question: float(right) for question, right in all_right.items()}
 
 
 def mean_per_type(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -15,9 +14,9 @@ from typing import Any
 import yaml
 
 from vrx.config.errors import UserError
-from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation import prediction_files
+from vrx.evaluation.scoring import scores_by_question
 from vrx.launch.logging import log
 from vrx.metrics import aggregate
 from vrx.metrics.answer import Answer
@@ -186,22 +185,11 @@ def _benchmarks_in(text: str) -> dict[str, BenchmarkConfig]:
 
 def read(run: Run, name: str) -> list[Answer]:
     """The answers of a run to a benchmark, whatever made them; none where there is no file."""
-    path = prediction_files.predictions_file(run.folder, name)
     try:
-        with path.open("rb") as file:
-            made_from = json.loads(file.readline())["key"]
-        return list(prediction_files.read_predictions(path, made_from).values())
-    except (OSError, ValueError, KeyError, TypeError):
+        predictions = prediction_files.load_predictions(prediction_files.predictions_file(run.folder, name))
+    except (OSError, UserError):
         return []
-
-
-def by_question(config: BenchmarkConfig, given: list[Answer]) -> dict[str, float]:
-    """The main score of each question, by its id; of each group of rotations where the benchmark counts those."""
-    metric = resolve_name("metric", config.metric)
-    if config.aggregate == "circular":
-        names = dict.fromkeys(f"group {answer.group}" if answer.group else answer.id for answer in given)
-        return dict(zip(names, aggregate.circular(given, metric), strict=True))
-    return {answer.id: metric(answer) for answer in given}
+    return list(predictions.answers.values()) if predictions else []
 
 
 def scorer(runs: list[Run]) -> Scores:
@@ -219,7 +207,7 @@ def scorer(runs: list[Run]) -> Scores:
         config, entry = own[folder].get(name, elsewhere.get(name)), run.record["scores"][name]
         given = read(run, name)
         try:
-            scores = by_question(config, given) if config and given else {}
+            scores = scores_by_question(config, given) if config and given else {}
         except ValueError:
             return None
         same = 0 < len(scores) == entry["num_samples"] and math.isclose(aggregate.mean(scores.values()), entry["value"])
