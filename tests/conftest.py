@@ -48,18 +48,19 @@ def tuned(world: Path) -> Path:
     from vrx.data import instruction_dataset
     from vrx.evaluation import evaluate_run
     from vrx.models import loading, lora
-    from vrx.runs import files, run_dir
+    from vrx.runs import files, lookup
+    from vrx.runs.train_summary import TrainSummary
 
     run = composed([*SMALL, f"runtime.output_root={world}", "benchmark=[tiny_gqa]"])
-    identity = run_dir.run_identity(run, instruction_dataset.data_digest(run.instructions))
-    folder = run_dir.run_directory(run, identity, label=run_dir.run_label(run))
+    identity = lookup.run_identity(run, instruction_dataset.data_digest(run.instructions))
+    folder = lookup.run_directory(run, identity, label=lookup.run_label(run))
     layers = identity["layers"]
     lvlm = lora.apply_lora(loading.load(run.model), layers, run.lora)
     torch.manual_seed(0)
     state = {name: torch.randn_like(tensor) * 0.1 for name, tensor in lora.trainable_parameters(lvlm).items()}
     lora.save_adapter(lvlm, state, folder / "adapter")
     files.write_atomic(folder / "config.yaml", freeze(run))
-    evaluate_run.write_record(folder, identity, layers, {"seconds": 1.0}, {})
+    evaluate_run.write_record(folder, run.model, identity, layers, {}, train=TrainSummary(seconds=1.0))
     return folder
 
 

@@ -270,11 +270,11 @@ def test_like_runs_that_are_finished_give_the_hours(make_run, capsys, tmp_path, 
     options = (f"runtime.output_root={tmp_path}", "layer_count=4_layers")
     check(make_run(*options))
     from vrx.data import instruction_dataset
-    from vrx.runs import files, run_dir
+    from vrx.runs import files, lookup
 
     other = make_run(f"runtime.output_root={tmp_path}", "layer_count=8_layers")
-    identity = run_dir.run_identity(other, instruction_dataset.data_digest(other.instructions))
-    folder = run_dir.run_directory(other, identity, label="other")
+    identity = lookup.run_identity(other, instruction_dataset.data_digest(other.instructions))
+    folder = lookup.run_directory(other, identity, label="other")
     record = {
         "run_id": "x",
         "identity": identity,

@@ -18,10 +18,9 @@ from vrx.jobs import source_run
 from vrx.jobs.revert import driver, worker
 from vrx.models import from_run, lora, surgery
 from vrx.models.loading import load
-from vrx.report.collect import validate_record
 from vrx.runs import content_digest, surgery_manifest
 from vrx.runs.locks import exclusive_lock
-from vrx.runs.record import read_record
+from vrx.runs.record import parse_record, read_record
 from vrx.runs.surgery_manifest import LayerSurgery
 
 TEXT = {"input_ids": torch.arange(20, 60).reshape(2, 20), "attention_mask": torch.ones(2, 20, dtype=torch.long)}
@@ -134,7 +133,7 @@ def test_all_reversions_are_answered_by_one_load_and_recorded(
     found = [json.loads(path.read_text()) for path in sorted(run_dir.parent.glob("*/record.json"))]
     assert sorted(len(record["identity"]["reverted"]) for record in found) == [0, 2, 32]
     for record in found:
-        validate_record(record)
+        parse_record(record)
         assert record["layers"] == [0, 4, 8, 12, 18, 22, 26, 30]
     assert "0, 4: " in capsys.readouterr().out
     assert driver.progress(run).state == "done"

@@ -24,7 +24,7 @@ from vrx.config.paths import CONF
 from vrx.launch.sweep_runner import Job, Progress, reason, run_all, time_left_text
 from vrx.runs import files
 from vrx.runs.locks import exclusive_lock
-from vrx.runs.run_dir import run_identity
+from vrx.runs.lookup import run_identity
 
 ARTEFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
 MODELS = {"figure3": ("bunny-llama3-8b", "llava-1.5-7b"), "table4": ("bunny-llama3-8b", "llava-1.5-7b")}

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from vrx.report import figures, paper, plots
-from vrx.report.collect import Run, validate_record
+from vrx.report.collect import Run
+from vrx.runs.record import parse_record
 
 PAPER, DEPTH = paper.load(), 32
 TUNED = {"data": {"fraction": 1.0}, "lora": {}, "train": {}, "engine": {}}
@@ -37,8 +38,7 @@ def run(folder: Path, *, layers: tuple[int, ...], seed: int = 0, model: str = "l
         "scores": scores,
         **by,
     }
-    validate_record(record)
-    return Run(folder, record)
+    return Run(folder, parse_record(record))
 
 
 def reversion(folder: Path, put: tuple[int, ...], *, seed: int = 0, worse: float = 0.0) -> Run:

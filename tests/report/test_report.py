@@ -41,6 +41,7 @@ from vrx.report.collect import Run, find_runs, scorer
 from vrx.report.prediction_samples import RANDOM, WORST, galleries
 from vrx.runs.files import digest, write_atomic, write_json
 from vrx.runs.layer_selection import format_layers
+from vrx.runs.record import ModelFacts, Record, parse_record
 from vrx.selectors.rules import sparse_uniform
 
 PAPER = paper.load()
@@ -123,7 +124,10 @@ def make(
         "provenance": {"git_commit": None},
     }
     write_json(folder / "record.json", record)
-    return Run(folder, record)
+    return Run(folder, parse_record(record))
+
+
+NO_SCORES = Record("0", {}, ModelFacts("m", 32), [], {})
 
 
 def build(root: Path, name: str) -> list[tables.Table]:
@@ -142,8 +146,8 @@ def test_the_benchmarks_of_a_run_are_read_from_its_frozen_configuration(
         run = make_run(f"benchmark={chosen}")
         folder = tmp_path / str(number)
         write_atomic(folder / "config.yaml", freeze(run))
-        assert collect.benchmark_configs(Run(folder, {})) == run.benchmark
-    assert collect.benchmark_configs(Run(tmp_path / "none", {})) == {}
+        assert collect.benchmark_configs(Run(folder, NO_SCORES)) == run.benchmark
+    assert collect.benchmark_configs(Run(tmp_path / "none", NO_SCORES)) == {}
 
 
 # ---- the bootstrap
@@ -226,7 +230,7 @@ def test_a_row_is_found_by_its_layers_whatever_they_are_called(tmp_path: Path):
 
 def test_selectors_that_the_paper_does_not_print_have_rows_of_their_own(tmp_path: Path):
     def named(run: Run, *names: str) -> Run:
-        write_json(run.folder / "record.json", {**run.record, "selectors": list(names)})
+        dataclasses.replace(run.record, selectors=list(names)).write(run.folder / "record.json")
         return run
 
     make(tmp_path, ALL)
@@ -298,15 +302,15 @@ def test_a_row_is_in_the_layers_of_another_depth_too():
 def test_cells_are_the_records_in_percent_beside_the_papers(tmp_path: Path):
     whole, sparse = make(tmp_path, ALL, skill=0.9), make(tmp_path, SPARSE, skill=0.5)
     (table,) = build(tmp_path, "table2")
-    cell, base = row(table, "8 layers").cells["gqa"], whole.record["scores"]["gqa"]["value"]
-    entry = sparse.record["scores"]["gqa"]
-    assert cell.value == pytest.approx(100 * entry["value"])
-    assert cell.error == pytest.approx(100 * entry["stderr"])
-    assert cell.share == pytest.approx(100 * entry["value"] / base)
+    cell, base = row(table, "8 layers").cells["gqa"], whole.record.scores["gqa"].value
+    entry = sparse.record.scores["gqa"]
+    assert cell.value == pytest.approx(100 * entry.value)
+    assert cell.error == pytest.approx(100 * entry.stderr)
+    assert cell.share == pytest.approx(100 * entry.value / base)
     assert (cell.published, cell.num_seeds, cell.num_samples) == (63.68, 1, QUESTIONS)
     assert cell.difference == pytest.approx(cell.value - 63.68)
     assert cell.versus is not None
-    assert cell.versus.value == pytest.approx(100 * (entry["value"] - base))
+    assert cell.versus.value == pytest.approx(100 * (entry.value - base))
     average = row(table, "8 layers").cells["average"]
     assert average.value == pytest.approx(statistics.fmean(row(table, "8 layers").cells[c].value for c in VISUAL))
     assert average.versus is not None
@@ -320,7 +324,7 @@ def test_of_several_seeds_there_is_the_mean_and_their_spread(tmp_path: Path):
     made = [make(tmp_path, SPARSE, seed=seed) for seed in range(3)]
     (table,) = build(tmp_path, "table2")
     cell = row(table, "8 layers").cells["tdiuc"]
-    values = [100 * run.record["scores"]["tdiuc"]["value"] for run in made]
+    values = [100 * run.record.scores["tdiuc"].value for run in made]
     assert (cell.value, cell.error) == (pytest.approx(statistics.fmean(values)), statistics.stdev(values))
     assert cell.num_seeds == 3
     assert any("standard deviation" in note and "3 seeds" in note for note in table.notes)
@@ -395,13 +399,13 @@ def test_a_question_asked_in_rotations_is_compared_as_one(tmp_path: Path):
     run = make(tmp_path, SPARSE)
     scores = scorer([run])(run, "mmbench")
     assert scores is not None
-    assert len(scores) == QUESTIONS / 2 == run.record["scores"]["mmbench"]["num_samples"]
+    assert len(scores) == QUESTIONS / 2 == run.record.scores["mmbench"].num_samples
 
 
 def test_a_frozen_configuration_tells_its_benchmarks(tmp_path: Path, make_run: Callable[..., RunConfig]):
     run = make_run()
     (tmp_path / "config.yaml").write_text(freeze(run), encoding="utf-8")
-    assert collect.benchmark_configs(Run(tmp_path, {})) == run.benchmark
+    assert collect.benchmark_configs(Run(tmp_path, NO_SCORES)) == run.benchmark
 
 
 # ---- records
@@ -409,13 +413,14 @@ def test_a_frozen_configuration_tells_its_benchmarks(tmp_path: Path, make_run: C
 
 def test_what_is_no_record_is_named_in_one_line_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture):
     good = make(tmp_path, SPARSE)
+    record = good.record.to_json()
     wrong: dict[str, Any] = {
         "corrupt": '{"run_id": ',
         "list": "[1, 2]",
         "foreign": '{"model": "mine", "accuracy": 0.5}',
-        "percent": json.dumps({**good.record, "scores": {"gqa": {"value": 61.6, "stderr": 0.1, "num_samples": 9}}}),
-        "nan": json.dumps({**good.record, "scores": {"gqa": {"value": float("nan"), "stderr": 0, "num_samples": 9}}}),
-        "layers": json.dumps({**good.record, "layers": [40]}),
+        "percent": json.dumps({**record, "scores": {"gqa": {"value": 61.6, "stderr": 0.1, "num_samples": 9}}}),
+        "nan": json.dumps({**record, "scores": {"gqa": {"value": float("nan"), "stderr": 0, "num_samples": 9}}}),
+        "layers": json.dumps({**record, "layers": [40]}),
     }
     for name, text in wrong.items():
         write_atomic(tmp_path / "finetune" / "m" / name / "record.json", text)
@@ -430,8 +435,8 @@ def test_what_is_no_record_is_named_in_one_line_and_left_out(tmp_path: Path, cap
 
 def test_a_run_of_another_kind_is_listed_but_in_no_table(tmp_path: Path):
     run = make(tmp_path, SPARSE)
-    pruned = {**run.record, "identity": {**run.record["identity"], "pruned": [3]}}
-    write_json(run.folder / "record.json", pruned)
+    pruned = dataclasses.replace(run.record, identity={**run.record.identity, "pruned": [3]})
+    pruned.write(run.folder / "record.json")
     assert len(find_runs(tmp_path)) == 1
     assert build(tmp_path, "table2") == []
 
@@ -447,7 +452,7 @@ def test_a_copied_run_counts_once(tmp_path: Path):
 
 def golden() -> tuple[list[Run], collect.Scores]:
     told = json.loads((GOLDEN / "records.json").read_text())
-    found = [Run(Path(one["folder"]), one["record"]) for one in told]
+    found = [Run(Path(one["folder"]), parse_record(one["record"])) for one in told]
     scores = {one["folder"]: one["scores"] for one in told}
     return found, lambda run, name: scores[str(run.folder)].get(name)
 

@@ -25,10 +25,12 @@ from vrx.config.schema import (
     TrainConfig,
 )
 from vrx.evaluation.evaluate_run import write_record
-from vrx.runs import files, provenance, run_dir
+from vrx.runs import files, lookup, provenance
 from vrx.runs.identity import base_identity, weights_fingerprint
 from vrx.runs.layer_selection import select_layers
-from vrx.runs.record import all_layers_record
+from vrx.runs.record import Record, ScoreEntry, all_layers_record, read_record
+from vrx.runs.train_summary import TrainSummary
+from vrx.runs.typed_json import to_json
 
 DATA = "d" * 64
 PARTS = ("backbone", "vision_tower", "projector")
@@ -82,7 +84,7 @@ TRAINED = [
 def test_how_it_is_trained_is_part_of_a_run(run: RunConfig, key: str):
     part, _, name = key.partition(".")
     value = getattr(getattr(run, part), name) if name else run.seed
-    assert run_dir.run_identity(changed(run, key, other(value)), DATA) != run_dir.run_identity(run, DATA)
+    assert lookup.run_identity(changed(run, key, other(value)), DATA) != lookup.run_identity(run, DATA)
 
 
 @pytest.mark.parametrize(
@@ -98,20 +100,20 @@ def test_how_it_is_trained_is_part_of_a_run(run: RunConfig, key: str):
     ],
 )
 def test_what_is_trained_is_part_of_a_run(run: RunConfig, key: str, value: Any):
-    assert run_dir.run_identity(changed(run, key, value), DATA) != run_dir.run_identity(run, DATA)
+    assert lookup.run_identity(changed(run, key, value), DATA) != lookup.run_identity(run, DATA)
 
 
 def test_the_content_of_the_data_is_part_of_a_run(run: RunConfig):
-    assert run_dir.run_identity(run, "e" * 64) != run_dir.run_identity(run, DATA)
+    assert lookup.run_identity(run, "e" * 64) != lookup.run_identity(run, DATA)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_content_of_the_weights_is_part_of_a_run(run: RunConfig, part: str):
-    before = run_dir.run_identity(run, DATA)
+    before = lookup.run_identity(run, DATA)
     (Path(getattr(run.model, part)) / "README.md").write_text("words are no weights")
-    assert run_dir.run_identity(run, DATA) == before
+    assert lookup.run_identity(run, DATA) == before
     (Path(getattr(run.model, part)) / "model.safetensors").write_bytes(b"others")
-    assert run_dir.run_identity(run, DATA) != before
+    assert lookup.run_identity(run, DATA) != before
 
 
 @pytest.mark.parametrize(
@@ -140,25 +142,25 @@ def test_the_content_of_the_weights_is_part_of_a_run(run: RunConfig, part: str):
 def test_where_it_runs_what_is_measured_and_what_things_are_called_is_no_part_of_a_run(
     run: RunConfig, key: str, value: Any
 ):
-    assert run_dir.run_identity(changed(run, key, value), DATA) == run_dir.run_identity(run, DATA)
+    assert lookup.run_identity(changed(run, key, value), DATA) == lookup.run_identity(run, DATA)
 
 
 def test_two_selectors_of_the_same_layers_are_one_run(run: RunConfig):
     top = SelectorConfig(name="consecutive_top", rule="consecutive", start="top")
     last = SelectorConfig(name="last", rule="fixed", layers=list(range(24, 32)))
-    one, same = (run_dir.run_identity(dataclasses.replace(run, selector=selector), DATA) for selector in (top, last))
+    one, same = (lookup.run_identity(dataclasses.replace(run, selector=selector), DATA) for selector in (top, last))
     assert one == same
 
 
 def test_an_identity_is_plain_json(run: RunConfig):
-    identity = run_dir.run_identity(run, DATA)
+    identity = lookup.run_identity(run, DATA)
     assert json.loads(json.dumps(identity)) == identity
     assert identity["layers"] == list(select_layers(run))
 
 
 def test_an_untouched_model_is_told_by_model_and_weights_alone(run: RunConfig):
     assert base_identity(changed(run, "seed", 5)) == base_identity(run)
-    assert base_identity(run).items() <= run_dir.run_identity(run, DATA).items()
+    assert base_identity(run).items() <= lookup.run_identity(run, DATA).items()
 
 
 @settings(deadline=None)
@@ -185,30 +187,30 @@ def test_a_folder_of_weights_may_move(run: RunConfig, tmp_path: Path):
 
 
 def test_a_run_lies_under_its_job_and_model_by_label_and_hash(run: RunConfig):
-    identity = run_dir.run_identity(run, DATA)
-    folder = run_dir.run_directory(run, identity, label=run_dir.run_label(run))
+    identity = lookup.run_identity(run, DATA)
+    folder = lookup.run_directory(run, identity, label=lookup.run_label(run))
     short = files.digest(identity)[:8]
     assert folder == Path(run.runtime.output_root) / "finetune" / "m" / f"sparse_uniform-8_100pct_seed0_{short}"
 
 
 def test_a_run_is_found_whatever_label_it_was_given(run: RunConfig):
-    identity = run_dir.run_identity(run, DATA)
-    folder = run_dir.run_directory(run, identity, label="earlier")
+    identity = lookup.run_identity(run, DATA)
+    folder = lookup.run_directory(run, identity, label="earlier")
     assert not folder.exists()  # asking makes nothing
     folder.mkdir(parents=True)
-    assert run_dir.run_directory(run, identity, label="later") == folder
-    assert run_dir.run_directory(run, {**identity, "seed": 1}, label="later") != folder
+    assert lookup.run_directory(run, identity, label="later") == folder
+    assert lookup.run_directory(run, {**identity, "seed": 1}, label="later") != folder
 
 
 @pytest.mark.parametrize("name", ["org/model", "../up", "a b"])
 def test_a_model_of_any_name_stays_below_its_job(run: RunConfig, name: str):
-    folder = run_dir.run_directory(changed(run, "model.name", name), {}, label="x")
+    folder = lookup.run_directory(changed(run, "model.name", name), {}, label="x")
     assert folder.parent.parent == Path(run.runtime.output_root) / "finetune"
 
 
 def test_a_directory_is_named_whole_wherever_the_command_is_run(run: RunConfig, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = run_dir.run_directory(changed(run, "runtime.output_root", "outputs"), {}, label="x")
+    folder = lookup.run_directory(changed(run, "runtime.output_root", "outputs"), {}, label="x")
     assert folder.is_relative_to(tmp_path)
 
 
@@ -228,7 +230,7 @@ def test_a_directory_is_named_whole_wherever_the_command_is_run(run: RunConfig, 
     ],
 )
 def test_a_label_says_what_one_looks_for(run: RunConfig, key: str, value: Any, label: str):
-    assert run_dir.run_label(changed(run, key, value)) == label
+    assert lookup.run_label(changed(run, key, value)) == label
 
 
 # ---- files
@@ -278,21 +280,23 @@ def test_a_files_digest_is_its_sha256(tmp_path: Path):
 
 # ---- records
 
-Keep = Callable[..., tuple[Path, dict[str, Any]]]
-SCORES = {"gqa": {"value": 0.5, "num_samples": 4, "stderr": 0.25, "metrics": {}}}
+Keep = Callable[..., tuple[Path, Record]]
+SCORES = {"gqa": ScoreEntry(0.5, 4, 0.25)}
 
 
 @pytest.fixture
 def keep(run: RunConfig) -> Keep:
     """Record a run with some keys changed; gives its directory and its record."""
 
-    def record(**changes: Any) -> tuple[Path, dict[str, Any]]:
+    def record(**changes: Any) -> tuple[Path, Record]:
         told = run
         for key, value in changes.items():
             told = changed(told, key.replace("__", "."), value)
-        identity = run_dir.run_identity(told, DATA)
-        folder = run_dir.run_directory(told, identity, label=run_dir.run_label(told))
-        return folder, write_record(folder, identity, list(select_layers(told)), {"steps": 1}, SCORES)
+        identity = lookup.run_identity(told, DATA)
+        folder = lookup.run_directory(told, identity, label=lookup.run_label(told))
+        return folder, write_record(
+            folder, told.model, identity, list(select_layers(told)), SCORES, train=TrainSummary(steps=1)
+        )
 
     return record
 
@@ -302,23 +306,22 @@ ALL = SelectorConfig(name="all", rule="all")
 
 def test_a_record_comes_back_as_it_was_written(keep: Keep):
     folder, record = keep()
-    assert files.read_json(folder / "record.json") == record
-    assert set(record) == {"run_id", "identity", "layers", "selectors", "train", "scores", "provenance"}
-    assert folder.name.endswith(f"_{record['run_id']}")
+    assert read_record(folder / "record.json") == record
+    assert folder.name.endswith(f"_{record.run_id}")
 
 
-def test_a_record_keeps_what_earlier_commands_measured(keep: Keep):
+def test_a_record_keeps_what_earlier_commands_measured(keep: Keep, run: RunConfig):
     folder, record = keep()
-    more = {"mmlu": {**SCORES["gqa"], "value": 0.25}}
-    record = write_record(folder, record["identity"], record["layers"], record["train"], more)
-    assert set(record["scores"]) == {"gqa", "mmlu"}
-    again = write_record(folder, record["identity"], record["layers"], record["train"], {"gqa": more["mmlu"]})
-    assert again["scores"]["gqa"]["value"] == 0.25
+    more = {"mmlu": ScoreEntry(0.25, 4, 0.25)}
+    record = write_record(folder, run.model, record.identity, record.layers, more)
+    assert set(record.scores) == {"gqa", "mmlu"} and record.train == TrainSummary(steps=1)
+    again = write_record(folder, run.model, record.identity, record.layers, {"gqa": more["mmlu"]})
+    assert again.scores["gqa"].value == 0.25
 
 
 def test_a_field_that_is_null_is_no_part_of_what_a_run_is(run: RunConfig):
-    assert "max_steps" not in run_dir.run_identity(changed(run, "train.max_steps", None), DATA)["train"]
-    assert run_dir.run_identity(changed(run, "train.max_steps", 3), DATA)["train"]["max_steps"] == 3
+    assert "max_steps" not in lookup.run_identity(changed(run, "train.max_steps", None), DATA)["train"]
+    assert lookup.run_identity(changed(run, "train.max_steps", 3), DATA)["train"]["max_steps"] == 3
 
 
 def test_the_all_layers_run_is_found_by_its_identity(keep: Keep):
@@ -339,7 +342,7 @@ def test_the_all_layers_run_is_its_own_reference(keep: Keep):
 
 
 def test_provenance_is_plain_json_with_versions_and_a_commit_where_there_is_one():
-    told = provenance.provenance()
+    told = to_json(provenance.current_provenance())
     assert json.loads(json.dumps(told)) == told
     assert {"torch", "transformers", "numpy"} <= set(told["versions"])
-    assert told["git_commit"] is None or len(told["git_commit"]) == 40
+    assert "git_commit" not in told or len(told["git_commit"]) == 40

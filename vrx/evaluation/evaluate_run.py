@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.frozen import freeze
 from vrx.config.resolve import resolve_name
-from vrx.config.schema import RunConfig
+from vrx.config.schema import ModelConfig, RunConfig
 from vrx.evaluation import benchmarks, families, prediction_files, scoring
 from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.metrics.answer import Answer
-from vrx.runs import content_digest, files, provenance
+from vrx.runs import content_digest, files
 from vrx.runs.locks import shared_resource_lock
-from vrx.runs.record import read_record
+from vrx.runs.provenance import current_provenance
+from vrx.runs.record import PrunedInfo, Record, ScoreEntry, model_facts, read_record, with_selectors
+from vrx.runs.run_dir import RunDir
+from vrx.runs.train_summary import TrainSummary
+from vrx.runs.typed_json import from_json
 
 
 def make_world(run: RunConfig) -> None:
@@ -51,9 +56,9 @@ def have(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]])
     return found
 
 
-def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> dict[str, Any] | None:
+def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> Record | None:
     """The record, where it holds just what the answers there score for everything asked."""
-    path, found = run_dir / "record.json", have(run, run_dir, asked)
+    path, found = RunDir(run_dir).record, have(run, run_dir, asked)
     if not path.exists() or len(found) < len(asked):
         return None
     try:
@@ -62,14 +67,14 @@ def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sampl
         log(f"{error}; it is made again from the answers there are")
         return None
     scores = _scores(run, run_dir, found)
-    return record if scores.items() <= record["scores"].items() else None
+    return record if scores.items() <= record.scores.items() else None
 
 
-def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> dict[str, Any]:
+def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> dict[str, ScoreEntry]:
     """Scores of the run's benchmarks, by name; answers that are missing are made first, by workers."""
     found = have(run, run_dir, asked)
     if len(found) < len(asked):
-        files.write_atomic(run_dir / "config.yaml", freeze(run))
+        files.write_atomic(RunDir(run_dir).config, freeze(run))
         launch("generate", run_dir, run.runtime)
         found = have(run, run_dir, asked)
     for name, read in found.items():
@@ -77,49 +82,49 @@ def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample
     return _scores(run, run_dir, {name: found[name] for name in asked})
 
 
-def _scores(run: RunConfig, run_dir: Path, found: Mapping[str, list[Answer]]) -> dict[str, Any]:
+def _scores(run: RunConfig, run_dir: Path, found: Mapping[str, list[Answer]]) -> dict[str, ScoreEntry]:
     """Entries of the record by benchmark, with what generation found out beside what the answers score."""
     scores = {}
     for name, read in found.items():
         agreement = prediction_files.read_header(run_dir, name).agreement
         told = {} if agreement is None else {"agreement_with_batch_1": agreement}
-        scores[name] = scoring.score_benchmark(run.benchmark[name], read) | told
+        scores[name] = from_json(ScoreEntry, scoring.score_benchmark(run.benchmark[name], read) | told)
     return scores
 
 
-def _before(path: Path) -> dict[str, Any]:
-    """The record that is there; what is there and is none is put aside, for whoever wrote it."""
+def _existing_record(run_dir: RunDir) -> Record | None:
+    """The record that lies there; an unreadable one is moved aside, for whoever wrote it."""
     try:
-        return read_record(path) if path.exists() else {}
+        return read_record(run_dir.record) if run_dir.record.exists() else None
     except (ValueError, OSError):
-        path.replace(path.with_name("record.json.broken"))
-        return {}
+        run_dir.record.replace(run_dir.broken_record)
+        return None
 
 
 def write_record(
     run_dir: Path,
+    model: ModelConfig,
     identity: dict[str, Any],
     layers: list[int],
-    train: dict[str, Any] | None,
-    scores: dict[str, Any],
+    scores: dict[str, ScoreEntry],
     *,
+    train: TrainSummary | None = None,
     selectors: Sequence[str] = (),
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write `record.json`; scores of benchmarks measured by earlier commands, and names of selectors that chose these
-    layers, stay in it."""
-    path = run_dir / "record.json"
-    before = _before(path)
-    record = {
-        **before,
-        "run_id": files.digest(identity)[:8],
-        "identity": identity,
-        "layers": layers,
-        "selectors": sorted({*before.get("selectors", ()), *selectors}),
-        "train": train,
-        "scores": {**before.get("scores", {}), **scores},
-        "provenance": provenance.provenance(),
-        **(more or {}),
-    }
-    files.write_json(path, record)
+    pruned: PrunedInfo | None = None,
+) -> Record:
+    """Write `record.json`; what earlier commands recorded and this one does not name stays in it.
+
+    The provenance of the training is that in `train`; the record keeps it apart from that of the evaluations.
+    """
+    before = _existing_record(RunDir(run_dir))
+    record = Record(files.digest(identity)[:8], identity, model_facts(model), layers, {})
+    record = (before and dataclasses.replace(before, layers=layers)) or record
+    record.scores |= scores
+    if train is not None:
+        record.train = dataclasses.replace(train, provenance=None)
+        record.provenance.train = train.provenance
+    record.provenance.evaluations |= {name: current_provenance() for name in scores}
+    record.pruned = pruned or record.pruned
+    record = with_selectors(record, selectors)
+    record.write(RunDir(run_dir).record)
     return record

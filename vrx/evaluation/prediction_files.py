@@ -19,6 +19,7 @@ from vrx.evaluation.families import Sample
 from vrx.metrics.answer import FIELDS, QUESTION_FIELDS, Answer
 from vrx.runs.content_digest import image_digest
 from vrx.runs.files import digest, write_atomic
+from vrx.runs.run_dir import RunDir
 
 VERSION = 1  # of the file format; a header without a version is of version 1
 
@@ -70,19 +71,19 @@ def predictions_key(
 
 
 def predictions_file(run_dir: Path, benchmark: str) -> Path:
-    return run_dir / "answers" / f"{benchmark}.jsonl"
+    return RunDir(run_dir).predictions(benchmark)
 
 
 def part_file(run_dir: Path, benchmark: str, rank: int) -> Path:
     """The part file of a rank; its folder is made if needed."""
-    folder = run_dir / "answers"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".{benchmark}.{rank}.part"
+    path = RunDir(run_dir).predictions_part(benchmark, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def part_files(run_dir: Path, benchmark: str) -> list[Path]:
     """The part files of all ranks, of this command and of earlier ones."""
-    return sorted((run_dir / "answers").glob(f".{benchmark}.*.part"))
+    return sorted(RunDir(run_dir).answers.glob(f".{benchmark}.*.part"))
 
 
 def write_prediction(file: TextIO, answer: Answer) -> None:

@@ -19,9 +19,9 @@ from vrx.launch.logging import log
 from vrx.runs.identity import base_identity
 from vrx.runs.layer_selection import format_layers
 from vrx.runs.locks import exclusive_lock, is_locked
+from vrx.runs.lookup import run_directory, run_identity, run_label
 from vrx.runs.record import read_record
-from vrx.runs.run_dir import run_directory, run_identity, run_label
-from vrx.runs.surgery_manifest import SURGERY_FILE
+from vrx.runs.run_dir import RunDir
 
 TUNING = ("model", "selector", "layer_count", "data_fraction", "instructions", "recipe", "lora", "train", "engine")
 
@@ -61,12 +61,12 @@ def find_source(run: RunConfig) -> SourceRun | None:
     run_dir = source_dir(run)
     if run_dir is None:
         return SourceRun(None, base_identity(run), (), run)
-    if not (run_dir / "record.json").is_file():
+    if not RunDir(run_dir).record.is_file():
         return None
-    if (run_dir / SURGERY_FILE).is_file():
+    if RunDir(run_dir).surgery.is_file():
         raise UserError(f"job.run={run.job.run}: its layers were put back or cut out; valid is the run that was tuned")
-    record = read_record(run_dir / "record.json")
-    return SourceRun(run_dir, record["identity"], tuple(record["layers"]), load_frozen(run_dir / "config.yaml"))
+    record = read_record(RunDir(run_dir).record)
+    return SourceRun(run_dir, record.identity, tuple(record.layers), load_frozen(RunDir(run_dir).config))
 
 
 def finished_source(run: RunConfig) -> SourceRun:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import platform
 import resource
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,3 +47,14 @@ def peak_memory_gb() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def device_facts() -> dict[str, Any]:
+    """What provenance records of the devices: their name, how many work together, whether TF32 is allowed."""
+    on_gpu = device().type == "cuda"
+    name = torch.cuda.get_device_name(device()) if on_gpu else platform.processor() or "CPU"
+    return {
+        "device_name": name,
+        "device_count": world_size(),
+        "tf32": on_gpu and torch.backends.cuda.matmul.allow_tf32,
+    }

@@ -17,6 +17,7 @@ import transformers
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.launch.ranks import die_with_parent, local_rank, report_error
+from vrx.runs.run_dir import RunDir
 
 STAGES = {
     "train": "vrx.jobs.finetune.worker:train",
@@ -44,7 +45,7 @@ def main() -> None:
         torch.cuda.set_device(local_rank())
         torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        _stage(stage)(load_frozen(run_dir / "config.yaml"), run_dir)
+        _stage(stage)(load_frozen(RunDir(run_dir).config), run_dir)
     except Exception as error:
         sys.exit(report_error(stage, run_dir, error))
     finally:

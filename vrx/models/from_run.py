@@ -12,13 +12,15 @@ from vrx.models import lora
 from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.surgery import prune_layers, revert_layers
 from vrx.runs.hub import resolve_checkpoint
-from vrx.runs.surgery_manifest import PRUNED_FOLDER, read_surgery
+from vrx.runs.run_dir import RunDir
+from vrx.runs.surgery_manifest import read_surgery
 
 
 def load_from_run(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:
     """The LVLM as the run left it, adapters merged, on the CPU."""
-    if (run_dir / PRUNED_FOLDER).is_dir():
-        return LlavaForConditionalGeneration.from_pretrained(run_dir / PRUNED_FOLDER, dtype=dtype).eval()
+    pruned = RunDir(run_dir).pruned
+    if pruned.is_dir():
+        return LlavaForConditionalGeneration.from_pretrained(pruned, dtype=dtype).eval()
     done = read_surgery(run_dir)
     lvlm = lora.load_tuned(config, done.source, dtype=dtype)
     if done.reverted:

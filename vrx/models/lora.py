@@ -19,6 +19,7 @@ from transformers import LlavaForConditionalGeneration
 from vrx.config.schema import LoraConfig, ModelConfig, TrainConfig
 from vrx.models.checkpoint_layouts import PROJECTOR_FILE
 from vrx.models.loading import decoder_layers, load, merge_adapter, projector
+from vrx.runs.run_dir import RunDir
 
 LAYERS_PATH = "model.language_model.layers"
 WRAPPED = "base_model.model."  # what PEFT puts before the names of the model it wraps
@@ -124,4 +125,5 @@ def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> LlavaFor
 def load_tuned(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:
     """The LVLM as a run left it: its adapter merged and its projector, or untouched where the run has none."""
     lvlm = load(config, dtype=dtype)
-    return load_adapter(lvlm, run_dir / "adapter") if (run_dir / "adapter").is_dir() else lvlm
+    adapter = RunDir(run_dir).adapter
+    return load_adapter(lvlm, adapter) if adapter.is_dir() else lvlm

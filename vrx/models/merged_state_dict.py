@@ -12,6 +12,7 @@ from vrx.models.checkpoint_layouts import canonical
 from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.lora_checkpoint import Adapter, adapter_of
 from vrx.runs.hub import resolve_checkpoint
+from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
 
 
@@ -22,7 +23,7 @@ def tuned_state(config: ModelConfig, run_dir: Path) -> Mapping[str, Tensor] | No
         folder = resolve_checkpoint("model.lvlm", config.lvlm)
         adapter = adapter_of(folder)
         state = LazyStateDict(folder) if adapter is None else MergedStateDict(_backbone(config), adapter)
-    adapter = read_surgery(run_dir).source / "adapter"
+    adapter = RunDir(read_surgery(run_dir).source).adapter
     return MergedStateDict(state or _backbone(config), adapter) if adapter.is_dir() else state
 
 

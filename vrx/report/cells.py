@@ -82,10 +82,10 @@ def _values(runs: list[Run], columns: Sequence[str]) -> tuple[list[float], list[
         names = [score_name(run, column) for column in columns]
         if None in names:
             continue
-        entries = [run.record["scores"][name] for name in names]
-        values.append(100 * sum(entry["value"] for entry in entries) / len(entries))
-        errors.append(100 * math.sqrt(sum(entry["stderr"] ** 2 for entry in entries)) / len(entries))
-        samples = sum(entry["num_samples"] for entry in entries)
+        entries = [run.record.scores[name] for name in names if name is not None]
+        values.append(100 * sum(entry.value for entry in entries) / len(entries))
+        errors.append(100 * math.sqrt(sum(entry.stderr**2 for entry in entries)) / len(entries))
+        samples = sum(entry.num_samples for entry in entries)
     return values, errors, samples
 
 

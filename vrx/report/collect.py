@@ -20,10 +20,10 @@ from vrx.evaluation.scoring import scores_by_question
 from vrx.launch.logging import log
 from vrx.metrics import aggregate
 from vrx.metrics.answer import Answer
-from vrx.runs.files import digest, read_json
-
-TUNED = {"model", "weights", "layers", "data", "lora", "train", "engine", "seed"}  # keys of an identity
-UNTOUCHED = {"model", "weights"}
+from vrx.runs.files import digest
+from vrx.runs.record import Record, read_record
+from vrx.runs.run_dir import RunDir
+from vrx.runs.train_summary import TrainSummary
 
 
 @dataclass(frozen=True)
@@ -31,105 +31,82 @@ class Run:
     """A record and the directory it lies in."""
 
     folder: Path
-    record: dict[str, Any]
+    record: Record
 
     @property
     def model(self) -> str:
-        return self.record["identity"]["model"]["name"]
+        return self.record.model.name
 
     @property
     def depth(self) -> int:
-        return self.record["identity"]["model"]["num_layers"]
+        return self.record.model.num_layers
 
     @property
     def layers(self) -> frozenset[int]:
-        return frozenset(self.record["layers"])
+        return frozenset(self.record.layers)
 
     @property
     def fraction(self) -> float:
-        return self.record["identity"]["data"]["fraction"] if self.is_tuned else 1.0
+        return self.record.data_fraction
 
     @property
     def seed(self) -> int | None:
-        return self.record["identity"].get("seed")
+        return self.record.seed
 
     @property
     def is_tuned(self) -> bool:
-        return set(self.record["identity"]) == TUNED
+        return self.record.is_finetune
 
     @property
     def reverted(self) -> tuple[int, ...] | None:
-        """The layers put back to the backbone; None where the run is no reversion."""
-        return self._done("reverted")
+        return self.record.reverted_layers
 
     @property
     def pruned(self) -> tuple[int, ...] | None:
-        """The layers cut out; None where the run is no pruning."""
-        return self._done("pruned")
-
-    def _done(self, key: str) -> tuple[int, ...] | None:
-        identity = self.record["identity"]
-        return tuple(identity[key]) if set(identity) - {key} in (TUNED, UNTOUCHED) and key in identity else None
+        return self.record.pruned_layers
 
     @property
     def is_untouched(self) -> bool:
-        return set(self.record["identity"]) == UNTOUCHED
+        return self.record.is_base_model
+
+    @property
+    def train(self) -> TrainSummary:
+        """What the training took; with no values where nothing was trained."""
+        return self.record.train or TrainSummary()
+
+    @property
+    def pruned_by(self) -> list[str]:
+        """The criteria that chose the pruned layers."""
+        return self.record.pruned.by if self.record.pruned else []
+
+    @property
+    def git_commit(self) -> str:
+        """The commit that trained the run, or that evaluated an LVLM which was not trained."""
+        provenance = self.record.provenance
+        known = [provenance.train] if provenance.train else list(provenance.evaluations.values())
+        return next((each.git_commit for each in known if each.git_commit), "")
 
 
 Scores = Callable[[Run, str], Mapping[str, float] | None]  # (run, benchmark as the run calls it) -> score by question
 
 
 def find_runs(root: Path) -> list[Run]:
-    """The runs below an output root, by path; a record that cannot be read or is no run's is told and left out."""
-    found: dict[str, Run] = {}
+    """The runs below an output root, by path; an unreadable record is named and left out."""
+    runs: dict[str, Run] = {}
     for path in sorted(root.glob("*/*/*/record.json")):
         try:
-            record = read_json(path)
-            validate_record(record)
+            record = read_record(path)
         except (ValueError, OSError) as error:
-            told = str(error) if str(path) in str(error) else f"{path}: {error}"
-            log(f"left out of the report: {told}")
+            message = str(error) if str(path) in str(error) else f"{path}: {error}"
+            log(f"left out of the report: {message}")
             continue
-        found.setdefault(digest(record["identity"]), Run(path.parent, record))
-    return list(found.values())
-
-
-def validate_record(record: Any) -> None:
-    """Refuse what is not a run's record, with the reason: `UserError`."""
-    try:
-        identity, train = record["identity"], record["train"] or {}
-        model, layers = identity["model"], record["layers"]
-        shape = {
-            "identity.model.name": isinstance(model["name"], str),
-            "identity.model.num_layers": isinstance(model["num_layers"], int),
-            "layers": len(set(layers)) == len(layers) and all(layer in range(model["num_layers"]) for layer in layers),
-            "run_id": isinstance(record["run_id"], str),
-            "train": all(isinstance(train.get(key, 0), int | float) for key in ("seconds", "gpu_hours")),
-        }
-        if set(identity) == TUNED:
-            shape["layers"] = shape["layers"] and len(layers) > 0
-            shape["identity.data.fraction"] = 0 < identity["data"]["fraction"] <= 1
-            shape["identity.seed"] = isinstance(identity["seed"], int)
-        for key in ("reverted", "pruned"):
-            shape[f"identity.{key}"] = set(identity.get(key, ())) <= set(range(model["num_layers"]))
-        if "pruned" in record:
-            shape["pruned.by"] = all(isinstance(way, str) for way in record["pruned"]["by"])
-        for name, entry in record["scores"].items():
-            shape[f"scores.{name}"] = (
-                0 <= entry["value"] <= 1 and 0 <= entry["stderr"] < math.inf and isinstance(entry["num_samples"], int)
-            )
-    except KeyError as error:
-        raise UserError(f"not the record of a run: {error} is missing") from None
-    except (TypeError, AttributeError):
-        raise UserError("not the record of a run: it has another form") from None
-    wrong = [key for key, right in shape.items() if not right]
-    if wrong:
-        raise UserError(f"not the record of a run: {wrong[0]} is none of its kind")
+        runs.setdefault(digest(record.identity), Run(path.parent, record))
+    return list(runs.values())
 
 
 def setting(run: Run) -> dict[str, Any]:
     """What must be equal for two runs to stand in one table: all of the identity but layers, data fraction, seed."""
-    rest = {key: part for key, part in run.record["identity"].items() if key not in ("layers", "seed")}
+    rest = {key: part for key, part in run.record.identity.items() if key not in ("layers", "seed")}
     return {**rest, "data": {key: part for key, part in rest["data"].items() if key != "fraction"}}
 
 
@@ -160,13 +137,13 @@ def told_apart(groups: list[list[Run]]) -> list[str]:
 
 def score_name(run: Run, column: str) -> str | None:
     """What a run calls a benchmark of the paper: the embedded world's are `tiny_…`; None where it has no such score."""
-    return next((name for name in (column, f"tiny_{column}") if name in run.record["scores"]), None)
+    return next((name for name in (column, f"tiny_{column}") if name in run.record.scores), None)
 
 
 def benchmark_configs(run: Run) -> dict[str, BenchmarkConfig]:
     """The benchmarks of the run's last command, from its frozen configuration; none where that cannot be read."""
     try:
-        text = (run.folder / "config.yaml").read_text(encoding="utf-8")
+        text = RunDir(run.folder).config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
     part = re.search(r"^benchmark:.*(?:\n(?: .*)?)*", text, re.MULTILINE)
@@ -204,13 +181,13 @@ def scorer(runs: list[Run]) -> Scores:
     @functools.cache
     def scored(folder: Path, name: str) -> Mapping[str, float] | None:
         run = by_folder[folder]
-        config, entry = own[folder].get(name, elsewhere.get(name)), run.record["scores"][name]
+        config, entry = own[folder].get(name, elsewhere.get(name)), run.record.scores[name]
         given = read(run, name)
         try:
             scores = scores_by_question(config, given) if config and given else {}
         except ValueError:
             return None
-        same = 0 < len(scores) == entry["num_samples"] and math.isclose(aggregate.mean(scores.values()), entry["value"])
+        same = 0 < len(scores) == entry.num_samples and math.isclose(aggregate.mean(scores.values()), entry.value)
         return scores if same else None
 
     return lambda run, name: scored(run.folder, name)

@@ -27,7 +27,7 @@ def figure2(runs: Sequence[Run], paper: Paper) -> list[Plot]:
             lines = []
             for fraction in sorted({run.fraction for run in group}, reverse=True):
                 found = [run for run in group if run.fraction == fraction and score_name(run, column)]
-                scores = [run.record["scores"][score_name(run, column)]["value"] for run in found]
+                scores = [run.record.scores[score_name(run, column) or ""].value for run in found]
                 points = _points(found, [100 * score for score in scores])
                 whole = next((y for x, y, _ in points if x == group[0].depth), None)
                 level = None if whole is None else KEPT * whole
@@ -47,10 +47,10 @@ def figure3(runs: Sequence[Run], paper: Paper) -> list[Plot]:
     """Training cost on all the data against the number of layers, a panel a model: GPU-hours, seconds without a GPU."""
     artefact, panels = paper.artefacts["figure3"], []
     for model, group in _by_model(runs):
-        timed = [run for run in group if run.fraction == 1 and (run.record["train"] or {}).get("seconds")]
-        on_gpus = bool(timed) and all(run.record["train"].get("gpu_hours") for run in timed)
+        timed = [run for run in group if run.fraction == 1 and run.train.seconds]
+        on_gpus = bool(timed) and all(run.train.gpu_hours for run in timed)
         key, unit = ("gpu_hours", "GPU-hours") if on_gpus else ("seconds", "seconds of training")
-        points = _points(timed, [run.record["train"][key] for run in timed])
+        points = _points(timed, [getattr(run.train, key) for run in timed])
         if len(points) < 2:
             continue
         lines = [Line("ours", points)]
@@ -77,7 +77,7 @@ def figure1_reversion(runs: Sequence[Run], paper: Paper) -> list[Plot]:
         whole = tuple(range(depth))
         places = [float(named.index(run.reverted or ())) for run in group]
         marks = tuple("none" if not put else "all" if put == whole else format_layers(put) for put in named)
-        scores = [name for name in group[0].record["scores"] if all(name in run.record["scores"] for run in group)]
+        scores = [name for name in group[0].record.scores if all(name in run.record.scores for run in group)]
         panels = []
         for name in scores:
             if not all(_perplexity(run, name) for run in group):
@@ -89,7 +89,7 @@ def figure1_reversion(runs: Sequence[Run], paper: Paper) -> list[Plot]:
             panels.append(Panel(name, put_back, "perplexity", tuple(lines), marks=marks, is_ordered=False, arrows=True))
         tasks = [name for name in scores if not _perplexity(group[0], name)]
         if tasks:
-            means = [100 * statistics.fmean(run.record["scores"][name]["value"] for name in tasks) for run in group]
+            means = [100 * statistics.fmean(run.record.scores[name].value for name in tasks) for run in group]
             lines = (Line("ours", _mean_at(places, means)),)
             panels.append(Panel("all benchmarks", put_back, "mean score (%)", lines, marks=marks, is_ordered=False))
         title = f"{artefact.title}; {_title(group[0].model, paper)}, {_tuned(group[0])}"
@@ -112,16 +112,16 @@ def figure4(runs: Sequence[Run], paper: Paper) -> list[Plot]:
 
 def _pruning(figure: str, runs: Sequence[Run], paper: Paper) -> list[Plot]:
     artefact, plots = paper.artefacts[figure], []
-    for group in _alike([run for run in runs if run.pruned is not None and "pruned" in run.record], "pruned", "layers"):
+    for group in _alike([run for run in runs if run.pruned is not None and run.record.pruned], "pruned", "layers"):
         names = [name for column in artefact.columns for name in [_shared_score(group, column)] if name]
-        ways = {(len(run.layers), "anywhere" in way, way) for run in group for way in run.record["pruned"]["by"]}
+        ways = {(len(run.layers), "anywhere" in way, way) for run in group for way in run.pruned_by}
         lines: dict[str, dict[str, Line]] = {name: {} for name in names}
         for number, _, way in sorted(ways):
             kind = [run for run in group if len(run.layers) == number]
-            members = [run for run in kind if not run.pruned or way in run.record["pruned"]["by"]]
+            members = [run for run in kind if not run.pruned or way in run.pruned_by]
             counts = [float(len(run.pruned or ())) for run in members]
             for name in names:
-                values = [100 * run.record["scores"][name]["value"] for run in members]
+                values = [100 * run.record.scores[name].value for run in members]
                 label = f"{_tuned(members[0])}; by {way}"
                 lines[name][label] = Line(label, _mean_at(counts, values))
         marks = tuple(map(str, range(1 + max(len(run.pruned or ()) for run in group))))
@@ -169,7 +169,7 @@ def _alike(runs: Sequence[Run], *keys: str) -> list[list[Run]]:
     """Runs that differ in nothing but these keys of their identity and the seed; the largest group first."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        rest = {key: part for key, part in run.record["identity"].items() if key not in (*keys, "seed")}
+        rest = {key: part for key, part in run.record.identity.items() if key not in (*keys, "seed")}
         groups.setdefault(digest(rest), []).append(run)
     return sorted(groups.values(), key=lambda group: (group[0].model, -len(group)))
 
@@ -191,7 +191,7 @@ def _shared_score(group: Sequence[Run], column: str) -> str | None:
 
 def _perplexity(run: Run, name: str) -> float | None:
     """The perplexity by tokens; None of a benchmark that is no likelihood."""
-    return run.record["scores"][name].get("perplexity", {}).get("token")
+    return (run.record.scores[name].perplexity or {}).get("token")
 
 
 def _is_text(group: Sequence[Run], name: str) -> bool:

@@ -23,7 +23,7 @@ def render_csv(table: Table) -> str:
     lines.writerow(CSV_COLUMNS)
     for row in table.rows:
         layers = "" if row.layers is None else " ".join(map(str, row.layers))
-        runs = " ".join(run.record["run_id"] for run in row.runs)
+        runs = " ".join(run.record.run_id for run in row.runs)
         seeds = " ".join(str(run.seed) for run in row.runs if run.seed is not None)
         for name in table.columns:
             cell = row.cells[name]

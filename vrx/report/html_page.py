@@ -60,25 +60,25 @@ def link(path: Path, start: Path) -> str:
 
 
 def _train(key: str) -> Callable[[Run], Any]:
-    return lambda run: (run.record["train"] or {}).get(key)
+    return lambda run: getattr(run.train, key)
 
 
 RUN_COLUMNS: dict[str, Callable[[Run], object]] = {
     "model": lambda run: run.model,
-    "layers": lambda run: format_layers(run.record["layers"]) or "untouched",
+    "layers": lambda run: format_layers(run.record.layers) or "untouched",
     "number": lambda run: len(run.layers),
     "data (%)": lambda run: 100 * run.fraction if run.is_tuned else None,
     "seed": lambda run: run.seed,
     "mean score (%)": lambda run: 100 * (average(run.record, tasks(run.record)) or 0.0),
-    "benchmarks": lambda run: len(run.record["scores"]),
+    "benchmarks": lambda run: len(run.record.scores),
     "steps": _train("steps"),
     "seconds": _train("seconds"),
     "GPU-hours": _train("gpu_hours"),
     "tokens/s": _train("tokens_per_second"),
-    "of the ceiling (%)": lambda run: 100 * share if (share := _train("share_of_ceiling")(run)) is not None else None,
+    "of the ceiling (%)": lambda run: 100 * share if (share := _train("mfu")(run)) is not None else None,
     "waited for data (s)": _train("seconds_waiting_for_data"),
     "peak memory (GB)": _train("peak_memory_gb"),
     "trainable": _train("trainable_parameters"),
     "final loss": _train("final_loss"),
-    "commit": lambda run: str(run.record.get("provenance", {}).get("git_commit") or "")[:10],
+    "commit": lambda run: run.git_commit[:10],
 }

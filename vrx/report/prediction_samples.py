@@ -59,7 +59,7 @@ def galleries(
         if len(found) >= MOST_GALLERIES:
             log(f"the page shows the first {len(found)} runs and benchmarks' predictions; the others have their files")
             break
-        for name in run.record["scores"]:
+        for name in run.record.scores:
             config = configs[run.folder].get(name, elsewhere.get(name))
             given = read(run, name)
             if config is None or not given:

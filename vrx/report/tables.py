@@ -7,47 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from vrx.report.cells import Cell, beside, measured
 from vrx.report.collect import Run, Scores, setting, settings, told_apart
 from vrx.report.paper import Artefact, Paper
 from vrx.report.paper import Row as Printed
+from vrx.runs.record import Record
 from vrx.selectors import rules
-
-Record = dict[str, Any]
 
 
 def average(record: Record, names: list[str]) -> float | None:
     """Mean score of the named benchmarks; None where the record lacks one."""
-    values = [record["scores"][name]["value"] for name in names if name in record["scores"]]
+    values = [record.scores[name].value for name in names if name in record.scores]
     return sum(values) / len(values) if values and len(values) == len(names) else None
 
 
 def tasks(record: Record) -> list[str]:
     """The benchmarks of a record whose score is a share of right answers: all but those of perplexity."""
-    return [name for name, entry in record["scores"].items() if "perplexity" not in entry]
+    return [name for name, entry in record.scores.items() if entry.perplexity is None]
 
 
 def row(record: Record, all_layers: Record | None) -> str:
     """A run's table row as text: each benchmark with its standard error in percent, the average, and the share of the
     run that tunes all layers, where there is one."""
     names = tasks(record)
-    entries = {name: record["scores"][name] for name in names}
-    cells = [(name, f"{100 * entry['value']:.2f} ±{100 * entry['stderr']:.2f}") for name, entry in entries.items()]
+    entries = {name: record.scores[name] for name in names}
+    cells = [(name, f"{100 * entry.value:.2f} ±{100 * entry.stderr:.2f}") for name, entry in entries.items()]
     mean = average(record, names)
     if mean is not None:
         cells.append(("average", f"{100 * mean:.2f}"))
     reference = average(all_layers, names) if all_layers else None
     if mean is not None and reference:
         cells.append(("of all layers", f"{100 * mean / reference:.2f}"))
-    for name in [name for name in record["scores"] if name not in names]:
-        told = record["scores"][name]["perplexity"]
+    for name in [name for name in record.scores if name not in names]:
+        told = record.scores[name].perplexity
+        assert told is not None
         cells.append((name, f"perplexity {told['token']:.4g} by token, {told['word']:.4g} by word"))
     width = max(len(name) for name, _ in cells)
-    layers = record["layers"]
+    layers = record.layers
     told = f"layers {', '.join(map(str, layers))}" if layers else "untouched"
-    lines = [f"{record['identity']['model']['name']}, {told}  (percent)"]
+    lines = [f"{record.model.name}, {told}  (percent)"]
     lines += [f"  {name:<{width}}  {value}" for name, value in cells]
     return "\n".join(lines)
 
@@ -87,7 +86,7 @@ def build(artefact: Artefact, paper: Paper, runs: Sequence[Run], scores: Scores)
         groups = settings(list(runs), model)
         for number, (group, apart) in enumerate(zip(groups, told_apart(groups), strict=True)):
             weights = setting(group[0])["weights"]
-            untouched = [run for run in runs if run.is_untouched and run.record["identity"]["weights"] == weights]
+            untouched = [run for run in runs if run.is_untouched and run.record.identity["weights"] == weights]
             made = _table(artefact, paper, [*group, *untouched], scores, apart=apart, number=number + 1)
             filled = [row for row in made.rows if any(cell.value is not None for cell in row.cells.values())]
             others = [row for row in filled if row.layers != tuple(range(group[0].depth))]
@@ -159,7 +158,7 @@ def _unprinted(artefact: Artefact, rows: Sequence[Printed], runs: list[Run], sco
     reference = [run for run in whole if run.fraction == 1]
     for run in runs:
         if run.is_tuned and run.fraction == 1 and len(run.layers) in counts and run not in whole:
-            for name in set(run.record.get("selectors", ())) - {row.selector for row in rows} - {"layers"}:
+            for name in set(run.record.selectors) - {row.selector for row in rows} - {"layers"}:
                 found.setdefault(name, []).append(run)
     made = []
     for name, mine in sorted(found.items()):

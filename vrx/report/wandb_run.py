@@ -6,6 +6,7 @@ Everything happens in the driver, beside the training processes, and nothing her
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import logging
 import netrc
@@ -24,6 +25,8 @@ from vrx.report.collect import Run
 from vrx.report.prediction_samples import PredictionGallery, galleries
 from vrx.runs.files import read_json, read_json_lines, write_json
 from vrx.runs.layer_selection import select_layers
+from vrx.runs.record import Record
+from vrx.runs.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 PROBE, INIT, FINISH = 5, 30, 300  # seconds: for a server to answer at all, to take a run, to take what is left of it
@@ -117,7 +120,7 @@ class Follower:
 
     def __init__(self, run: RunConfig, run_dir: Path, run_id: str) -> None:
         self.run, self.run_dir, self.run_id = run, run_dir, run_id
-        self.place = run_dir / "wandb.json"
+        self.place = RunDir(run_dir).wandb
         self.remote: Any = None
         self.seen = 0  # bytes of the log
 
@@ -159,7 +162,7 @@ class Follower:
 
     def follow(self) -> None:
         """Send the training curve's new rows; rows sent by an earlier command are not sent again."""
-        log = self.run_dir / "train.jsonl"
+        log = RunDir(self.run_dir).train_log
         size = log.stat().st_size if log.is_file() else 0
         if self.remote is None or size == self.seen:
             return
@@ -178,15 +181,17 @@ class Follower:
         """The last step that this or an earlier command sent; W&B takes none that is not beyond it."""
         return read_json(self.place)["last_step"] if self.place.is_file() else -1
 
-    def finish(self, record: dict[str, Any]) -> None:
-        summary = {f"eval/{name}": entry["value"] for name, entry in record["scores"].items()}
-        summary |= {f"eval_stderr/{name}": entry["stderr"] for name, entry in record["scores"].items()}
+    def finish(self, record: Record) -> None:
+        summary = {f"eval/{name}": entry.value for name, entry in record.scores.items()}
+        summary |= {f"eval_stderr/{name}": entry.stderr for name, entry in record.scores.items()}
         summary |= {
-            f"cost/{name}": value for name, value in (record.get("train") or {}).items() if name != "bad_images"
+            f"cost/{name}": value
+            for name, value in (record.train.to_json() if record.train else {}).items()
+            if name != "bad_images"
         }
         self.remote.summary.update(summary)
-        asked = {name: entry for name, entry in record["scores"].items() if name in self.run.benchmark}
-        of_run = Run(self.run_dir, {**record, "scores": asked})
+        asked = {name: entry for name, entry in record.scores.items() if name in self.run.benchmark}
+        of_run = Run(self.run_dir, dataclasses.replace(record, scores=asked))
         shown = galleries([of_run], num_worst=NUM_WORST, num_random=NUM_RANDOM, side=SIDE)
         if shown:
             step = self.last_step() + 1
@@ -216,7 +221,7 @@ class _Quiet:
     def follow(self) -> None:
         self.call("follow")
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         self.call("follow")
         self.call("finish", record)
 

@@ -1,57 +1,239 @@
-"""A run's record and the records beside it."""
+"""`record.json`: what a run is, what its training took, what it scores. The only reader, validator and migrator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.runs.files import read_json
+from vrx.config.schema import ModelConfig
+from vrx.runs.files import digest, read_json, write_json
+from vrx.runs.provenance import RunProvenance
+from vrx.runs.train_summary import TrainSummary, migrate_train_summary
+from vrx.runs.typed_json import InvalidField, from_json, to_json
+
+SCHEMA_VERSION = 2  # 1: records without a version, before field names and provenance were revised
+MODEL_PARTS = ("backbone", "vision_tower", "projector", "lvlm", "tokenizer")
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A run's record; what another version added to it stays. A `UserError` where the file is none."""
-    record = read_json(path)
-    kinds = {"run_id": str, "identity": dict, "layers": list, "scores": dict}
-    entries = {"value", "stderr", "num_samples"}
+@dataclass
+class ModelFacts:
+    """The model of a run as the report shows it: no part of the identity."""
+
+    name: str
+    num_layers: int  # decoder layers
+    parts: dict[str, str] = field(default_factory=dict)  # hub id or folder of each part
+    revisions: dict[str, str] = field(default_factory=dict)  # commit hash of each part that comes from the hub
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass
+class ScoreEntry:
+    """A benchmark's scores as fractions in [0, 1]: the main metric, its standard error over `num_samples`, the others.
+
+    `perplexity` is there for log-likelihood benchmarks: by token, word and byte.
+    """
+
+    value: float
+    num_samples: int
+    stderr: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    metrics_stderr: dict[str, float] = field(default_factory=dict)
+    perplexity: dict[str, float | None] | None = None
+    empty_answers_counted_right: dict[str, int] | None = None
+    agreement_with_batch_1: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass
+class BeforeAfter:
+    """A quantity of the LVLM before and after pruning."""
+
+    before: float
+    after: float
+
+
+@dataclass
+class PrunedInfo:
+    """What pruning saved, and by which criteria the pruned layers were chosen."""
+
+    by: list[str]
+    parameters: BeforeAfter | None = None
+    weights_gb: BeforeAfter | None = None
+    tokens_per_second: BeforeAfter | None = None
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass
+class Record:
+    """The record of a run. `identity` is the JSON value whose digest begins with `run_id`."""
+
+    run_id: str
+    identity: dict[str, Any]
+    model: ModelFacts
+    layers: list[int]
+    scores: dict[str, ScoreEntry]
+    train: TrainSummary | None = None
+    selectors: list[str] = field(default_factory=list)  # names of the selectors that chose these layers
+    pruned: PrunedInfo | None = None
+    provenance: RunProvenance = field(default_factory=RunProvenance)
+    schema_version: int = SCHEMA_VERSION
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reverted_layers(self) -> tuple[int, ...] | None:
+        """The layers put back to the backbone; None where the run is no reversion."""
+        return tuple(self.identity["reverted"]) if "reverted" in self.identity else None
+
+    @property
+    def pruned_layers(self) -> tuple[int, ...] | None:
+        """The layers cut out; None where the run is no pruning."""
+        return tuple(self.identity["pruned"]) if "pruned" in self.identity else None
+
+    @property
+    def is_finetune(self) -> bool:
+        """Whether this is a fine-tuned LVLM, with no layer reverted or pruned."""
+        return "train" in self.identity and not self._is_altered
+
+    @property
+    def is_base_model(self) -> bool:
+        """Whether this is an LVLM that was neither tuned nor altered."""
+        return "train" not in self.identity and not self._is_altered
+
+    @property
+    def _is_altered(self) -> bool:
+        return bool(self.identity.keys() & {"reverted", "pruned"})
+
+    @property
+    def data_fraction(self) -> float:
+        """The share of the instruction data that was trained on; 1 for a base model."""
+        return self.identity["data"]["fraction"] if "data" in self.identity else 1.0
+
+    @property
+    def seed(self) -> int | None:
+        return self.identity.get("seed")
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of `record.json`."""
+        return to_json(self)
+
+    def write(self, path: Path) -> None:
+        """Write `record.json`."""
+        write_json(path, self.to_json())
+
+
+def read_record(path: Path) -> Record:
+    """Read a record of this version or an older one; keys that another version added stay in it.
+
+    `UserError` where the file is no record, or was written by a newer version.
+    """
     try:
-        wrong = [key for key, kind in kinds.items() if not isinstance(record[key], kind)]
-        wrong += [] if record["train"] is None or isinstance(record["train"], dict) else ["train"]
-        wrong += [f"scores.{name}" for name, entry in record["scores"].items() if not entries <= entry.keys()]
-        wrong += [] if isinstance(record["identity"]["model"]["num_layers"], int) else ["identity.model.num_layers"]
+        return parse_record(read_json(path))
+    except UserError as error:
+        raise error if str(error).startswith(f"{path}: ") else UserError(f"{path}: {error}") from None
+
+
+def parse_record(value: Any) -> Record:
+    """A record from its JSON: migrated and validated. `UserError` with the reason where it is none."""
+    version = value.get("schema_version", 1) if isinstance(value, dict) else 1
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise UserError(
+            f"record of schema version {version}; this vrx reads versions up to {SCHEMA_VERSION}, use a newer vrx"
+        )
+    try:
+        record = from_json(Record, _migrate(value) if version < 2 else value)
+        _validate(record)
+    except InvalidField as error:
+        raise UserError(f"not a run's record: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
-        wrong = [str(error)] if isinstance(error, KeyError) else ["its form"]
-    if wrong:
-        raise UserError(f"{path}: not the record of a run, by {wrong[0]}")
+        raise UserError(f"not a run's record: {error!r}") from None
     return record
 
 
-def records_beside(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The records of the runs that lie beside this one, and its own; what is no record is passed over."""
+def model_facts(config: ModelConfig) -> ModelFacts:
+    """The facts of a configured model."""
+    parts = {part: getattr(config, part) for part in MODEL_PARTS}
+    return ModelFacts(config.name, config.num_layers, {part: name for part, name in parts.items() if name is not None})
+
+
+def _migrate(value: Any) -> dict[str, Any]:
+    """A record of version 1 in the form of version 2.
+
+    Version 1 had one provenance, that of the last command that wrote the record.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("identity"), dict):
+        raise InvalidField("identity is missing" if isinstance(value, dict) else "it is not a JSON object")
+    model = value["identity"].get("model")
+    if not isinstance(model, dict):
+        raise InvalidField("identity.model is missing")
+    facts = {key: model[key] for key in ("name", "num_layers") if key in model}
+    facts["parts"] = {part: model[part] for part in MODEL_PARTS if model.get(part) is not None}
+    migrated = {**value, "model": facts, "schema_version": SCHEMA_VERSION}
+    migrated["train"] = migrate_train_summary(value.get("train"))
+    provenance = value.get("provenance")
+    if provenance and isinstance(value.get("scores"), dict):
+        last = {"note": "of the last command that wrote this record"}
+        migrated["provenance"] = {
+            "train": {**provenance, **last} if value.get("train") else None,
+            "evaluations": {name: {**provenance, **last} for name in value["scores"]},
+        }
+    else:
+        migrated["provenance"] = {}
+    return migrated
+
+
+def _validate(record: Record) -> None:
+    """Refuse values out of range: `InvalidField`."""
+    depth, layers, identity = record.model.num_layers, record.layers, record.identity
+    checks = {"layers": len(set(layers)) == len(layers) and all(layer in range(depth) for layer in layers)}
+    if record.is_finetune:
+        checks["layers"] = checks["layers"] and len(layers) > 0
+        checks["identity.data.fraction"] = 0 < identity["data"]["fraction"] <= 1
+        checks["identity.seed"] = isinstance(identity.get("seed", 0), int)
+    for key in ("reverted", "pruned"):
+        checks[f"identity.{key}"] = set(identity.get(key, ())) <= set(range(depth))
+    for name, entry in record.scores.items():
+        checks[f"scores.{name}"] = 0 <= entry.value <= 1 and 0 <= entry.stderr < math.inf
+    invalid = [key for key, valid in checks.items() if not valid]
+    if invalid:
+        raise InvalidField(f"{invalid[0]} is out of range")
+
+
+def neighbour_records(run_dir: Path) -> Iterator[Record]:
+    """The records of the runs beside this one, and its own; invalid ones are skipped."""
     for path in sorted(run_dir.parent.glob("*/record.json")):
         with suppress(ValueError, OSError):
             yield read_record(path)
 
 
+def all_layers_record(run_dir: Path, record: Record) -> Record | None:
+    """The record of a neighbour that differs only in tuning every layer; None where there is none."""
+
+    def without_layers(identity: dict[str, Any]) -> str:
+        return digest({key: part for key, part in identity.items() if key != "layers"})
+
+    depth, wanted = record.model.num_layers, without_layers(record.identity)
+    tuned = (other for other in neighbour_records(run_dir) if len(other.layers) == depth)
+    return next((other for other in tuned if without_layers(other.identity) == wanted), None)
+
+
 def typical_seconds(run_dir: Path, run_identity: dict[str, Any]) -> float | None:
-    """What runs beside this one took to train, those of as many steps on as much data; None where there is none."""
+    """The mean training time of neighbours of the same model, training settings and data, or None."""
 
-    def size(value: dict[str, Any]) -> list[Any]:
-        return [value.get(key) for key in ("model", "train", "data")]
+    def size(identity: dict[str, Any]) -> list[Any]:
+        return [identity.get(key) for key in ("model", "train", "data")]
 
-    alike = [record for record in records_beside(run_dir) if size(record["identity"]) == size(run_identity)]
-    found = [record["train"]["seconds"] for record in alike if record["train"] and "seconds" in record["train"]]
-    return sum(found) / len(found) if found else None
+    wanted = size(run_identity)
+    similar = [record for record in neighbour_records(run_dir) if size(record.identity) == wanted]
+    seconds = [record.train.seconds for record in similar if record.train and record.train.seconds is not None]
+    return sum(seconds) / len(seconds) if seconds else None
 
 
-def all_layers_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any] | None:
-    """The record that differs from this one only in tuning every layer, where there is one beside it."""
-
-    def rest(value: dict[str, Any]) -> dict[str, Any]:
-        return {key: part for key, part in value["identity"].items() if key != "layers"}
-
-    depth = record["identity"]["model"]["num_layers"]
-    alike = (other for other in records_beside(run_dir) if len(other["layers"]) == depth)
-    return next((other for other in alike if rest(other) == rest(record)), None)
+def with_selectors(record: Record, names: Sequence[str]) -> Record:
+    """The record with further names of selectors that chose its layers."""
+    return dataclasses.replace(record, selectors=sorted({*record.selectors, *names}))

@@ -1,32 +1,104 @@
-"""The directory of a run."""
+"""The files of a run directory, by name."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from vrx.config.schema import RunConfig
-from vrx.runs.files import digest
-from vrx.runs.identity import finetune_identity
-from vrx.runs.layer_selection import select_layers, selector_label
 
 
-def run_identity(run: RunConfig, data_digest: str) -> dict[str, Any]:
-    """What is trained by a run, and nothing else; see `vrx/identity.py`."""
-    return finetune_identity(run, list(select_layers(run)), data_digest)
+@dataclass(frozen=True)
+class RunDir:
+    """A run directory: every file that more than one module touches is a property.
 
-
-def run_directory(run: RunConfig, run_identity: dict[str, Any], *, label: str) -> Path:
-    """Where a run lies: the readable part is a label, the hash at the end is the identity.
-
-    A run found under the hash is the run, whatever label an earlier command gave it.
+    Files that belong to one job alone are named in `vrx/jobs/<job>/files.py`.
     """
-    short = digest(run_identity)[:8]
-    folder = Path(run.runtime.output_root).absolute() / run.job.name / re.sub(r"[^\w.-]", "_", run.model.name)
-    return next(iter(sorted(folder.glob(f"*_{short}"))), folder / f"{label}_{short}")
 
+    path: Path
 
-def run_label(run: RunConfig) -> str:
-    """The readable part of a fine-tune's directory: sparse_uniform-8_100pct_seed0."""
-    return f"{selector_label(run)}-{len(select_layers(run))}_{100 * run.data_fraction.fraction:g}pct_seed{run.seed}"
+    @property
+    def config(self) -> Path:
+        """The run's configuration, frozen when the run was made and never rewritten."""
+        return self.path / "config.yaml"
+
+    @property
+    def command_config(self) -> Path:
+        """The configuration of the command that works on the run now; its workers start from it."""
+        return self.path / ".command.yaml"
+
+    @property
+    def layers(self) -> Path:
+        """The tuned decoder layers, as JSON."""
+        return self.path / "layers.json"
+
+    @property
+    def data(self) -> Path:
+        """Which table of instruction data the run trains on, and its digest."""
+        return self.path / "data.json"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def train_log(self) -> Path:
+        """One JSON line a training step."""
+        return self.path / "train.jsonl"
+
+    @property
+    def train_summary(self) -> Path:
+        """Written last of all by the training: the run is trained where it exists."""
+        return self.path / "train.json"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def broken_record(self) -> Path:
+        """An unreadable record, moved aside."""
+        return self.path / "record.json.broken"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers"
+
+    @property
+    def surgery(self) -> Path:
+        """Which layers were reverted or pruned."""
+        return self.path / "surgery.json"
+
+    @property
+    def pruned(self) -> Path:
+        """The checkpoint that pruning saved."""
+        return self.path / "pruned"
+
+    @property
+    def wandb(self) -> Path:
+        """The W&B run of this run and the last step it was sent."""
+        return self.path / "wandb.json"
+
+    @property
+    def worker_log(self) -> Path:
+        """Tracebacks of workers."""
+        return self.path / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    def predictions(self, benchmark: str) -> Path:
+        """The answers to a benchmark, as JSON lines."""
+        return self.answers / f"{benchmark}.jsonl"
+
+    def predictions_part(self, benchmark: str, rank: int) -> Path:
+        """The answers of one rank, until all are merged."""
+        return self.answers / f".{benchmark}.{rank}.part"
+
+    def checkpoint_step(self) -> int | None:
+        """The step of the newest checkpoint; None where there is none."""
+        steps = [int(folder.name.removeprefix("step-")) for folder in self.checkpoints.glob("step-*")]
+        return max(steps, default=None)

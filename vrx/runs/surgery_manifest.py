@@ -7,9 +7,7 @@ import os
 from pathlib import Path
 
 from vrx.runs.files import read_json, write_json
-
-SURGERY_FILE = "surgery.json"
-PRUNED_FOLDER = "pruned"  # of a run's directory: the checkpoint that pruning saved
+from vrx.runs.run_dir import RunDir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +22,15 @@ class LayerSurgery:
 def write_surgery(run_dir: Path, done: LayerSurgery) -> None:
     """Leave `surgery.json`, by which the run's weights are known; the source is told relative to the directory."""
     source = Path(os.path.relpath(done.source, run_dir)).as_posix()
-    write_json(run_dir / SURGERY_FILE, {"source": source, "reverted": done.reverted, "pruned": done.pruned})
+    write_json(RunDir(run_dir).surgery, {"source": source, "reverted": done.reverted, "pruned": done.pruned})
 
 
 def read_surgery(run_dir: Path) -> LayerSurgery:
     """What was done to the weights of a run's directory beside its tuning; nothing where it does not say."""
-    if not (run_dir / SURGERY_FILE).is_file():
+    path = RunDir(run_dir).surgery
+    if not path.is_file():
         return LayerSurgery(run_dir)
-    told = read_json(run_dir / SURGERY_FILE)
-    return LayerSurgery((run_dir / told["source"]).resolve(), tuple(told["reverted"]), tuple(told["pruned"]))
+    manifest = read_json(path)
+    return LayerSurgery(
+        (run_dir / manifest["source"]).resolve(), tuple(manifest["reverted"]), tuple(manifest["pruned"])
+    )

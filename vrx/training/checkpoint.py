@@ -14,12 +14,14 @@ from vrx.config.errors import UserError
 from vrx.launch.logging import is_main, rank
 from vrx.launch.ranks import world_size
 from vrx.runs.files import read_json, read_json_lines, write_atomic, write_json
+from vrx.runs.run_dir import RunDir
 from vrx.training.engine import Engine
 
 
 def save(engine: Engine, run_dir: Path, step: int) -> None:
     """Keep what a resume needs; it appears whole or not at all, and replaces the one before."""
-    folder, partial = run_dir / "checkpoint" / f"step-{step}", run_dir / "checkpoint" / f".step-{step}.partial"
+    checkpoints = RunDir(run_dir).checkpoints
+    folder, partial = checkpoints / f"step-{step}", checkpoints / f".step-{step}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     weights = engine.weights()
     save_file(engine.optimizer_state(), partial / f"optimizer-{rank()}.safetensors")
@@ -31,7 +33,7 @@ def save(engine: Engine, run_dir: Path, step: int) -> None:
     if is_main():
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
-        for old in (run_dir / "checkpoint").iterdir():
+        for old in checkpoints.iterdir():
             if old != folder:
                 shutil.rmtree(old)
     if world_size() > 1:
@@ -68,11 +70,11 @@ class Checkpoint:
 
 def latest(run_dir: Path) -> Checkpoint | None:
     """The newest whole checkpoint of a run, where there is one."""
-    folders = list((run_dir / "checkpoint").glob("step-*"))
+    folders = list(RunDir(run_dir).checkpoints.glob("step-*"))
     return Checkpoint(max(folders, key=lambda folder: int(folder.name[5:]))) if folders else None
 
 
 def rewind_log(run_dir: Path, step: int) -> None:
     """Drop the log's rows from `step` on, and a last row that was cut: they will be written again."""
-    path = run_dir / "train.jsonl"
+    path = RunDir(run_dir).train_log
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in read_json_lines(path) if row["step"] < step))

@@ -23,6 +23,7 @@ from vrx.launch.devices import device
 from vrx.launch.logging import is_main, rank
 from vrx.launch.ranks import world_size
 from vrx.runs.files import read_json_lines
+from vrx.runs.run_dir import RunDir
 from vrx.training import checkpoint
 from vrx.training.engine import Engine
 from vrx.training.flops import Workload
@@ -63,7 +64,7 @@ def train(
     accumulation = plan.chunks_per_step // world_size()
     bar = tqdm(total=plan.num_steps, initial=start, desc="train", unit="step", disable=not is_main(), mininterval=0.5)
     engine.module.train()
-    with (run_dir / "train.jsonl").open("a", encoding="utf-8") as log:
+    with RunDir(run_dir).train_log.open("a", encoding="utf-8") as log:
         for step in range(start, plan.num_steps):
             began = time.perf_counter()
             factor = lr_factor(step, plan.num_steps, config.warmup_ratio)
@@ -144,7 +145,7 @@ def summary(
 
     ceiling: operations a second that all devices together reach in matrix products.
     """
-    rows = read_json_lines(run_dir / "train.jsonl")
+    rows = read_json_lines(RunDir(run_dir).train_log)
     seconds = sum(row["seconds"] for row in rows)
     operations = sum(row["operations"] for row in rows)
     return {

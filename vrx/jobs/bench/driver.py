@@ -23,8 +23,12 @@ from vrx.launch.logging import log
 from vrx.launch.workers import launch, num_processes
 from vrx.models.architecture import parameter_counts
 from vrx.report import paper, plots
-from vrx.runs import files, provenance
+from vrx.runs import files
 from vrx.runs.locks import exclusive_lock
+from vrx.runs.provenance import current_provenance
+from vrx.runs.run_dir import RunDir
+from vrx.runs.train_summary import read_train_summary
+from vrx.runs.typed_json import to_json
 from vrx.training.flops import Workload, step_flops
 
 
@@ -52,7 +56,7 @@ def bench(run: RunConfig) -> None:
         files.write_atomic(bench_dir.result("md"), table)
         files.write_atomic(bench_dir.result("png"), plots.draw(plot, "png"))
         numbers = {"about": about, "training": [dataclasses.asdict(cost) for cost in costs], "inference": inference}
-        files.write_json(bench_dir.result("json"), numbers | {"provenance": provenance.provenance()})
+        files.write_json(bench_dir.result("json"), numbers | {"provenance": to_json(current_provenance())})
     print(table)
     print(f"numbers: {bench_dir.result('json')}; figure: {bench_dir.result('png')}")
 
@@ -89,19 +93,20 @@ def _measure(run: RunConfig, bench_dir: BenchDir, cost: VariantCost) -> None:
     shutil.rmtree(run_dir, ignore_errors=True)
     digest = instruction_dataset.data_digest(run.instructions)
     table = instruction_dataset.table(run.instructions, bench_dir.data, digest=digest)
-    files.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
-    files.write_atomic(run_dir / "config.yaml", freeze(run))
+    files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
+    files.write_atomic(RunDir(run_dir).config, freeze(run))
     launch("train_baseline" if cost.variant == BASELINE else "train", run_dir, run.runtime)
-    summary = files.read_json(run_dir / "train.json")
-    rows = files.read_json_lines(run_dir / "train.jsonl")[run.bench.warmup :]
+    summary = read_train_summary(RunDir(run_dir).train_summary)
+    rows = files.read_json_lines(RunDir(run_dir).train_log)[run.bench.warmup :]
     cost.seconds += [row["seconds"] for row in rows]
     cost.tokens = sum(row["tokens"] for row in rows) / len(rows)
     cost.flops = sum(row["operations"] for row in rows) / len(rows)
     cost.seconds_waiting_for_data = sum(row["seconds_waiting_for_data"] for row in rows) / len(rows)
-    cost.matmul_flops_per_second.append(summary["operations_per_second"] / summary["share_of_ceiling"])
-    cost.peak_memory_gb = max(cost.peak_memory_gb, summary["peak_memory_gb"])
-    cost.switches = summary.get("how", {})
-    shutil.rmtree(run_dir / "adapter", ignore_errors=True)
+    assert summary.flops_per_second and summary.mfu and summary.peak_memory_gb is not None
+    cost.matmul_flops_per_second.append(summary.flops_per_second / summary.mfu)
+    cost.peak_memory_gb = max(cost.peak_memory_gb, summary.peak_memory_gb)
+    cost.switches = summary.execution or {}
+    shutil.rmtree(RunDir(run_dir).adapter, ignore_errors=True)
 
 
 def _measure_inference(run: RunConfig, bench_dir: BenchDir) -> dict[str, Any]:

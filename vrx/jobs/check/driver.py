@@ -19,7 +19,8 @@ from vrx.launch.workers import num_processes
 from vrx.models.architecture import ParameterCounts, official, parameter_counts
 from vrx.runs import files, record
 from vrx.runs.layer_selection import select_layers
-from vrx.runs.run_dir import run_directory, run_identity, run_label
+from vrx.runs.lookup import run_directory, run_identity, run_label
+from vrx.runs.run_dir import RunDir
 from vrx.training import cost_model
 from vrx.training.cost_model import Lengths
 
@@ -133,7 +134,7 @@ def _cost(run: RunConfig, shape: ParameterCounts, table: Path | None, processes:
         steps,
         hours,
         cost_model.memory_gigabytes(shape, layers, lengths, run, processes),
-        done=(run_dir / "train.json").is_file(),
+        done=RunDir(run_dir).train_summary.is_file(),
         measured=seconds is not None,
     )
 

@@ -18,8 +18,10 @@ from vrx.report.wandb_run import following
 from vrx.runs import files
 from vrx.runs.layer_selection import select_layers, selector_label
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
-from vrx.runs.record import all_layers_record, typical_seconds
-from vrx.runs.run_dir import run_directory, run_identity, run_label
+from vrx.runs.lookup import run_directory, run_identity, run_label
+from vrx.runs.record import Record, all_layers_record, typical_seconds, with_selectors
+from vrx.runs.run_dir import RunDir
+from vrx.runs.train_summary import read_train_summary
 
 
 def finetune(run: RunConfig) -> None:
@@ -34,26 +36,26 @@ def finetune(run: RunConfig) -> None:
     layers, selectors = list(select_layers(run)), [selector_label(run)]
     run = dataclasses.replace(run, selector=dataclasses.replace(run.selector, layers=layers))  # for good
     with exclusive_lock(run_dir):
-        done, record = run_dir / "train.json", evaluate_run.finished(run, run_dir, asked)
+        done, record = RunDir(run_dir).train_summary, evaluate_run.finished(run, run_dir, asked)
         if done.is_file() and record is not None:
             log(f"{run_dir.name} is finished; nothing to do")
-            names = sorted({*record.get("selectors", ()), *selectors})
-            if record.get("selectors") != names:  # these layers by another name
-                record["selectors"] = names
-                files.write_json(run_dir / "record.json", record)
+            named = with_selectors(record, selectors)
+            if named.selectors != record.selectors:  # these layers by another name
+                named.write(RunDir(run_dir).record)
             _show(run_dir, record)
             return
         with following(run, run_dir, files.digest(identity)[:8]) as wandb_run:
             if not done.is_file():
                 with shared_resource_lock(data / "instructions"):
                     table = instruction_dataset.table(run.instructions, data, digest=digest)
-                files.write_json(run_dir / "data.json", {"table": str(table), "sha256": digest})
-                files.write_json(run_dir / "layers.json", layers)
-                files.write_atomic(run_dir / "config.yaml", freeze(run))
+                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
+                files.write_json(RunDir(run_dir).layers, layers)
+                files.write_atomic(RunDir(run_dir).config, freeze(run))
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
             scores = evaluate_run.measure(run, run_dir, asked)
-            trained = files.read_json(done)
-            record = evaluate_run.write_record(run_dir, identity, layers, trained, scores, selectors=selectors)
+            record = evaluate_run.write_record(
+                run_dir, run.model, identity, layers, scores, train=read_train_summary(done), selectors=selectors
+            )
             wandb_run.finish(record)
         _show(run_dir, record)
 
@@ -67,14 +69,14 @@ def progress(run: RunConfig) -> Progress:
     digest = instruction_dataset.data_digest(run.instructions, data if data.is_dir() else None)
     identity = run_identity(run, digest)
     run_dir = run_directory(run, identity, label=run_label(run))
-    trained = (run_dir / "train.json").is_file()
+    trained = RunDir(run_dir).train_summary.is_file()
     if trained and evaluate_run.finished(run, run_dir, evaluate_run.check_benchmarks(run)) is not None:
         return Progress("done", run_dir)
-    resumable = trained or any((run_dir / "checkpoint").glob("step-*"))
+    resumable = trained or RunDir(run_dir).checkpoint_step() is not None
     expected = typical_seconds(run_dir, identity)
     return Progress("resumable" if resumable else "to do", run_dir, expected)
 
 
-def _show(run_dir: Path, record: dict) -> None:
+def _show(run_dir: Path, record: Record) -> None:
     print(tables.row(record, all_layers_record(run_dir, record)))
-    print(f"record: {run_dir / 'record.json'}")
+    print(f"record: {RunDir(run_dir).record}")

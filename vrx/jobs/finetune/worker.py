@@ -9,18 +9,22 @@ from typing import Any
 from vrx.config.schema import RunConfig
 from vrx.data import dataloader, dataset, instruction_dataset, sampler
 from vrx.data.batch import MicroBatch, collate
-from vrx.launch.devices import DTYPES, device, peak_memory_gb
+from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
 from vrx.models import loading, lora
-from vrx.runs.files import read_json, write_json
+from vrx.runs.files import read_json
 from vrx.runs.layer_selection import select_layers
+from vrx.runs.provenance import current_provenance
+from vrx.runs.run_dir import RunDir
+from vrx.runs.train_summary import parse_train_summary
 from vrx.training import checkpoint, engine, loop, matmul_throughput, setup
 
 
 def train(run: RunConfig, run_dir: Path) -> None:
     """Tune the chosen layers; leaves `adapter/` and, last, `train.json`."""
-    data = read_json(run_dir / "data.json")
+    files = RunDir(run_dir)
+    data = read_json(files.data)
     rows = instruction_dataset.open_table(Path(data["table"]))
     chosen = instruction_dataset.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
     words = instruction_dataset.lengths(rows)[chosen]
@@ -87,10 +91,13 @@ def train(run: RunConfig, run_dir: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         own = {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}
         lora.save_adapter(prepared.tuned, own, partial)
-        shutil.rmtree(run_dir / "adapter", ignore_errors=True)
-        partial.replace(run_dir / "adapter")
-        write_json(run_dir / "train.json", _told(run, run_dir, prepared.num_trainable) | {"how": how | {"off": off}})
-        shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
+        shutil.rmtree(files.adapter, ignore_errors=True)
+        partial.replace(files.adapter)
+        summary = parse_train_summary(_told(run, run_dir, prepared.num_trainable))
+        summary.execution = how | {"off": off}
+        summary.provenance = current_provenance(**device_facts())
+        summary.write(files.train_summary)
+        shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 
 def _told(run: RunConfig, run_dir: Path, num_trainable: int) -> dict[str, Any]:

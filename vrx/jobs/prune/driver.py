@@ -12,6 +12,7 @@ from vrx.config.frozen import freeze
 from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.jobs import source_run
+from vrx.jobs.prune.files import result_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.sweep_runner import Progress
@@ -21,8 +22,9 @@ from vrx.report.wandb_run import following
 from vrx.runs import files, surgery_manifest
 from vrx.runs.identity import base_identity
 from vrx.runs.importance_files import read_scores, scores_file
-
-TOLD = "prune.json"  # what the stage measured; its last file
+from vrx.runs.record import PrunedInfo, Record, read_record
+from vrx.runs.run_dir import RunDir
+from vrx.runs.typed_json import from_json
 
 
 def prune(run: RunConfig) -> None:
@@ -47,20 +49,23 @@ def prune(run: RunConfig) -> None:
         ways = sorted({*_ways(run_dir), *_ways_to(layers, run, origin)})
         if record is not None and _is_made(one, run_dir):
             log(f"{run_dir.name} is finished; nothing to do")
-            if record["pruned"]["by"] != ways:  # the same layers by another way
-                record["pruned"]["by"] = ways
-                files.write_json(run_dir / "record.json", record)
+            assert record.pruned is not None
+            if record.pruned.by != ways:  # the same layers by another criterion
+                record.pruned.by = ways
+                record.write(RunDir(run_dir).record)
         else:
             with following(one, run_dir, files.digest(identity)[:8]) as wandb_run:
                 surgery_manifest.write_surgery(
                     run_dir, surgery_manifest.LayerSurgery(origin.run_dir or run_dir, pruned=layers)
                 )
-                files.write_atomic(run_dir / "config.yaml", freeze(one))
+                files.write_atomic(RunDir(run_dir).config, freeze(one))
                 if not _is_made(one, run_dir):
                     launch("prune", run_dir, one.runtime)
                 scores = evaluate_run.measure(one, run_dir, asked)
-                more = {"pruned": {**files.read_json(run_dir / TOLD), "by": ways}}
-                record = evaluate_run.write_record(run_dir, identity, list(origin.layers), None, scores, more=more)
+                pruned = from_json(PrunedInfo, {**files.read_json(result_file(run_dir)), "by": ways})
+                record = evaluate_run.write_record(
+                    run_dir, one.model, identity, list(origin.layers), scores, pruned=pruned
+                )
                 wandb_run.finish(record)
     _show(run_dir, record)
 
@@ -136,8 +141,9 @@ def _ways_to(layers: tuple[int, ...], run: RunConfig, origin: SourceRun) -> list
 
 def _ways(run_dir: Path) -> list[str]:
     """By which ways earlier commands came to these layers."""
-    path = run_dir / "record.json"
-    return files.read_json(path)["pruned"]["by"] if path.is_file() else []
+    path = RunDir(run_dir).record
+    pruned = read_record(path).pruned if path.is_file() else None
+    return pruned.by if pruned else []
 
 
 def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, dict[str, Any], RunConfig]:
@@ -148,7 +154,7 @@ def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[
 
 
 def _is_made(run: RunConfig, run_dir: Path) -> bool:
-    return (run_dir / TOLD).is_file() and ((run_dir / surgery_manifest.PRUNED_FOLDER).is_dir() or not run.prune.save)
+    return result_file(run_dir).is_file() and (RunDir(run_dir).pruned.is_dir() or not run.prune.save)
 
 
 def progress(run: RunConfig) -> Progress:
@@ -166,12 +172,13 @@ def progress(run: RunConfig) -> Progress:
     return Progress("done" if done else "resumable", run_dir)
 
 
-def _show(run_dir: Path, record: dict[str, Any]) -> None:
-    told, speed = record["pruned"], record["pruned"]["tokens_per_second"]
+def _show(run_dir: Path, record: Record) -> None:
+    pruned = record.pruned
+    assert pruned and pruned.parameters and pruned.tokens_per_second
     print(tables.row(record, None))
     print(
-        f"  pruned: layers {', '.join(map(str, record['identity']['pruned'])) or 'none'}; parameters "
-        f"{told['parameters']['before']:,} -> {told['parameters']['after']:,}; "
-        f"{speed['before']:.1f} -> {speed['after']:.1f} tokens/s"
+        f"  pruned: layers {', '.join(map(str, record.pruned_layers or ())) or 'none'}; parameters "
+        f"{pruned.parameters.before:,} -> {pruned.parameters.after:,}; "
+        f"{pruned.tokens_per_second.before:.1f} -> {pruned.tokens_per_second.after:.1f} tokens/s"
     )
-    print(f"record: {run_dir / 'record.json'}")
+    print(f"record: {RunDir(run_dir).record}")

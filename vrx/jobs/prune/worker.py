@@ -14,14 +14,15 @@ from vrx.config.schema import RunConfig
 from vrx.evaluation import benchmarks
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import ask_all
+from vrx.jobs.prune.files import result_file
 from vrx.launch.devices import dtype, init_process_group
 from vrx.launch.logging import is_main, log
 from vrx.launch.ranks import barrier, set_ready
 from vrx.models import lora
 from vrx.models.loading import image_token_id, tokenizer_of
 from vrx.models.surgery import prune_layers, save_pruned
-from vrx.runs import surgery_manifest
 from vrx.runs.files import write_json
+from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import LayerSurgery, read_surgery
 
 ROUNDS, NEW_TOKENS = 5, 32
@@ -40,13 +41,13 @@ def prune(run: RunConfig, run_dir: Path) -> None:
     if is_main():
         speeds = tokens_per_second(generator, {"before": whole, "after": cut}, run)
         if run.prune.save:
-            save_pruned(cut, tokenizer, run_dir / surgery_manifest.PRUNED_FOLDER, _card(run, done))
+            save_pruned(cut, tokenizer, RunDir(run_dir).pruned, _card(run, done))
         told = {
             "parameters": {"before": whole.num_parameters(), "after": cut.num_parameters()},
             "weights_gb": {"before": _gigabytes(whole), "after": _gigabytes(cut)},
             "tokens_per_second": speeds,
         }
-        write_json(run_dir / "prune.json", told)
+        write_json(result_file(run_dir), told)
         log(f"{speeds['before']:.1f} -> {speeds['after']:.1f} tokens/s")
     generator.lvlm = cut
     del whole  # frees what was cut out

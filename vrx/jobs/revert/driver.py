@@ -11,6 +11,7 @@ from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.families import Sample
 from vrx.jobs import source_run
+from vrx.jobs.revert.files import reversions_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.sweep_runner import Progress
@@ -20,8 +21,7 @@ from vrx.report.collect import Run
 from vrx.report.wandb_run import following
 from vrx.runs import files, record, surgery_manifest
 from vrx.runs.files import write_atomic, write_json
-
-LISTED = "reversions.json"  # of the directory a worker is started in: the directories it is to answer in
+from vrx.runs.run_dir import RunDir
 
 
 def revert(run: RunConfig) -> None:
@@ -36,14 +36,13 @@ def revert(run: RunConfig) -> None:
     origin = source_run.finished_source(run)
     run = source_run.with_source_settings(origin, run)
     todo = dict(_place(run, origin, layers) for layers in reversions(run))
-    all_dirs, found = list(todo), []
+    all_dirs = list(todo)
     while todo:
         with source_run.lock_available(todo) as mine:
             _bring(origin, {folder: todo.pop(folder) for folder in mine}, asked)
-    for folder in all_dirs:
-        found.append(Run(folder, record.read_record(folder / "record.json")))
+    found = [Run(folder, record.read_record(RunDir(folder).record)) for folder in all_dirs]
     print("\n".join(plots.as_text(plot) for plot in figures.figure1_reversion(found, paper.load())))
-    print("\n".join(f"record: {one.folder / 'record.json'}" for one in found))
+    print("\n".join(f"record: {RunDir(one.folder).record}" for one in found))
 
 
 def reversions(run: RunConfig) -> list[tuple[int, ...]]:
@@ -75,15 +74,15 @@ def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: dict[str, list
     unanswered = [folder for folder, run in missing.items() if len(evaluate_run.have(run, folder, asked)) < len(asked)]
     if unanswered:
         for folder in unanswered:
-            write_atomic(folder / "config.yaml", freeze(missing[folder]))
-        write_json(unanswered[0] / LISTED, [folder.name for folder in unanswered])
+            write_atomic(RunDir(folder).config, freeze(missing[folder]))
+        write_json(reversions_file(unanswered[0]), [folder.name for folder in unanswered])
         launch("revert", unanswered[0], missing[unanswered[0]].runtime)
-        (unanswered[0] / LISTED).unlink()
+        reversions_file(unanswered[0]).unlink()
     for folder, run in missing.items():
         _, identity = source_run.altered_run(run, origin, "reverted", run.revert.layers or ())
         with following(run, folder, files.digest(identity)[:8]) as wandb_run:
             scores = evaluate_run.measure(run, folder, asked)
-            wandb_run.finish(evaluate_run.write_record(folder, identity, list(origin.layers), None, scores))
+            wandb_run.finish(evaluate_run.write_record(folder, run.model, identity, list(origin.layers), scores))
 
 
 def progress(run: RunConfig) -> Progress:

@@ -8,6 +8,7 @@ from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import ask_all
+from vrx.jobs.revert.files import reversions_file
 from vrx.launch.devices import dtype, init_process_group
 from vrx.launch.logging import log
 from vrx.launch.ranks import set_ready
@@ -21,7 +22,7 @@ from vrx.runs.surgery_manifest import read_surgery
 def revert(run: RunConfig, run_dir: Path) -> None:
     """Answer in each directory that `reversions.json` lists with the layers put back that are put back there."""
     init_process_group()
-    folders = [run_dir.parent / name for name in read_json(run_dir / "reversions.json")]
+    folders = [run_dir.parent / name for name in read_json(reversions_file(run_dir))]
     tokenizer = tokenizer_of(run.model)
     lvlm = lora.load_tuned(run.model, read_surgery(run_dir).source, dtype=dtype(run.train))
     generator = Generator(lvlm, tokenizer, run.model, image_token_id=image_token_id(run.model, tokenizer))

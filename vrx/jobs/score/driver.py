@@ -11,13 +11,17 @@ from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration, evaluate_run
 from vrx.jobs import source_run
+from vrx.jobs.score.files import inputs_file, sample_scores_file, scores_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch
-from vrx.runs import content_digest, files, identity, importance_files, provenance
+from vrx.runs import content_digest, files, identity, importance_files
 from vrx.runs.layer_selection import num_selected
 from vrx.runs.locks import exclusive_lock
+from vrx.runs.provenance import current_provenance
+from vrx.runs.run_dir import RunDir
+from vrx.runs.typed_json import to_json
 from vrx.selectors import rules
 
 
@@ -36,8 +40,8 @@ def score(run: RunConfig) -> None:
         if _is_done(run_dir, told):
             log(f"{run_dir.name} is scored on these samples; nothing to do")
         else:
-            files.write_json(run_dir / "inputs.json", told)
-            files.write_atomic(run_dir / "config.yaml", freeze(run))
+            files.write_json(inputs_file(run_dir), told)
+            files.write_atomic(RunDir(run_dir).config, freeze(run))
             launch("score", run_dir, run.runtime)
     _show(run, importance_files.scores_file(run, source.name), k)
 
@@ -87,15 +91,15 @@ def _told(run: RunConfig, source: SourceRun) -> dict[str, Any]:
         "scored": scored if tuned else None,
         "weights": weights,
         "calibration": samples,
-        "provenance": provenance.provenance(),
+        "provenance": to_json(current_provenance()),
     }
 
 
 def _is_done(run_dir: Path, told: dict[str, Any]) -> bool:
     """Whether the scores that lie there were made from just this."""
     try:
-        there = [files.read_json(run_dir / name) for name in ("scores.json", "image_attention.json")]
-        return all(found["made_from"] == told["made_from"] for found in there)
+        written = [files.read_json(path) for path in (scores_file(run_dir), sample_scores_file(run_dir))]
+        return all(file["made_from"] == told["made_from"] for file in written)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

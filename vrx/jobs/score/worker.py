@@ -15,6 +15,7 @@ from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import question_batches
+from vrx.jobs.score.files import inputs_file, sample_scores_file, scores_file
 from vrx.launch.devices import dtype, init_process_group
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
@@ -50,12 +51,12 @@ def score(run: RunConfig, run_dir: Path) -> None:
     heat = dict(zip(mine, rows, strict=True))
     _join(means, heat)
     if is_main():
-        told = read_json(run_dir / "inputs.json")
+        told = read_json(inputs_file(run_dir))
         asked = [{"benchmark": name, "id": sample.answer.id} for name, sample in samples]
         kept = {"made_from": told["made_from"], "samples": asked, "scores": [row for _, row in sorted(heat.items())]}
-        write_json(run_dir / "image_attention.json", kept)
+        write_json(sample_scores_file(run_dir), kept)
         scores = {name: mean.scores() for name, mean in means.items()}
-        write_json(run_dir / "scores.json", {**told, "scores": {**scores, **_of_weights(run, source)}})
+        write_json(scores_file(run_dir), {**told, "scores": {**scores, **_of_weights(run, source)}})
         log(f"{len(samples)} samples, {len(probe.OF_ACTIVATIONS)} formulas of activations scored")
     barrier()
 

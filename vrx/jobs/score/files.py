@@ -1,0 +1,20 @@
+"""Files of importance scores that the driver and the worker share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def inputs_file(run_dir: Path) -> Path:
+    """What the scores are made from; the worker copies it into the score file."""
+    return run_dir / "inputs.json"
+
+
+def sample_scores_file(run_dir: Path) -> Path:
+    """`image_attention` of every single sample, for Figure 5."""
+    return run_dir / "image_attention.json"
+
+
+def scores_file(run_dir: Path) -> Path:
+    """The importance of every layer by every formula; the last file that the worker writes."""
+    return run_dir / "scores.json"
