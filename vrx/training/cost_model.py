@@ -1,4 +1,7 @@
-"""What a fine-tune will cost, reckoned before it begins: operations, hours, memory, disk. Orders, not promises."""
+"""Estimates of what a fine-tune will cost: FLOPs, GPU-hours, memory, disk.
+
+They are meant to be right within a factor of two, not to the percent.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ import numpy as np
 from vrx.config.schema import RunConfig
 from vrx.models.architecture import ParameterCounts, official
 
-TOKENS_PER_WORD = 1.4  # of the data's English, in Llama's vocabulary
-FRAME = 40  # tokens of the system's sentence and the roles
+TOKENS_PER_WORD = 1.4  # English instruction data in Llama's vocabulary
+FRAME = 40  # tokens of the system message and the roles
 FORMULA = (
-    "operations a token: 2 a weight forward, as many backward (and forward again with gradient_checkpointing), "
-    "6 (8) a LoRA and projector weight, attention 2 x length x width forward; hours: operations / "
-    "(check.expected_mfu x the GPU's dense bf16 peak)"
+    "FLOPs per token: 4 per frozen weight and 6 per LoRA or projector weight (2 more of each decoder weight with "
+    "gradient_checkpointing), attention 2 x length x width forward; "
+    "GPU-hours = FLOPs / (check.expected_mfu x dense bf16 peak of the GPU)"
 )
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of samples in tokens: as they are padded in a micro-batch on average, the longest, and the share with images."""
+    """Sample lengths in tokens: mean after padding in a micro-batch, longest, and share of samples with an image."""
 
     padded: float
     longest: int
@@ -28,7 +31,7 @@ class Lengths:
 
 
 def lengths_in_tokens(words: np.ndarray, run: RunConfig) -> Lengths:
-    """From the words of every sample, (samples,), negative where there is no image."""
+    """Lengths from the number of words of every sample, shape (samples,), negative for samples without an image."""
     images, tokens = words > 0, _tokens(words, run)
     size = min(run.train.micro_batch_size, len(tokens))
     shuffled = np.random.default_rng(run.seed).permutation(tokens)[: len(tokens) // size * size]
@@ -36,10 +39,10 @@ def lengths_in_tokens(words: np.ndarray, run: RunConfig) -> Lengths:
 
 
 def usual_lengths(words: np.ndarray, run: RunConfig, number: int) -> list[int]:
-    """So many lengths in tokens that stand for those of all samples: their quantiles. Each has room for an image."""
-    places = (np.arange(number) + 0.5) / number
+    """Quantiles of the lengths in tokens, `number` of them; each is long enough for an image."""
+    quantiles = (np.arange(number) + 0.5) / number
     tokens = np.maximum(_tokens(words, run), run.model.num_image_tokens + FRAME)
-    return np.quantile(tokens, places, method="nearest").round().astype(int).tolist()
+    return np.quantile(tokens, quantiles, method="nearest").round().astype(int).tolist()
 
 
 def _tokens(words: np.ndarray, run: RunConfig) -> np.ndarray:
@@ -58,21 +61,21 @@ def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run:
     return lengths.padded * (decoder + head + lora) + lengths.with_image * image
 
 
-def gpu_hours(total_operations: float, gpu: str, expected_mfu: float) -> float | None:
-    """Hours of one GPU; None for a GPU whose peak is not known."""
+def gpu_hours(flops: float, gpu: str, expected_mfu: float) -> float | None:
+    """Hours on one GPU; None for a GPU whose peak is unknown."""
     peaks = official()["tera_operations"]
     peak = next((value for name, value in peaks.items() if name in gpu), None)
-    return None if peak is None else total_operations / (peak * 1e12 * expected_mfu) / 3600
+    return None if peak is None else flops / (peak * 1e12 * expected_mfu) / 3600
 
 
 def memory_gigabytes(
     shape: ParameterCounts, num_layers: int, lengths: Lengths, run: RunConfig, processes: int
 ) -> float:
-    """Peak of one GPU, at a micro-batch of the longest samples.
+    """Peak memory of one GPU, in GB, for a micro-batch of the longest samples.
 
-    Weights (shared among the GPUs at ZeRO-3, with up to 1e9 gathered at a time), gradients and 12 bytes of optimizer
-    a trained weight (shared at ZeRO-2 and ZeRO-1), the inputs of all decoder layers and the inside of one of them (of
-    all without gradient_checkpointing), 14 bytes a logit, 2 GB for CUDA.
+    Counts the weights (partitioned at ZeRO-3, with up to 1e9 gathered at a time), gradients (partitioned from ZeRO-2
+    on) and 12 bytes of optimizer state per trained weight (from ZeRO-1 on), the inputs of all decoder layers, the inner
+    activations of one layer (of all without gradient_checkpointing), 14 bytes per logit, and 2 GB for CUDA.
     """
     backbone, size = shape.backbone, 2 if run.train.dtype == "bfloat16" else 4
     stage = 0 if run.engine.name == "torch" else 2 if run.engine.zero_stage is None else run.engine.zero_stage
@@ -89,5 +92,5 @@ def memory_gigabytes(
 
 
 def disk_gigabytes(trained: int) -> tuple[float, float]:
-    """What a run keeps (its adapter, fp32) and what it needs besides while it trains (two checkpoints)."""
+    """GB of disk that a run needs permanently (its fp32 adapter) and only while it trains (two checkpoints)."""
     return 4 * trained / 1e9, 2 * 16 * trained / 1e9

@@ -76,7 +76,8 @@ def train_baseline(
     def collate_for_trainer(rows: list[TrainingSample]) -> dict[str, Any]:
         batch = collate(rows, pad_token_id=pad)
         inputs = batch.model_inputs()
-        return {**inputs, "pixel_values": inputs.pop("pixels").to(DTYPES[run.train.dtype])}
+        pixels = inputs.pop("pixels")
+        return {**inputs, "pixel_values": pixels.to(DTYPES[run.train.dtype])}
 
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(

@@ -1,78 +1,71 @@
-"""A model's files, looked at without loading them: which are missing, and which are cut short."""
+"""Checks of a model's files that load no weights: missing and truncated files."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
+from vrx.jobs.check.findings import Finding
 from vrx.models.architecture import on_this_machine
 from vrx.runs.files import read_json
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
 PROJECTORS = ("projector.safetensors", "mm_projector.bin")
-BESIDE_ADAPTER = ("projector.safetensors", "non_lora_trainables.bin")
+WITH_ADAPTER = ("projector.safetensors", "non_lora_trainables.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the check; `bad` stops a run, anything else is only told."""
-
-    name: str
-    told: str
-    bad: bool = False
-
-    def __str__(self) -> str:
-        return f"{'BAD' if self.bad else 'ok ':<4} {self.name}: {self.told}"
-
-
 def weights(model: ModelConfig) -> Iterator[Finding]:
-    """Every part of the model: on this machine, whole, and in a layout that is read."""
-    wanted: list[tuple[str, tuple[tuple[str, ...], ...]]]
-    wanted = [("vision_tower", (WEIGHTS, ("config.json",), ("preprocessor_config.json",)))]
-    backbone = ("backbone", (WEIGHTS, ("config.json",)))
-    if model.lvlm is None:
-        wanted += [backbone, ("projector", (PROJECTORS,))]
-    elif _is_adapter(on_this_machine(model.lvlm)):
-        wanted += [backbone, ("lvlm", (WEIGHTS, BESIDE_ADAPTER))]
-    else:
-        wanted.append(("lvlm", (WEIGHTS,)))
-    wanted.append((_tokenizer_key(model), (TOKENIZERS,)))
-    for key, files in wanted:
+    """Checks every part of the model: on this machine, complete, and in a known layout."""
+    for key, alternatives in _required_files(model):
         name = getattr(model, key)
-        title = "tokenizer" if files == (TOKENIZERS,) else f"model.{key}"
+        title = "tokenizer" if alternatives == (TOKENIZERS,) else f"model.{key}"
         folder, download = on_this_machine(name), f"hf download {name} --exclude '*/*'"
         if folder is None:
             yield Finding(title, f"{name} is not on this machine; run: {download}", bad=True)
             continue
-        why = next(filter(None, (_incomplete(folder, names) for names in files)), None)
-        why = f"{why}; run: {download}" if why and not Path(resolve_path(name)).is_dir() else why
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
-        yield Finding(title, f"{name}: {why}" if why else f"{name}, {size:.3g} GB", bad=why is not None)
+        problem = next(filter(None, (_problem(folder, names) for names in alternatives)), None)
+        if problem is None:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
+            yield Finding(title, f"{name}, {size:.3g} GB")
+            continue
+        is_local = Path(resolve_path(name)).is_dir()
+        yield Finding(title, f"{name}: {problem}" + ("" if is_local else f"; run: {download}"), bad=True)
+
+
+def _required_files(model: ModelConfig) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
+    """Configuration key of each part with the files it needs; one file of each inner tuple suffices."""
+    tower = ("vision_tower", (WEIGHTS, ("config.json",), ("preprocessor_config.json",)))
+    backbone = ("backbone", (WEIGHTS, ("config.json",)))
+    tokenizer = (_tokenizer_key(model), (TOKENIZERS,))
+    if model.lvlm is None:
+        return [tower, backbone, ("projector", (PROJECTORS,)), tokenizer]
+    if _is_adapter(on_this_machine(model.lvlm)):
+        return [tower, backbone, ("lvlm", (WEIGHTS, WITH_ADAPTER)), tokenizer]
+    return [tower, ("lvlm", (WEIGHTS,)), tokenizer]
 
 
 def _is_adapter(folder: Path | None) -> bool:
-    """Whether a folder is a LoRA output or a run that was tuned: it needs its backbone beside it."""
-    places = [folder, folder / "adapter"] if folder else []
-    return any((place / "adapter_config.json").is_file() for place in places)
+    """Whether a folder is a LoRA output or a fine-tuned run, which needs its backbone too."""
+    candidates = [folder, folder / "adapter"] if folder else []
+    return any((candidate / "adapter_config.json").is_file() for candidate in candidates)
 
 
 def _tokenizer_key(model: ModelConfig) -> str:
-    """Where the tokenizer is taken from: a finished LVLM need not bring one."""
+    """The configuration key of the part that brings the tokenizer; a complete LVLM may lack one."""
     if model.tokenizer is not None or model.lvlm is None:
         return "backbone" if model.tokenizer is None else "tokenizer"
     folder = on_this_machine(model.lvlm)
     return "lvlm" if folder is None or any((folder / name).is_file() for name in TOKENIZERS) else "backbone"
 
 
-def _incomplete(folder: Path, names: tuple[str, ...]) -> str | None:
-    """What is wrong with a folder that should hold one of these files, whole or in shards."""
-    folder = folder / "adapter" if (folder / "adapter").is_dir() else folder  # of a finished run
+def _problem(folder: Path, names: tuple[str, ...]) -> str | None:
+    """What is wrong with a folder that needs one of these files, in one piece or in shards; None if nothing is."""
+    folder = folder / "adapter" if (folder / "adapter").is_dir() else folder  # a fine-tuned run
     for name in names:
         index = folder / f"{name}.index.json"
         if index.is_file():
@@ -84,16 +77,16 @@ def _incomplete(folder: Path, names: tuple[str, ...]) -> str | None:
         missing = [file for file in files if not (folder / file).is_file()]
         if missing:
             return f"{len(missing)} of {len(files)} shards missing, the first {missing[0]}"
-        cut = next((file for file in files if _is_cut(folder / file)), None)
-        return f"{cut} is cut short; delete it and get it again" if cut else None
-    return f"holds no {' or '.join(names)}"
+        damaged = next((file for file in files if _is_damaged(folder / file)), None)
+        return f"{damaged} is truncated or damaged; delete it and download it again" if damaged else None
+    return f"contains no {' or '.join(names)}"
 
 
-def _is_cut(path: Path) -> bool:
-    """Whether a file is shorter than its header says, or a JSON file none; of `.bin` files zip archives have an end."""
+def _is_damaged(path: Path) -> bool:
+    """Whether a file is shorter than its header says, is no valid JSON, or is an incomplete zip archive (`.bin`)."""
     try:
         if path.suffix == ".json":
-            read_json(path)  # `UserError` where it is none
+            read_json(path)
         if path.suffix == ".bin":
             with path.open("rb") as file:
                 return file.read(2) in (b"", b"PK") and not zipfile.is_zipfile(path)

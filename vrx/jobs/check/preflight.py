@@ -1,117 +1,124 @@
-"""What a run needs before it begins: each thing looked at, and where one is not as it must be, what to do about it."""
+"""Checks of the instruction data, the images, the benchmarks, the processes and optional packages.
+
+Every failed check says how to mend it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 from vrx.config.paths import inside
 from vrx.config.schema import RunConfig
+from vrx.config.validate import validate_process_count
 from vrx.data import instruction_dataset
 from vrx.data.image_checks import image_errors
 from vrx.evaluation import benchmarks
-from vrx.jobs.check.model_files import Finding
-from vrx.launch.gpus import gpu_numbers
+from vrx.jobs.check.findings import Finding
+from vrx.launch.gpus import gpu_models
+from vrx.launch.workers import num_processes
 from vrx.models.architecture import official
 from vrx.report.wandb_run import resolve_mode
 from vrx.runs.files import write_atomic
 from vrx.runs.locks import shared_resource_lock
 
-EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "wandb_workspaces": "reports"}
-SHOWN = 10  # bad images on the terminal; all are in a file
+EXTRAS = {  # package: (extra that installs it, what needs it)
+    "hydra_plugins.hydra_submitit_launcher": ("slurm", "hydra/launcher=submitit_slurm"),
+    "wandb_workspaces": ("reports", "W&B reports"),
+}
+SHOWN = 10  # bad images printed; the file lists all
 
 
 def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
-    """The instruction data and their images; the folder of the table, which is made here, where they can be read."""
+    """Checks the instruction data and their images, and converts the data.
+
+    Returns the findings and the folder of the converted table, None where the data cannot be read.
+    """
     config, root = run.instructions, Path(run.runtime.output_root).absolute()
     if run.world is not None and config.path and not Path(config.path).is_file():
         return [Finding("instructions", f"{config.path} is made by the first run")], None
     try:
         digest = instruction_dataset.data_digest(config, root / "data")
-        lenient = dataclasses.replace(config, on_bad_image="skip")  # bad ones are all listed below
+        lenient = dataclasses.replace(config, on_bad_image="skip")  # _images lists all bad ones
         with shared_resource_lock(root / "data" / "instructions"):
             table = instruction_dataset.table(lenient, root / "data", digest=digest)
     except (ValueError, OSError) as error:
         published = official()["instructions"].get(run.model.template)
-        lacking = config.path is None or not Path(config.path).is_file()
-        told = str(error).removeprefix("instructions.")
-        way = f"; run: {published['command']}" if published and lacking else ""
-        return [Finding("instructions", told + way, bad=True)], None
+        is_missing = config.path is None or not Path(config.path).is_file()
+        advice = f"; run: {published['command']}" if published and is_missing else ""
+        return [Finding("instructions", str(error).removeprefix("instructions.") + advice, bad=True)], None
     rows = instruction_dataset.open_table(table)
     text_only = int((instruction_dataset.lengths(rows) < 0).sum())
-    told = f"{config.path}: {len(rows):,} conversations, {text_only:,} of them without image; sha256 {digest}"
-    names = list(instruction_dataset.images(rows))
-    found = _images(run, names, Path(config.image_folder), root) if config.image_folder is not None else ()
-    return [Finding("instructions", told), *found], table
+    counts = f"{config.path}: {len(rows):,} conversations, {text_only:,} of them without image; sha256 {digest}"
+    findings = [Finding("instructions", counts)]
+    if config.image_folder is not None:
+        findings += _images(run, list(instruction_dataset.images(rows)), Path(config.image_folder), root)
+    return findings, table
 
 
 def _images(run: RunConfig, names: list[str], folder: Path, root: Path) -> Iterator[Finding]:
-    bad = {
-        names[number]: why for number, why in image_errors([inside(folder, n) for n in names], decode=run.check.decode)
-    }
-    fatal = run.instructions.on_bad_image == "error"
-    total, broken = (Counter(str(PurePosixPath(name).parent) for name in some) for some in (names, bad))
-    for place, number in sorted(total.items()):
-        way = official()["images"].get(place)
-        told = f"{number:,} images" + (f", {broken[place]:,} missing or unreadable" if broken[place] else "")
-        hint = f"; they come from {way}" if way and broken[place] == number else ""
-        yield Finding(f"images {folder / place}", told + hint, bad=fatal and broken[place] > 0)
+    paths = [inside(folder, name) for name in names]
+    bad = {names[index]: message for index, message in image_errors(paths, decode=run.check.decode)}
+    is_fatal = run.instructions.on_bad_image == "error"
+    totals, bad_counts = (Counter(str(PurePosixPath(name).parent) for name in group) for group in (names, bad))
+    for subfolder, number in sorted(totals.items()):
+        message = f"{number:,} images"
+        if bad_counts[subfolder]:
+            message += f", {bad_counts[subfolder]:,} missing or unreadable"
+        source = official()["images"].get(subfolder)
+        if source and bad_counts[subfolder] == number:
+            message += f"; get them from {source}"
+        yield Finding(f"images {folder / subfolder}", message, bad=is_fatal and bad_counts[subfolder] > 0)
     if bad:
-        listed = root / "check" / "bad_images.txt"
-        write_atomic(listed, "".join(f"{why}\n" for why in bad.values()))
-        for why in list(bad.values())[:SHOWN]:
-            yield Finding("image", why)
-        ways = "mend them, or instructions.on_bad_image=skip or replace" if fatal else run.instructions.on_bad_image
-        yield Finding("images", f"{len(bad):,} bad, all listed in {listed}: {ways}", bad=fatal)
+        list_path = root / "check" / "bad_images.txt"
+        write_atomic(list_path, "".join(f"{message}\n" for message in bad.values()))
+        for message in list(bad.values())[:SHOWN]:
+            yield Finding("image", message)
+        policy = f"instructions.on_bad_image={run.instructions.on_bad_image}"
+        advice = "repair them, or set instructions.on_bad_image to skip or replace" if is_fatal else policy
+        yield Finding("images", f"{len(bad):,} bad, all listed in {list_path}; {advice}", bad=is_fatal)
 
 
 def questions(run: RunConfig) -> Iterator[Finding]:
-    """Every benchmark: its questions and their images."""
+    """Checks the questions of every benchmark and their images."""
     for name, config in run.benchmark.items():
         if run.world is not None and config.path and not Path(config.path).is_file():
             yield Finding(f"benchmark.{name}", f"{config.path} is made by the first run")
             continue
         try:
-            found = benchmarks.samples(name, config, limit=run.eval.limit)
-            bad = image_errors(sorted({s.image for s in found if s.image is not None}), decode=run.check.decode)
-            first = next(bad, None)
-            told = f"{len(found):,} questions" + (f", {first[1]}" if first else "")
-            yield Finding(f"benchmark.{name}", told, bad=first is not None)
+            samples = benchmarks.samples(name, config, limit=run.eval.limit)
+            images = sorted({sample.image for sample in samples if sample.image is not None})
+            first = next(image_errors(images, decode=run.check.decode), None)
+            message = f"{len(samples):,} questions" + (f", {first[1]}" if first else "")
+            yield Finding(f"benchmark.{name}", message, bad=first is not None)
         except (ValueError, OSError) as error:
             yield Finding(f"benchmark.{name}", str(error).removeprefix(f"benchmark.{name}."), bad=True)
 
 
-@cache
-def gpus() -> list[tuple[str, float]]:
-    """Name and memory in gigabytes of every GPU that a run may use."""
-    numbers = gpu_numbers()
-    if not numbers or not (tool := shutil.which("nvidia-smi")):
-        return []
-    query = [tool, f"--id={','.join(numbers)}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    listed = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    rows = [line.rpartition(",") for line in listed if "," in line]
-    return [(name.strip(), float(memory) * 1048576 / 1e9) for name, _, memory in rows]
+def processes(run: RunConfig) -> tuple[int, Finding]:
+    """The number of processes of a run, and whether the batch can be divided among them."""
+    number = run.runtime.num_gpus or 1
+    try:
+        number = num_processes(run.runtime)
+        validate_process_count(run, number)
+    except ValueError as error:
+        return number, Finding("processes", str(error), bad=True)
+    gpus = gpu_models()
+    return number, Finding("processes", f"{number} on {gpus[0].name if gpus else 'the CPU (no GPU)'}")
 
 
-def surroundings(run: RunConfig) -> Iterator[Finding]:
-    """W&B, and the packages of which not everyone needs all."""
+def environment(run: RunConfig) -> Iterator[Finding]:
+    """The W&B mode, and packages that only some commands need."""
     mode = resolve_mode(run.wandb)
-    ways = {"offline": "kept in the run's directory, wandb login puts it online", "disabled": "by wandb.mode"}
-    yield Finding("wandb", f"{mode}{f', {ways[mode]}' if mode in ways else ''}")
-    for module, extra in EXTRAS.items():
+    notes = {"offline": "stored in the run directory until wandb login", "disabled": "by wandb.mode"}
+    yield Finding("wandb", f"{mode}, {notes[mode]}" if mode in notes else mode)
+    for module, (extra, purpose) in EXTRAS.items():
         try:
-            there = importlib.util.find_spec(module) is not None
+            is_installed = importlib.util.find_spec(module) is not None
         except ModuleNotFoundError:
-            there = False
-        way = (
-            "installed"
-            if there
-            else f"not installed, needed only for what it is named after; pip install 'vrx[{extra}]'"
-        )
-        yield Finding(f"package {extra}", way)
+            is_installed = False
+        advice = f"not installed, needed only for {purpose}; run: pip install 'vrx[{extra}]'"
+        yield Finding(f"package {extra}", "installed" if is_installed else advice)

@@ -1,0 +1,118 @@
+"""The estimated cost of runs: trainable parameters, steps, memory, GPU-hours, disk."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vrx.config.schema import RunConfig
+from vrx.data import instruction_dataset
+from vrx.jobs.check.findings import Finding
+from vrx.launch.gpus import gpu_models
+from vrx.models.architecture import ParameterCounts, official
+from vrx.runs import files, record
+from vrx.runs.layer_selection import select_layers
+from vrx.runs.lookup import run_directory, run_identity, run_label
+from vrx.runs.run_dir import RunDir
+from vrx.training import cost_model
+from vrx.training.cost_model import Lengths
+
+DEFAULT_LENGTHS = Lengths(padded=1000, longest=2048, with_image=0.9)  # without instruction data
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """The cost of one run; `gpu_hours` is None where neither similar runs nor the GPU's peak are known.
+
+    measured: the hours are those of similar finished runs.
+    """
+
+    name: str
+    trainable_parameters: int
+    steps: int
+    gpu_hours: float | None
+    memory_gb: float
+    done: bool
+    measured: bool
+
+    def __str__(self) -> str:
+        hours = "hours unknown" if self.gpu_hours is None else f"{self.gpu_hours:,.3g} GPU-hours"
+        hours += " (measured on similar runs)" if self.measured else ""
+        return (
+            f"run  {self.name}: {self.trainable_parameters:,} trainable, {self.steps:,} steps, "
+            f"{self.memory_gb:.3g} GB per GPU, {'done' if self.done else hours}"
+        )
+
+
+def run_cost(run: RunConfig, shape: ParameterCounts, table: Path | None, processes: int) -> tuple[str, RunCost]:
+    """Digest of the identity and cost of a run.
+
+    table: the converted instruction data, None where they are missing; the published number of samples is used then.
+    """
+    lengths, num_samples, data_digest = _data(run, table)
+    identity = run_identity(run, data_digest)
+    run_dir = run_directory(run, identity, label=run_label(run))
+    steps = run.train.max_steps or run.train.epochs * math.ceil(num_samples / run.train.global_batch_size)
+    num_layers = len(select_layers(run))
+    seconds = record.typical_seconds(run_dir, identity)
+    if seconds is None:
+        flops = steps * run.train.global_batch_size * cost_model.sample_flops(shape, num_layers, lengths, run)
+        hours = cost_model.gpu_hours(flops, gpu_name(run), run.check.expected_mfu) if steps else None
+    else:
+        hours = seconds * processes / 3600
+    return files.digest(identity), RunCost(
+        f"{run.model.name}/{run_label(run)}",
+        shape.trainable_parameters(num_layers, run.lora.r),
+        steps,
+        hours,
+        cost_model.memory_gigabytes(shape, num_layers, lengths, run, processes),
+        done=RunDir(run_dir).train_summary.is_file(),
+        measured=seconds is not None,
+    )
+
+
+def _data(run: RunConfig, table: Path | None) -> tuple[Lengths, int, str]:
+    """Sample lengths, number of samples and digest of the instruction data."""
+    if table is None:
+        published = official()["instructions"].get(run.model.template, {}).get("conversations", 0)
+        return DEFAULT_LENGTHS, round(published * run.data_fraction.fraction), ""
+    rows = instruction_dataset.open_table(table)
+    subset = instruction_dataset.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
+    lengths = cost_model.lengths_in_tokens(instruction_dataset.lengths(rows)[subset], run)
+    return lengths, len(subset), instruction_dataset.data_digest(run.instructions, table.parent)
+
+
+def gpu_name(run: RunConfig) -> str:
+    """The GPU that hours are estimated for: `check.gpu`, that of this machine, or an A100."""
+    gpus = gpu_models()
+    return run.check.gpu or (gpus[0].name if gpus else "A100")
+
+
+def disk_space(run: RunConfig, costs: Sequence[RunCost]) -> Finding:
+    """Whether the results of all runs fit below the output root."""
+    root = Path(run.runtime.output_root).absolute()
+    existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free / 1e9
+    sizes = [cost_model.disk_gigabytes(cost.trainable_parameters) for cost in costs if not cost.done]
+    needed = sum(permanent for permanent, _ in sizes) + max((temporary for _, temporary in sizes), default=0.0)
+    message = f"{needed:.3g} GB needed below {root}, {free:,.0f} GB free"
+    return Finding("disk", message if needed < free else f"{message}; set runtime.output_root", needed >= free)
+
+
+def totals(run: RunConfig, costs: Sequence[RunCost]) -> list[str]:
+    """Lines with the sum of all runs, how it was estimated, and whether the memory suffices."""
+    to_do = [cost for cost in costs if not cost.done]
+    known = [cost.gpu_hours for cost in to_do if cost.gpu_hours is not None]
+    hours = f"{sum(known):,.3g} GPU-hours" if len(known) == len(to_do) else "GPU-hours unknown"
+    lines = [
+        f"total: {len(costs)} runs, {len(to_do)} to train, {hours} (estimates are for {gpu_name(run)})",
+        f"estimate: {cost_model.FORMULA}; check.expected_mfu={run.check.expected_mfu}",
+    ]
+    gpus, largest = gpu_models(), max(cost.memory_gb for cost in costs)
+    if gpus and largest > gpus[0].memory_gb:
+        limit = f"the {gpus[0].memory_gb:.3g} GB of a {gpus[0].name}"
+        lines.append(f"note: {largest:.3g} GB is more than {limit}; lower train.micro_batch_size")
+    return lines
