@@ -29,7 +29,7 @@ def test_a_killed_run_of_two_ranks_ends_bit_equal(two_ranks: Path, vrx, tmp_path
     overrides = (*ZERO, "runtime.cpu_processes=2")
     kill_at(tmp_path, overrides, has_steps(3))
     told = vrx(*overrides)
-    assert told.returncode == 0 and "going on from step" in told.stderr
+    assert told.returncode == 0 and "resuming from step" in told.stderr
     assert adapter(run_dir(tmp_path)) == adapter(run_dir(two_ranks))
 
 
@@ -41,7 +41,7 @@ def test_a_killed_run_under_zero2_ends_bit_equal(vrx, tmp_path: Path):
     assert vrx(*overrides, cwd=straight).returncode == 0
     kill_at(killed, overrides, has_steps(3))
     told = vrx(*overrides, cwd=killed)
-    assert told.returncode == 0 and "going on from step" in told.stderr
+    assert told.returncode == 0 and "resuming from step" in told.stderr
     assert adapter(run_dir(killed)) == adapter(run_dir(straight))
 
 
@@ -82,5 +82,5 @@ def test_a_node_that_is_killed_ends_the_run_at_once_and_the_same_command_goes_on
     other.communicate()
     both = [start(tmp_path, 1, port), start(tmp_path, 0, port)]
     ended = [process.communicate(timeout=900) for process in both]
-    assert [process.returncode for process in both] == [0, 0] and "going on from step" in ended[1][1]
+    assert [process.returncode for process in both] == [0, 0] and "resuming from step" in ended[1][1]
     assert adapter(run_dir(tmp_path)) == adapter(run_dir(two_ranks))

@@ -19,7 +19,7 @@ RANK = """
 import json, re, sys, threading, time
 from pathlib import Path
 from vrx import models
-from vrx.training import engine
+from vrx.training.deepspeed_engine import start_deepspeed, zero3_loading
 from vrx.config.schema import EngineConfig, ModelConfig, TrainConfig
 
 def held():  # memory of this process alone, bytes; pages of files are not counted
@@ -32,11 +32,11 @@ def watch():
         time.sleep(0.002)
 
 config = ModelConfig(**json.loads(sys.argv[1]))
-engine.start_deepspeed()
+start_deepspeed()
 start = peak = held()
 threading.Thread(target=watch, daemon=True).start()
 options = TrainConfig(global_batch_size=2, micro_batch_size=1, dtype="float32"), EngineConfig(zero_stage=3)
-with engine.sharing_weights(*options):
+with zero3_loading(*options):
     lvlm = models.load(config)
 size = 4 * sum(getattr(tensor, "ds_numel", tensor.numel()) for tensor in lvlm.parameters())
 print(json.dumps({"grew": peak - start, "size": size}), flush=True)

@@ -19,7 +19,7 @@ from vrx.data.encoding import IGNORE
 from vrx.data.image_processing import Pixels
 from vrx.jobs.finetune.driver import finetune
 from vrx.models import loading
-from vrx.training import loop
+from vrx.training import schedule
 from vrx.training.loss import LvlmWithLoss, num_supervised
 
 
@@ -136,7 +136,7 @@ def test_an_epoch_sees_every_row_and_epochs_differ():
 
 
 def test_the_schedule_warms_up_from_zero_and_falls_along_a_half_cosine():
-    factors = [loop.lr_factor(step, 100, 0.03) for step in range(100)]
+    factors = [schedule.lr_factor(step, 100, warmup_ratio=0.03) for step in range(100)]
     assert factors[:4] == [0.0, 1 / 3, 2 / 3, 1.0]
     assert factors == sorted(factors[:4]) + sorted(factors[4:], reverse=True)
     assert factors[51] == pytest.approx(0.5 * (1 + math.cos(math.pi * 48 / 97)))

@@ -106,11 +106,18 @@ def ours(texts: list[dict], folder: Path, plan: TrainConfig = PLAN):
     groups = lora.optimizer_groups(trainable, plan)
     engine = create(module, groups, plan, EngineConfig(name="torch"))
     assert isinstance(engine, TorchEngine)
-    watched = Watched(engine.module, engine.optimizer, engine.accumulation, engine.max_norm)
+    watched = Watched(engine.module, engine.optimizer, accumulation=engine.accumulation, max_norm=engine.max_norm)
     order = sampler.BatchPlan(list(range(len(texts))), plan, seed=0)
     micro = [encoded(FAMILY, *chunk) for chunk in chunks(texts, SIZE)]
     loop.train(
-        watched, order, iter(micro * plan.epochs), plan, folder, start=0, every=1000, operations=lambda load: 0.0
+        watched,
+        order,
+        iter(micro * plan.epochs),
+        plan,
+        folder,
+        start=0,
+        checkpoint_every=1000,
+        flops=lambda workload: 0.0,
     )
     after = watched.weights()
     return watched.losses, watched.rates[:: order.chunks_per_step], before, after

@@ -122,6 +122,9 @@ class TrainConfig:
     loss_average: str = "micro_batch"  # micro_batch: mean of the micro-batches' means | token: over the global batch
     gradient_checkpointing: bool | None = True  # null: as few layers as the memory demands
     dtype: str = "bfloat16"
+    optimizer: str | None = None  # adamw | adamw_8bit, where bitsandbytes is installed; null: adamw
+    scheduler: str | None = None  # cosine | linear | constant | constant_with_warmup; null: cosine
+    tf32: bool | None = None  # TF32 matrix products on GPUs in every stage of the run; null: on
 
 
 @dataclass

@@ -63,6 +63,10 @@ def validate(run: RunConfig) -> None:
     within("check.expected_mfu", run.check.expected_mfu, 0.01, 1.0)
     among("train.loss_average", train.loss_average, ("micro_batch", "token"))
     among("train.dtype", train.dtype, ("float32", "bfloat16"))
+    if train.optimizer is not None:
+        among("train.optimizer", train.optimizer, ("adamw", "adamw_8bit"))
+    if train.scheduler is not None:
+        among("train.scheduler", train.scheduler, ("cosine", "linear", "constant", "constant_with_warmup"))
     among("engine.name", run.engine.name, ("deepspeed", "torch"))
     if run.engine.zero_stage is not None:
         among("engine.zero_stage", run.engine.zero_stage, (0, 1, 2, 3))

@@ -43,9 +43,10 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
-        torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        _stage(stage)(load_frozen(RunDir(run_dir).config), run_dir)
+        run = load_frozen(RunDir(run_dir).config)
+        torch.backends.cuda.matmul.allow_tf32 = run.train.tf32 is not False
+        _stage(stage)(run, run_dir)
     except Exception as error:
         sys.exit(report_error(stage, run_dir, error))
     finally:

@@ -75,7 +75,7 @@ RUN_COLUMNS: dict[str, Callable[[Run], object]] = {
     "seconds": _train("seconds"),
     "GPU-hours": _train("gpu_hours"),
     "tokens/s": _train("tokens_per_second"),
-    "of the ceiling (%)": lambda run: 100 * share if (share := _train("mfu")(run)) is not None else None,
+    "MFU (%)": lambda run: 100 * mfu if (mfu := _train("mfu")(run)) is not None else None,
     "waited for data (s)": _train("seconds_waiting_for_data"),
     "peak memory (GB)": _train("peak_memory_gb"),
     "trainable": _train("trainable_parameters"),

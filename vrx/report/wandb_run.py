@@ -172,7 +172,8 @@ class Follower:
             if row["step"] > latest:
                 speed = row["tokens"] / row["seconds"]
                 told = {"train/step": row["step"], "train/loss": row["loss"], "train/lr": row["lr"]}
-                self.remote.log({**told, "train/tokens_per_second": speed}, step=row["step"])
+                told |= {"train/tokens_per_second": speed, "train/grad_norm": row.get("grad_norm")}
+                self.remote.log({key: value for key, value in told.items() if value is not None}, step=row["step"])
                 latest = row["step"]
         if latest > sent:
             write_json(self.place, {"id": self.run_id, "last_step": latest})

@@ -18,6 +18,7 @@ RENAMED = {
     "how": "execution",
 }
 RENAMED_SWITCHES = {"skip_tower": "skip_vision_tower"}
+RENAMED_MODES = {"all": "full"}  # of activation checkpointing
 
 
 @dataclass
@@ -31,15 +32,18 @@ class TrainSummary:
     seconds: float | None = None  # summed over the steps, so an interruption counts no step twice
     gpu_hours: float | None = None  # 0 without a GPU
     tokens_per_second: float | None = None
+    samples_per_second: float | None = None
     peak_memory_gb: float | None = None
     trainable_parameters: int | None = None
     final_loss: float | None = None
-    flops: float | None = None  # that the mathematics of all steps needs
+    flops: float | None = None  # model FLOPs of all steps: without padding and recomputation
     flops_per_second: float | None = None
-    mfu: float | None = None  # model FLOPs utilization: share of the measured matmul throughput
+    peak_flops_per_second: float | None = None  # measured matmul throughput of all devices together
+    mfu: float | None = None  # model FLOPs utilization: flops_per_second / peak_flops_per_second
     seconds_waiting_for_data: float | None = None
     bad_images: list[str] | None = None
     cut_images: list[str] | None = None
+    masked_samples: list[str] | None = None  # samples whose labels are all masked, from which nothing is learned
     execution: dict[str, Any] | None = None
     provenance: Provenance | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -74,4 +78,7 @@ def migrate_train_summary(value: Any) -> Any:
     if isinstance(migrated.get("execution"), dict):
         switches = migrated["execution"]
         migrated["execution"] = {RENAMED_SWITCHES.get(key, key): part for key, part in switches.items()}
+        mode = migrated["execution"].get("gradient_checkpointing")
+        if mode in RENAMED_MODES:
+            migrated["execution"]["gradient_checkpointing"] = RENAMED_MODES[mode]
     return migrated

@@ -1,63 +1,78 @@
-"""Activation checkpointing where memory demands it, and not where it does not."""
+"""Activation checkpointing: named modes, and the choice of the lightest one that fits the memory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from enum import StrEnum
 
 import torch
 from transformers import LlavaForConditionalGeneration
 
 from vrx.launch.devices import device
 
-NOTHING_KEPT = {"use_reentrant": False}
-SHARE = 0.85  # of the memory that is free, for activations; the rest is for what a step needs in between
-MODES = {"none": 0, "half": 2, "all": 1}  # which layers run anew in the backward pass: every so many
+MEMORY_SHARE = 0.85  # of the free memory may hold activations; the rest is for temporary tensors of a step
+
+
+class Mode(StrEnum):
+    """Which decoder layers keep only their input in the forward pass and are recomputed in the backward pass.
+
+    In the order of memory, the most first.
+    """
+
+    NONE = "none"
+    HALF = "half"
+    FULL = "full"
+
+
+EVERY_N_LAYERS = {Mode.HALF: 2, Mode.FULL: 1}
 
 
 class _OverBudget(Exception):
-    """More was kept than there is room for."""
+    """Autograd saved more bytes than the budget allows."""
 
 
 def free_bytes() -> int:
+    """Memory that is free on the device, bytes."""
     if device().type == "cuda":
         return torch.cuda.mem_get_info()[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def checkpoint(lvlm: LlavaForConditionalGeneration, way: str) -> None:
-    """Keep of `none`, `half` or `all` decoder layers the input alone, and run them anew in the backward pass."""
-    if MODES[way]:
-        lvlm.activation_checkpointing_enable(NOTHING_KEPT, every_n_layers=MODES[way])
-    else:
+def set_mode(lvlm: LlavaForConditionalGeneration, mode: Mode) -> None:
+    """Switch the decoder layers to a checkpointing mode."""
+    if mode is Mode.NONE:
         lvlm.activation_checkpointing_disable()
+    else:
+        lvlm.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=EVERY_N_LAYERS[mode])
 
 
-def least_checkpointing(lvlm: LlavaForConditionalGeneration, forward: Callable[[], Any], *, budget: float) -> str:
-    """Set the least checkpointing, of `WAYS`, with which a forward pass keeps no more bytes than the budget. The last
-    way is not tried, and left set: it is the best there is."""
-    *tried, last = MODES
-    for way in tried:
-        checkpoint(lvlm, way)
-        if kept_bytes(lvlm, forward, budget=budget) is not None:
-            return way
-    checkpoint(lvlm, last)
-    return last
+def set_lightest_mode(lvlm: LlavaForConditionalGeneration, forward: Callable[[], object], *, budget: float) -> Mode:
+    """Enable the lightest mode in which a forward pass saves at most `budget` bytes; fall back to full.
+
+    `forward` runs one forward pass. It is not run in the last mode, which is the only choice left.
+    """
+    *lighter_modes, heaviest = Mode
+    for mode in lighter_modes:
+        set_mode(lvlm, mode)
+        if saved_bytes(lvlm, forward, budget=budget) is not None:
+            return mode
+    set_mode(lvlm, heaviest)
+    return heaviest
 
 
-def kept_bytes(lvlm: torch.nn.Module, forward: Callable[[], Any], *, budget: float = float("inf")) -> float | None:
-    """Bytes that autograd keeps of a forward pass, weights not counted; None where that is more than the budget."""
+def saved_bytes(lvlm: torch.nn.Module, forward: Callable[[], object], *, budget: float = float("inf")) -> float | None:
+    """Bytes that autograd saves in a forward pass, without the weights; None if they exceed the budget."""
     seen = {parameter.untyped_storage().data_ptr() for parameter in lvlm.parameters()}
-    kept = 0
+    saved = 0
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
+        nonlocal saved
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
-            kept += storage.nbytes()
-            if kept > budget:
+            saved += storage.nbytes()
+            if saved > budget:
                 raise _OverBudget
         return tensor
 
@@ -66,4 +81,4 @@ def kept_bytes(lvlm: torch.nn.Module, forward: Callable[[], Any], *, budget: flo
             forward()
     except (_OverBudget, torch.OutOfMemoryError):
         return None
-    return kept
+    return saved

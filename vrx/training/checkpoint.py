@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from vrx.config.errors import UserError
 from vrx.launch.logging import is_main, rank
-from vrx.launch.ranks import world_size
-from vrx.runs.files import read_json, read_json_lines, write_atomic, write_json
+from vrx.launch.ranks import barrier, world_size
+from vrx.runs.files import read_json, write_json
 from vrx.runs.run_dir import RunDir
 from vrx.training.engine import Engine
 
 
 def save(engine: Engine, run_dir: Path, step: int) -> None:
-    """Keep what a resume needs; it appears whole or not at all, and replaces the one before."""
+    """Write what a resume needs, under its final name only when complete; it replaces the checkpoint before."""
     checkpoints = RunDir(run_dir).checkpoints
     folder, partial = checkpoints / f"step-{step}", checkpoints / f".step-{step}.partial"
     partial.mkdir(parents=True, exist_ok=True)
@@ -28,20 +26,18 @@ def save(engine: Engine, run_dir: Path, step: int) -> None:
     if is_main():
         save_file(weights, partial / "weights.safetensors")
         write_json(partial / "position.json", {"step": step, "processes": world_size()})
-    if world_size() > 1:
-        dist.barrier()
+    barrier()
     if is_main():
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
         for old in checkpoints.iterdir():
             if old != folder:
                 shutil.rmtree(old)
-    if world_size() > 1:
-        dist.barrier()
+    barrier()
 
 
 class Checkpoint:
-    """A checkpoint to go on from; a damaged file is refused by name."""
+    """A checkpoint to resume from; a damaged file is a `UserError` that names it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,8 +45,8 @@ class Checkpoint:
         self.step: int = position["step"]
         if position["processes"] != world_size():
             raise UserError(
-                f"{folder}: written by {position['processes']} processes, now there are {world_size()}; "
-                f"run with as many, or delete {folder.parent} to train from the start"
+                f"{folder}: written by {position['processes']} processes, resumed by {world_size()}; "
+                f"use {position['processes']} processes, or delete {folder.parent} to train from the start"
             )
 
     def _read(self, name: str) -> dict[str, torch.Tensor]:
@@ -62,19 +58,15 @@ class Checkpoint:
             ) from None
 
     def weights(self) -> dict[str, torch.Tensor]:
+        """Full trainable tensors by name."""
         return self._read("weights.safetensors")
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
+        """This rank's part of master weights and moments."""
         return self._read(f"optimizer-{rank()}.safetensors")
 
 
 def latest(run_dir: Path) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, where there is one."""
+    """The newest complete checkpoint of a run, None without one."""
     folders = list(RunDir(run_dir).checkpoints.glob("step-*"))
     return Checkpoint(max(folders, key=lambda folder: int(folder.name[5:]))) if folders else None
-
-
-def rewind_log(run_dir: Path, step: int) -> None:
-    """Drop the log's rows from `step` on, and a last row that was cut: they will be written again."""
-    path = RunDir(run_dir).train_log
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in read_json_lines(path) if row["step"] < step))

@@ -1,4 +1,4 @@
-"""Which switches of a recipe hold on this machine: each is on, or off for a reason that is told and recorded."""
+"""Which switches of a recipe this machine allows: each is on, or off for a reason that is logged and recorded."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from vrx.config.schema import EngineConfig
 from vrx.launch.devices import bytes_of_a_process, device
 from vrx.launch.ranks import world_size
 
-FITS = 0.6  # of a process's memory, for the weights
-PAYS = {"cpu": 5e14, "cuda": 5e17}  # operations of a run, some twenty minutes, of which torch.compile takes one or two
+WEIGHTS_SHARE = 0.6  # of a process's memory, up to which it holds all weights
+COMPILE_PAYS = {"cpu": 5e14, "cuda": 5e17}  # FLOPs of a run of some twenty minutes; compiling takes one or two
 
 
 def decide(
-    wanted: EngineConfig, *, weight_bytes: float | None, operations: float
+    wanted: EngineConfig, *, weight_bytes: float | None, total_flops: float
 ) -> tuple[EngineConfig, dict[str, str]]:
-    """Every field decided, and for each switch that was turned off the reason.
+    """Decide every field, and give the reason for each switch that is turned off.
 
-    weight_bytes: of the whole LVLM, None where its shape is not known; operations: those of the whole run. What is
-    decided depends on these and the machine, not on how far a run is, so a run that goes on goes on alike.
+    weight_bytes: of the whole LVLM, None if its shape is not known; total_flops: of the whole run. The decision depends
+    on these and on the machine, not on how far a run is, so a resumed run decides alike.
     """
     off: dict[str, str] = {}
     if wanted.zero_stage is None:
-        is_held = weight_bytes is not None and weight_bytes <= FITS * bytes_of_a_process()
-        is_alone = is_held and world_size() == 1  # DeepSpeed has nothing to share then, and costs a tenth of a step
-        wanted = dataclasses.replace(
-            wanted, name="torch" if is_alone else wanted.name, zero_stage=0 if is_alone else 2 if is_held else 3
-        )
+        fits = weight_bytes is not None and weight_bytes <= WEIGHTS_SHARE * bytes_of_a_process()
+        if fits and world_size() == 1:  # nothing to share, and DeepSpeed would add a tenth to every step
+            wanted = dataclasses.replace(wanted, name="torch", zero_stage=0)
+        else:
+            wanted = dataclasses.replace(wanted, zero_stage=2 if fits else 3)
     is_sharded = wanted.name == "deepspeed" and wanted.zero_stage == 3
     if is_sharded:
         for switch in ("fused_lora", "compile"):
             if getattr(wanted, switch):
                 off[switch] = "ZeRO-3 gathers weights one module at a time"
         if wanted.skip_vision_tower and world_size() > 1:
-            off["skip_vision_tower"] = "at ZeRO-3 every process has a part of the tower"
+            off["skip_vision_tower"] = "at ZeRO-3 every process holds a part of the vision tower"
     if wanted.compile and "compile" not in off:
-        if wanted.compile == "auto" and operations < PAYS[device().type]:
-            off["compile"] = "too short a run for it to pay"
-        elif reason := compiler_lacks():
+        if wanted.compile == "auto" and total_flops < COMPILE_PAYS[device().type]:
+            off["compile"] = "the run is too short for compiling to pay off"
+        elif reason := compile_error():
             off["compile"] = reason
     return dataclasses.replace(wanted, **dict.fromkeys(off, None)), off
 
 
-def compiler_lacks() -> str | None:
-    """Why torch.compile does not work here; None where it does. Takes seconds the first time."""
+def compile_error() -> str | None:
+    """Why torch.compile fails on this machine, None if it works; takes seconds the first time."""
     try:
         torch.compile(lambda x: (x + 1).relu())(torch.ones(8, device=device()))
     except Exception as error:

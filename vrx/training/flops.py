@@ -1,7 +1,7 @@
-"""Floating-point operations that the mathematics of a training step needs, whatever a recipe spends on it.
+"""FLOPs of training, from the shapes of an LVLM and the workload of a step (no torch).
 
-No padding, no recomputation, the language head at supervised positions only: what the share of a machine's ceiling is
-counted by, the same for every recipe.
+By default these are model FLOPs, as MFU counts them (PaLM, appendix B): without padding or recomputation, with the
+language head at supervised positions only, so they are the same for every recipe.
 """
 
 from __future__ import annotations
@@ -15,18 +15,26 @@ from vrx.models.architecture import ParameterCounts
 class Workload:
     """What a step works on: tokens, the sum of the samples' squared lengths, supervised tokens, images."""
 
-    tokens: int
-    squares: int
-    supervised: int
-    images: int
+    tokens: float
+    squared_lengths: float
+    supervised_tokens: float
+    images: float
 
 
-def step_flops(load: Workload, shape: ParameterCounts, *, num_layers: int, r: int) -> float:
-    """Forward and backward: 2 + 2 a frozen weight, 2 + 4 a trained one, causal attention (4 + 8) x half the square x
-    width, the tower forward alone."""
-    backbone, tower = shape.backbone, shape.tower
-    decoder = backbone.num_layers * (4 * backbone.layer_parameters * load.tokens + 6 * backbone.query * load.squares)
-    lora = 6 * num_layers * backbone.lora_parameters(r) * load.tokens
-    head = 4 * backbone.vocabulary * backbone.hidden * load.supervised
+def step_flops(
+    workload: Workload, shape: ParameterCounts, *, num_layers: int, r: int, recompute: bool = False
+) -> float:
+    """FLOPs of forward and backward passes with LoRA of rank `r` on `num_layers` decoder layers.
+
+    Per token: 2 + 2 for each frozen decoder weight, 2 + 4 for each LoRA weight, causal attention at half the square.
+    The vision tower runs forward only, the projector forward and backward. `recompute` adds the second forward pass
+    of every decoder layer (full activation checkpointing).
+    """
+    backbone, tower, again = shape.backbone, shape.tower, int(recompute)
+    layer_passes, attention_passes = 2 + again, 3 + again  # in units of a forward pass
+    layer = 2 * layer_passes * backbone.layer_parameters * workload.tokens
+    attention = 2 * attention_passes * backbone.query * workload.squared_lengths
+    lora = 2 * attention_passes * num_layers * backbone.lora_parameters(r) * workload.tokens
+    head = 4 * backbone.vocabulary * backbone.hidden * workload.supervised_tokens
     image = tower.num_patches * (2 * tower.parameters + 6 * shape.projector_parameters)
-    return decoder + lora + head + load.images * image
+    return backbone.num_layers * (layer + attention) + lora + head + workload.images * image

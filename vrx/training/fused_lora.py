@@ -1,8 +1,8 @@
-"""A frozen Linear and its adapter as one operation: the same sums as PEFT's, with nothing in between kept or copied.
+"""A frozen Linear and its LoRA adapter as one operation: PEFT's result with fewer copies and saved tensors.
 
-PEFT adds the adapter's output to the Linear's with passes over the whole output for the scale and for the sum, and
-keeps the dropped-out input in full precision for each module. Here the last product is added where the Linear has
-written, and of dropout a mask of one byte an element is kept.
+PEFT adds the adapter's output to the Linear's with passes over the whole output for scaling and sum, and saves the
+dropped-out input in full precision for each module. Here the last product is added in place to the Linear's output, and
+of dropout only a mask of one byte per element is saved.
 """
 
 from __future__ import annotations
@@ -13,42 +13,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEVELS = 1 << 16  # of a random number that decides on one element
+LEVELS = 1 << 16  # values of the random number that decides on one element
 
 
 def fuse(model: nn.Module) -> int:
-    """Let every Linear of the model that PEFT gave an adapter run as one operation; gives their number."""
-    found = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
-    for module in found:
+    """Run every Linear of the model that has a PEFT adapter as one operation; gives the number of these Linears."""
+    adapted = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
+    for module in adapted:
         module.forward = types.MethodType(_forward, module)
-    return len(found)
+    return len(adapted)
 
 
 def _forward(module: Any, x: Tensor) -> Tensor:
     (name,) = module.active_adapters
     dropout = getattr(module.lora_dropout[name], "p", 0.0) if module.training else 0.0
-    keep = keep_mask(x, dropout) if dropout else None
+    mask = keep_mask(x, dropout) if dropout else None
     base = module.base_layer
     a, b = module.lora_A[name].weight, module.lora_B[name].weight
-    return AdaptedLinear.apply(x, base.weight, base.bias, a, b, module.scaling[name], keep, dropout)
+    return AdaptedLinear.apply(x, base.weight, base.bias, a, b, module.scaling[name], mask, dropout)
 
 
 def threshold(dropout: float) -> int:
-    """The random numbers, of LEVELS, that drop an element."""
+    """How many of the LEVELS random values drop an element."""
     return round(dropout * LEVELS)
 
 
 def keep_mask(x: Tensor, dropout: float) -> Tensor:
-    """Which elements of an input stay, bool of its shape: four decisions from one random number of 64 bits.
+    """A random mask of the elements of `x` that dropout keeps, bool of its shape.
 
-    That costs a tenth of what torch's own takes on a CPU, and has its chances in steps of 1/65,536.
+    One random number of 64 bits decides on four elements. On a CPU this takes a tenth of the time of torch's own
+    dropout; probabilities come in steps of 1/65,536.
     """
-    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
-    return (drawn.view(torch.int16)[: x.numel()] >= threshold(dropout) - LEVELS // 2).view(x.shape)
+    numbers = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
+    return (numbers.view(torch.int16)[: x.numel()] >= threshold(dropout) - LEVELS // 2).view(x.shape)
 
 
 class AdaptedLinear(torch.autograd.Function):
-    """W x + bias + scale B A drop(x); W and its bias are frozen."""
+    """W x + bias + scale B A dropout(x); W and bias are frozen."""
 
     @staticmethod
     def forward(
@@ -59,30 +60,30 @@ class AdaptedLinear(torch.autograd.Function):
         a: Tensor,  # (r, in)
         b: Tensor,  # (out, r)
         scale: float,
-        keep: Tensor | None,  # of x's shape: what dropout leaves
+        mask: Tensor | None,  # of x's shape: the elements that dropout keeps
         dropout: float,
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        rest = 1 / (1 - threshold(dropout) / LEVELS)
-        dropped = rows if keep is None else rows * keep.view(rows.shape)
-        low = dropped @ a.T  # (rows, r)
+        dropout_scale = 1 / (1 - threshold(dropout) / LEVELS)
+        dropped = rows if mask is None else rows * mask.view(rows.shape)
+        low_rank = dropped @ a.T  # (rows, r)
         output = nn.functional.linear(rows, weight, bias)
-        output.addmm_(low, b.T, alpha=scale * rest)
-        ctx.save_for_backward(rows, weight, a, b, low, keep)
-        ctx.scale = scale * rest
+        output.addmm_(low_rank, b.T, alpha=scale * dropout_scale)
+        ctx.save_for_backward(rows, weight, a, b, low_rank, mask)
+        ctx.scale = scale * dropout_scale
         return output.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight, a, b, low, keep = ctx.saved_tensors
-        upper = grads[0].reshape(-1, grads[0].shape[-1])  # (rows, out)
-        at_low = (upper @ b).mul_(ctx.scale)  # (rows, r)
-        kept = None if keep is None else keep.view(rows.shape)
-        of_a = at_low.T @ (rows if kept is None else rows * kept)
-        of_b = (upper.T @ low).mul_(ctx.scale)
-        of_x = upper @ weight
-        if kept is None:
-            of_x.addmm_(at_low, a)
+        rows, weight, a, b, low_rank, mask = ctx.saved_tensors
+        grad_output = grads[0].reshape(-1, grads[0].shape[-1])  # (rows, out)
+        grad_low_rank = (grad_output @ b).mul_(ctx.scale)  # (rows, r)
+        row_mask = None if mask is None else mask.view(rows.shape)
+        grad_a = grad_low_rank.T @ (rows if row_mask is None else rows * row_mask)
+        grad_b = (grad_output.T @ low_rank).mul_(ctx.scale)
+        grad_x = grad_output @ weight
+        if row_mask is None:
+            grad_x.addmm_(grad_low_rank, a)
         else:
-            of_x.addcmul_(at_low @ a, kept.to(of_x.dtype))
-        return of_x.view(*grads[0].shape[:-1], -1), None, None, of_a, of_b, None, None, None
+            grad_x.addcmul_(grad_low_rank @ a, row_mask.to(grad_x.dtype))
+        return grad_x.view(*grads[0].shape[:-1], -1), None, None, grad_a, grad_b, None, None, None

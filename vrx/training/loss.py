@@ -16,16 +16,18 @@ from vrx.data.encoding import IGNORE
 from vrx.models.loading import projector
 from vrx.training import packing
 
-CHUNK = 1024  # supervised positions whose logits are held at a time
+CHUNK = 1024  # supervised positions whose logits are in memory at a time
 
 
 class LvlmWithLoss(nn.Module):
-    """An LVLM with its loss. Every rank runs the same modules in the same order, whatever its samples are: a batch
-    without images sends a blank one through tower and projector, and adds nothing of it (its gradient is exactly 0).
+    """An LVLM with its loss.
 
-    The switches of `EngineConfig` change what that costs, not what it is: `packed` takes rows without padding,
-    `supervised_head` runs the language head where there are labels, `skip_vision_tower` leaves the tower out of a batch
-    without images (at ZeRO-3, where the tower's weights are shared, all ranks would have to do so together).
+    Every rank runs the same modules in the same order, whatever its samples are: a batch without images sends a blank
+    image through tower and projector and adds it with factor 0, so its gradient is exactly 0.
+
+    The switches of `EngineConfig` change the cost, not the result: `packed` takes rows without padding,
+    `supervised_head` runs the language head only where there are labels, `skip_vision_tower` leaves the tower out of a
+    batch without images (not at ZeRO-3, where the ranks share the tower's weights and must all run it).
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class LvlmWithLoss(nn.Module):
         super().__init__()
         self.lvlm, self.blank = lvlm, blank[None]
         self.switches = switches or EngineConfig()
-        self.chunk = None if self.switches.zero_stage == 3 else CHUNK  # ranks have different numbers of chunks
+        self.chunk = None if self.switches.zero_stage == 3 else CHUNK  # ranks would run different numbers of chunks
         if self.switches.packed:
             packing.use(lvlm)
 
@@ -47,10 +49,11 @@ class LvlmWithLoss(nn.Module):
         position_ids: Tensor | None = None,
         sample_lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        """Sum over supervised tokens of the negative log-likelihood, fp32 scalar.
+        """Sum of the negative log-likelihoods of the supervised tokens, fp32 scalar.
 
-        input_ids, labels: (batch, length). Padded on the right they come with `attention_mask`, (batch, length); as
-        one row of samples without padding with `position_ids`, (1, length), and the samples' lengths.
+        input_ids, labels: (batch, length). Samples padded on the right come with `attention_mask`, (batch, length);
+        packed samples, one row without padding, with `position_ids`, (1, length), and the samples' lengths.
+        pixels: (images, 3, H, W).
         """
         core = self.lvlm.model
         embeddings = core.get_input_embeddings()(input_ids)  # (batch, length, hidden)
@@ -58,43 +61,46 @@ class LvlmWithLoss(nn.Module):
         if pixels is None:
             embeddings = embeddings + 0.0 * features.sum()
         else:
-            place = (input_ids == self.lvlm.config.image_token_id)[..., None]
-            embeddings = embeddings.masked_scatter(place, features)
-        how: dict[str, Any] = {"attention_mask": attention_mask}
+            is_image_token = (input_ids == self.lvlm.config.image_token_id)[..., None]
+            embeddings = embeddings.masked_scatter(is_image_token, features)
+        layout: dict[str, Any] = {"attention_mask": attention_mask}
         if sample_lengths is not None:
-            how = {"position_ids": position_ids, "sample_lengths": sample_lengths}
-        hidden = core.language_model(inputs_embeds=embeddings, use_cache=False, **how).last_hidden_state
-        return self._loss(hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+            layout = {"position_ids": position_ids, "sample_lengths": sample_lengths}
+        hidden = core.language_model(inputs_embeds=embeddings, use_cache=False, **layout).last_hidden_state
+        return self.nll_sum(hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
     def _features(self, pixels: Tensor | None, embeddings: Tensor) -> Tensor:
-        """(images x tokens, hidden), in the order of the images."""
+        """Projected image features, (images x tokens, hidden), in the order of the images."""
         core = self.lvlm.model
         if pixels is None and self.switches.skip_vision_tower:
-            connect = projector(self.lvlm)
             width = self.lvlm.config.vision_config.hidden_size  # type: ignore[union-attr]
-            return connect(embeddings.new_zeros(1, width))
+            return projector(self.lvlm)(embeddings.new_zeros(1, width))
         images = (self.blank if pixels is None else pixels).to(embeddings.device, embeddings.dtype)
         features: Any = core.get_image_features(pixel_values=images).pooler_output
         return torch.cat(list(features)).to(embeddings.dtype)
 
-    def _loss(self, states: Tensor, wanted: Tensor) -> Tensor:
-        """states: (positions, hidden); wanted: (positions,), IGNORE where nothing is."""
-        if not self.switches.supervised_head:
-            return self._nll(states, wanted)
-        places = (wanted != IGNORE).nonzero().squeeze(1)
-        states, wanted = states[places], wanted[places]
-        if self.chunk is None or len(places) <= self.chunk:
-            return self._nll(states, wanted)
-        losses = [
-            checkpoint(self._nll, *part, use_reentrant=False)
-            for part in zip(states.split(self.chunk), wanted.split(self.chunk), strict=True)
-        ]
-        return torch.stack(losses).sum()  # type: ignore[arg-type]
+    def nll_sum(self, states: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the negative log-likelihoods, by the language head in chunks where `supervised_head` is on.
 
-    def _nll(self, states: Tensor, wanted: Tensor) -> Tensor:
+        states: (positions, hidden), the last hidden states; labels: (positions,), IGNORE where nothing is predicted.
+        """
+        if not self.switches.supervised_head:
+            return self._nll(states, labels)
+        positions = (labels != IGNORE).nonzero().squeeze(1)
+        states, labels = states[positions], labels[positions]
+        if self.chunk is None or len(positions) <= self.chunk:
+            return self._nll(states, labels)
+        losses: list[Any] = [
+            checkpoint(self._nll, *part, use_reentrant=False)
+            for part in zip(states.split(self.chunk), labels.split(self.chunk), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def _nll(self, states: Tensor, labels: Tensor) -> Tensor:
         logits = self.lvlm.lm_head(states).float()
-        return nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
+        return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
 
 
 def num_supervised(batch: MicroBatch) -> int:
+    """Supervised tokens of a micro-batch: labels that are predicted from the position before."""
     return int((batch.labels[:, 1:] != IGNORE).sum())

@@ -1,4 +1,4 @@
-"""The most that a device keeps up: operations a second of a large matrix product, measured."""
+"""Measured peak matmul throughput of the device: the denominator of MFU."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SECONDS = 0.3
 
 
 @functools.cache
-def measured_matmul_flops(dtype: torch.dtype) -> float:
-    """Of a product of square matrices in this precision, the median of many; takes a fraction of a second."""
-    where = device()
-    side = SIDE[where.type]
-    left, right = (torch.randn(side, side, dtype=dtype, device=where) for _ in range(2))
+def peak_flops_per_second(dtype: torch.dtype) -> float:
+    """FLOP/s of a large square matrix product in this precision: the median of many, in a fraction of a second."""
+    target = device()
+    side = SIDE[target.type]
+    left, right = (torch.randn(side, side, dtype=dtype, device=target) for _ in range(2))
     times: list[float] = []
     while len(times) < 4 or sum(times) < SECONDS:
         began = time.perf_counter()
         torch.mm(left, right)
-        if where.type == "cuda":
+        if target.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return 2 * side**3 / statistics.median(times[1:])

@@ -1,4 +1,4 @@
-"""Samples one after the other, without padding: the decoder sees one long row, each token its own sample alone."""
+"""Packing: samples form one row without padding, in which each token attends to its own sample only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, LlavaForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-ATTENTION = "packed"  # its name among transformers' implementations of attention
+ATTENTION = "packed"  # name of the implementation in transformers' registry
 
 
 def use(lvlm: LlavaForConditionalGeneration) -> None:
-    """Let the decoder attend within samples; its forward pass then takes `sample_lengths`, which sum to the row's."""
+    """Make the decoder attend within samples; its forward pass then takes `sample_lengths`, which sum to the row's."""
     AttentionInterface.register(ATTENTION, attend)
     lvlm.model.language_model.set_attn_implementation(ATTENTION)
 
 
-@torch.compiler.disable  # lengths differ from step to step, and the kernel is one already
+@torch.compiler.disable  # lengths differ from step to step, and the kernel is fused already
 def attend(
     module: nn.Module,
     query: Tensor,
@@ -32,23 +32,25 @@ def attend(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention of each sample's tokens to its own, (1, length, heads, width), by torch's fused kernels.
+    """Causal attention within each sample, (1, length, heads, width), by torch's fused kernels.
 
-    query: (1, heads, length, width); key and value as many or fewer heads. A window (Phi-3's) takes a mask, which only
-    a sample longer than it needs.
+    query: (1, heads, length, width); key and value the same with as many heads or fewer. A sliding window (Phi-3)
+    needs a mask only for samples longer than the window.
     """
 
-    def alone(*parts: Tensor) -> Tensor:
-        """Of samples of one length: parts (samples, heads, length, width), gives (tokens, heads, width)."""
-        length, mask = parts[0].shape[2], None
+    def attend_equal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """For samples of one length: (samples, heads, length, width) each, gives (tokens, heads, width)."""
+        length, mask = query.shape[2], None
         if sliding_window is not None and length > sliding_window:
             mask = torch.ones(length, length, dtype=torch.bool, device=query.device)
             mask = mask.tril().triu(1 - sliding_window)[None, None]
-        found, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *parts, mask, scaling=scaling, is_causal=mask is None)
-        return found.flatten(0, 1)
+        sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        output, _ = sdpa(module, query, key, value, mask, scaling=scaling, is_causal=mask is None)
+        return output.flatten(0, 1)
 
-    whole, first = (query, key, value), sample_lengths[0]
-    if all(length == first for length in sample_lengths):  # at once, and nothing is copied
-        return alone(*(rows[0].unflatten(1, (-1, first)).transpose(0, 1) for rows in whole))[None], None
-    samples = zip(*(rows.split(list(sample_lengths), 2) for rows in whole), strict=True)
-    return torch.cat([alone(*parts) for parts in samples])[None], None
+    rows, first = (query, key, value), sample_lengths[0]
+    if all(length == first for length in sample_lengths):  # in one call, without a copy
+        query, key, value = (row[0].unflatten(1, (-1, first)).transpose(0, 1) for row in rows)
+        return attend_equal(query, key, value)[None], None
+    samples = zip(*(row.split(list(sample_lengths), 2) for row in rows), strict=True)
+    return torch.cat([attend_equal(*sample) for sample in samples])[None], None

@@ -1,4 +1,4 @@
-"""From a run to what is trained: the LVLM with its adapters, and the recipe's switches as this machine holds them."""
+"""From a run to the module that is trained: the LVLM with adapters and loss, and the switches this machine allows."""
 
 from __future__ import annotations
 
@@ -20,31 +20,21 @@ from vrx.launch.devices import DTYPES, device
 from vrx.launch.logging import log
 from vrx.launch.ranks import world_size
 from vrx.models import architecture, loading, lora
-from vrx.training import activation_checkpointing, cost_model, engine, fast_path, flops, fused_lora
+from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora
+from vrx.training.activation_checkpointing import Mode
+from vrx.training.deepspeed_engine import zero3_loading
 from vrx.training.flops import Workload
 from vrx.training.loss import LvlmWithLoss
 
-
-def decided(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tuple[RunConfig, dict[str, str]]:
-    """The run with every switch decided, and why some are off; words: of each sample, (samples,), see `lengths`."""
-    shape = architecture.parameter_counts(run.model)
-    weight_bytes = total = 0.0
-    if shape is not None:
-        weight_bytes = shape.parameters * DTYPES[run.train.dtype].itemsize
-        of_sample = cost_model.sample_flops(shape, 0, cost_model.lengths_in_tokens(words, run), run)
-        total = of_sample * run.train.global_batch_size * num_steps
-    wanted, off = fast_path.decide(run.engine, weight_bytes=weight_bytes or None, operations=total)
-    for switch, reason in off.items():
-        log(f"engine.{switch} is off: {reason}")
-    return dataclasses.replace(run, engine=wanted), off
+BYTES_PER_TRAINABLE = 12  # fp32 gradient and two moments
 
 
 @dataclass
-class Prepared:
-    """What is trained: the LVLM, the same with adapters as PEFT sees it, the same with its loss."""
+class TrainableModel:
+    """The LVLM, the same as PEFT's model, the same with its loss, and the parameters that are trained."""
 
     lvlm: LlavaForConditionalGeneration
-    tuned: Any
+    peft_model: Any
     module: LvlmWithLoss
     trainable: dict[str, nn.Parameter]
 
@@ -52,60 +42,81 @@ class Prepared:
     def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.values())
 
-    def operations(self, layers: Sequence[int], r: int) -> Callable[[Workload], float]:
+    def flops_counter(self, *, num_layers: int, r: int) -> Callable[[Workload], float]:
+        """The FLOPs of a step as a function of its workload."""
         config: Any = self.lvlm.config
         shape = architecture.from_values(config.text_config.to_dict(), config.vision_config.to_dict())
-        return lambda load: flops.step_flops(load, shape, num_layers=len(layers), r=r)
+        return lambda workload: flops.step_flops(workload, shape, num_layers=num_layers, r=r)
 
 
-def prepare(run: RunConfig, layers: Sequence[int]) -> Prepared:
-    """Load the LVLM and put adapters on the layers; what a checkpoint holds may be copied in next."""
-    with engine.sharing_weights(run.train, run.engine, enabled=run.model.lvlm is None):
+def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tuple[RunConfig, dict[str, str]]:
+    """Decide every switch of the engine, and log and give the reason for each that is off.
+
+    words: (samples,), as `instruction_dataset.lengths` counts them.
+    """
+    shape = architecture.parameter_counts(run.model)
+    weight_bytes = total_flops = 0.0
+    if shape is not None:
+        weight_bytes = shape.parameters * DTYPES[run.train.dtype].itemsize
+        flops_per_sample = cost_model.sample_flops(shape, 0, cost_model.lengths_in_tokens(words, run), run)
+        total_flops = flops_per_sample * run.train.global_batch_size * num_steps
+    decided, off = fast_path.decide(run.engine, weight_bytes=weight_bytes or None, total_flops=total_flops)
+    for switch, reason in off.items():
+        log(f"engine.{switch} is off: {reason}")
+    return dataclasses.replace(run, engine=decided), off
+
+
+def load_trainable(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
+    """Load the LVLM and add adapters on the layers; the weights of a checkpoint can be copied in afterwards."""
+    with zero3_loading(run.train, run.engine, enabled=run.model.lvlm is None):
         lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype])
-    return adapted(lvlm, layers, run, Pixels(run.model).blank())
+    return add_adapters(lvlm, layers, run, blank=Pixels(run.model).blank())
 
 
-def adapted(
-    lvlm: LlavaForConditionalGeneration, layers: Sequence[int], run: RunConfig, blank: torch.Tensor
-) -> Prepared:
-    tuned = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
+def add_adapters(
+    lvlm: LlavaForConditionalGeneration, layers: Sequence[int], run: RunConfig, *, blank: torch.Tensor
+) -> TrainableModel:
+    """Put LoRA on the layers of a loaded LVLM; blank: (3, H, W), stands for the image in a batch without images."""
+    peft_model = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)
     if run.engine.fused_lora:
         fused_lora.fuse(lvlm)
     module = LvlmWithLoss(lvlm, blank, run.engine)
-    return Prepared(lvlm, tuned, module, lora.trainable_parameters(module))
+    return TrainableModel(lvlm, peft_model, module, lora.trainable_parameters(module))
 
 
-def finish(prepared: Prepared, run: RunConfig, heaviest: Callable[[], MicroBatch]) -> dict[str, Any]:
-    """Choose what is checkpointed and compile the layers, once the engine has the module; tells what was done.
+def checkpoint_and_compile(
+    model: TrainableModel, run: RunConfig, largest_batch: Callable[[], MicroBatch]
+) -> dict[str, Any]:
+    """Set activation checkpointing and compile the layers, once the engine holds the module; gives all switches.
 
-    heaviest: the micro-batch that takes most memory.
+    largest_batch: makes the micro-batch that takes the most memory.
     """
-    told = dataclasses.asdict(run.engine)
-    told["gradient_checkpointing"] = _checkpoint(prepared, run, heaviest)
+    switches = dataclasses.asdict(run.engine)
+    switches["gradient_checkpointing"] = str(_set_checkpointing(model, run, largest_batch))
     if run.engine.compile:
-        for layer in loading.decoder_layers(prepared.lvlm):
+        for layer in loading.decoder_layers(model.lvlm):
             layer.compile(dynamic=True)
-    return told
+    return switches
 
 
-def _checkpoint(prepared: Prepared, run: RunConfig, heaviest: Callable[[], MicroBatch]) -> str:
+def _set_checkpointing(model: TrainableModel, run: RunConfig, largest_batch: Callable[[], MicroBatch]) -> Mode:
     wanted = run.train.gradient_checkpointing
     is_sharded = run.engine.name == "deepspeed" and run.engine.zero_stage == 3
-    if wanted is not None or is_sharded:  # there, memory is short, and a probe that ends early would leave ranks apart
-        way = "all" if wanted or wanted is None else "none"
-        activation_checkpointing.checkpoint(prepared.lvlm, way)
-        return way
-    to_come = 12 * prepared.num_trainable  # gradients and optimizer
-    inputs = heaviest().to(device()).model_inputs()
-    prepared.module.train()
-    budget = activation_checkpointing.SHARE * activation_checkpointing.free_bytes() - to_come
-    way = activation_checkpointing.least_checkpointing(prepared.lvlm, lambda: prepared.module(**inputs), budget=budget)
-    ways = list(activation_checkpointing.MODES)
-    if world_size() > 1:  # all ranks alike: what is slow on one is waited for by all
-        most = torch.tensor(ways.index(way), device=device())
-        dist.all_reduce(most, op=dist.ReduceOp.MAX)
-        way = ways[int(most)]
-        activation_checkpointing.checkpoint(prepared.lvlm, way)
-    if way != "none":
-        log(f"activation checkpointing of {way} layers: memory has {budget / 1e9:.3g} GB for a micro-batch")
-    return way
+    if wanted is not None or is_sharded:  # ZeRO-3 is for little memory, and a probe that ends early would split ranks
+        mode = Mode.NONE if wanted is False else Mode.FULL
+        activation_checkpointing.set_mode(model.lvlm, mode)
+        return mode
+    reserved = BYTES_PER_TRAINABLE * model.num_trainable
+    inputs = largest_batch().to(device()).model_inputs()
+    model.module.train()
+    budget = activation_checkpointing.MEMORY_SHARE * activation_checkpointing.free_bytes() - reserved
+    mode = activation_checkpointing.set_lightest_mode(model.lvlm, lambda: model.module(**inputs), budget=budget)
+    if world_size() > 1:  # the same mode on all ranks, because all wait for the slowest
+        modes = list(Mode)
+        heaviest = torch.tensor(modes.index(mode), device=device())
+        dist.all_reduce(heaviest, op=dist.ReduceOp.MAX)
+        mode = modes[int(heaviest)]
+        activation_checkpointing.set_mode(model.lvlm, mode)
+    if mode is not Mode.NONE:
+        log(f"activation checkpointing: {mode} ({budget / 1e9:.3g} GB of memory for the activations of a micro-batch)")
+    return mode

@@ -20,8 +20,8 @@ from vrx.data.dataset import TrainingDataset
 from vrx.data.sampler import BatchPlan
 from vrx.launch.devices import DTYPES, device
 from vrx.models import loading, lora
-from vrx.training import engine
-from vrx.training.loop import batch_workload
+from vrx.training.deepspeed_engine import start_deepspeed
+from vrx.training.step_stats import batch_workload
 
 
 class PlannedSamples(Dataset):
@@ -70,7 +70,7 @@ def train_baseline(
 
     Returns one row per step: its number, `seconds`, and `loads`, the `Workload` of each micro-batch.
     """
-    engine.start_deepspeed()
+    start_deepspeed()
     pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
 
     def collate_for_trainer(rows: list[TrainingSample]) -> dict[str, Any]:

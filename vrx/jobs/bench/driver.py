@@ -100,10 +100,10 @@ def _measure(run: RunConfig, bench_dir: BenchDir, cost: VariantCost) -> None:
     rows = files.read_json_lines(RunDir(run_dir).train_log)[run.bench.warmup :]
     cost.seconds += [row["seconds"] for row in rows]
     cost.tokens = sum(row["tokens"] for row in rows) / len(rows)
-    cost.flops = sum(row["operations"] for row in rows) / len(rows)
+    cost.flops = sum(row["flops"] for row in rows) / len(rows)
     cost.seconds_waiting_for_data = sum(row["seconds_waiting_for_data"] for row in rows) / len(rows)
-    assert summary.flops_per_second and summary.mfu and summary.peak_memory_gb is not None
-    cost.matmul_flops_per_second.append(summary.flops_per_second / summary.mfu)
+    assert summary.peak_flops_per_second is not None and summary.peak_memory_gb is not None
+    cost.matmul_flops_per_second.append(summary.peak_flops_per_second)
     cost.peak_memory_gb = max(cost.peak_memory_gb, summary.peak_memory_gb)
     cost.switches = summary.execution or {}
     shutil.rmtree(RunDir(run_dir).adapter, ignore_errors=True)

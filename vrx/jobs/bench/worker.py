@@ -24,8 +24,10 @@ from vrx.metrics.answer import Answer
 from vrx.models import architecture, loading, probe
 from vrx.runs.files import read_json, write_json
 from vrx.runs.layer_selection import select_layers
-from vrx.training import loop, matmul_throughput
+from vrx.runs.run_dir import RunDir
+from vrx.training import train_log
 from vrx.training.flops import step_flops
+from vrx.training.matmul_throughput import peak_flops_per_second
 
 NEW_TOKENS = 8  # generated per answer
 
@@ -69,17 +71,18 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
     for row in baseline.train_baseline(run, samples, plan, layers, tokenizer):
         loads = row.pop("loads")
         flops = sum(step_flops(load, shape, num_layers=len(layers), r=run.lora.r) for load in loads)
-        counts = {"tokens": sum(load.tokens for load in loads), "operations": flops, "loss": 0.0, "bad_images": []}
+        tokens = sum(load.tokens for load in loads)
+        counts = {"tokens": tokens, "samples": run.train.global_batch_size, "flops": flops, "loss": 0.0}
         lines.append(json.dumps({**row, **counts, "seconds_waiting_for_data": 0.0}))
-    (run_dir / "train.jsonl").write_text("\n".join(lines) + "\n")
-    summary = loop.summary(
+    RunDir(run_dir).train_log.write_text("\n".join(lines) + "\n")
+    summary = train_log.summarize(
         run_dir,
         trainable_parameters=shape.trainable_parameters(len(layers), run.lora.r),
         num_gpus=0,
         peak_memory_gb=peak_memory_gb(),
-        ceiling=matmul_throughput.measured_matmul_flops(DTYPES[run.train.dtype]),
+        peak_flops_per_second=peak_flops_per_second(DTYPES[run.train.dtype]),
     )
-    write_json(run_dir / "train.json", summary)
+    summary.write(RunDir(run_dir).train_summary)
 
 
 def measure_inference(run: RunConfig, run_dir: Path) -> None:

@@ -1,10 +1,13 @@
-"""The stage `train`: tune the chosen layers of an LVLM, from its parts to the saved adapter."""
+"""The worker stage `train`: tune the chosen layers of an LVLM and save the adapter."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vrx.config.schema import RunConfig
 from vrx.data import dataloader, dataset, instruction_dataset, sampler
@@ -17,94 +20,124 @@ from vrx.runs.files import read_json
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.provenance import current_provenance
 from vrx.runs.run_dir import RunDir
-from vrx.runs.train_summary import parse_train_summary
-from vrx.training import checkpoint, engine, loop, matmul_throughput, setup
+from vrx.training import checkpoint, engine, loop, setup, train_log
+from vrx.training.checkpoint import Checkpoint
+from vrx.training.engine import Engine
+from vrx.training.matmul_throughput import peak_flops_per_second
+from vrx.training.setup import TrainableModel
 
 
 def train(run: RunConfig, run_dir: Path) -> None:
     """Tune the chosen layers; leaves `adapter/` and, last, `train.json`."""
-    files = RunDir(run_dir)
-    data = read_json(files.data)
-    rows = instruction_dataset.open_table(Path(data["table"]))
-    chosen = instruction_dataset.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    words = instruction_dataset.lengths(rows)[chosen]
-    plan = sampler.BatchPlan(chosen, run.train, seed=run.seed, lengths=words.tolist())
     layers = select_layers(run)
-    run, off = setup.decided(run, words, num_steps=plan.num_steps)
-    tokenizer = loading.tokenizer_of(run.model)
-    image_token_id = loading.image_token_id(run.model, tokenizer)
-    prepared = setup.prepare(run, layers)
-    resumed = checkpoint.latest(run_dir)
-    if resumed is not None:
-        for name, tensor in resumed.weights().items():
-            prepared.trainable[name].data.copy_(tensor)
+    data = open_data(run, run_dir)
+    run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
+    model = setup.load_trainable(run, layers)
+    resumed = load_weights(model, run_dir)
     set_ready(run_dir)
     log(
-        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {prepared.num_trainable:,} "
-        f"parameters; {plan.num_steps} steps of {run.train.global_batch_size} samples from {len(plan.rows):,}"
+        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {model.num_trainable:,} "
+        f"parameters; {data.plan.num_steps} steps of {run.train.global_batch_size} samples from {len(data.plan.rows):,}"
     )
-    runner = engine.create(prepared.module, lora.optimizer_groups(prepared.trainable, run.train), run.train, run.engine)
-    folder = run.instructions.image_folder
-    source = dataset.TrainingDataset(
-        rows,
-        run.model,
-        tokenizer,
-        image_token_id=image_token_id,
-        image_folder=Path(folder) if folder else None,
-        on_bad_image=run.instructions.on_bad_image,
-    )
-    pad, packed = int(tokenizer.pad_token_id), bool(run.engine.packed)  # type: ignore[arg-type]
-    longest = [chosen[place] for place in abs(words).argsort()[-run.train.micro_batch_size :]]
-
-    def heaviest() -> MicroBatch:
-        return collate([source[row] for row in longest], pad_token_id=pad, packed=packed)
-
-    how = setup.finish(prepared, run, heaviest)
-    start = 0
-    if resumed is not None:
-        runner.load_optimizer_state(resumed.optimizer_state())
-        start = resumed.step
-        log(f"going on from step {start}")
-    if is_main():
-        checkpoint.rewind_log(run_dir, start)
-    barrier()
-    stream = dataloader.make_dataloader(
-        source,
-        plan.of_rank(rank(), world_size(), start=start),
-        pad_token_id=pad,
-        num_workers=run.runtime.num_workers,
-        packed=packed,
+    trainer = engine.create(model.module, lora.optimizer_groups(model.trainable, run.train), run.train, run.engine)
+    packed = bool(run.engine.packed)
+    switches = setup.checkpoint_and_compile(model, run, lambda: data.largest_batch(packed=packed))
+    start = resume(trainer, resumed, run_dir)
+    chunks = data.plan.of_rank(rank(), world_size(), start=start)
+    batches = dataloader.make_dataloader(
+        data.dataset, chunks, pad_token_id=data.pad_token_id, num_workers=run.runtime.num_workers, packed=packed
     )
     loop.train(
-        runner,
-        plan,
-        iter(stream),
+        trainer,
+        data.plan,
+        iter(batches),
         run.train,
         run_dir,
         start=start,
-        every=run.runtime.checkpoint_every,
-        operations=prepared.operations(layers, run.lora.r),
+        checkpoint_every=run.runtime.checkpoint_every,
+        flops=model.flops_counter(num_layers=len(layers), r=run.lora.r),
     )
-    weights = runner.weights()
+    save_result(trainer, model, run, run_dir, execution={**switches, "off": off})
+
+
+@dataclass
+class TrainingData:
+    """The samples of a run, their order, and their lengths in words, (samples,), negative without an image."""
+
+    dataset: dataset.TrainingDataset
+    plan: sampler.BatchPlan
+    words: np.ndarray
+    pad_token_id: int
+
+    def largest_batch(self, *, packed: bool) -> MicroBatch:
+        """A micro-batch of the longest samples."""
+        longest = abs(self.words).argsort()[-self.plan.config.micro_batch_size :]
+        samples = [self.dataset[self.plan.rows[index]] for index in longest]
+        return collate(samples, pad_token_id=self.pad_token_id, packed=packed)
+
+
+def open_data(run: RunConfig, run_dir: Path) -> TrainingData:
+    """Open the table that the driver converted, and plan the order of the run's part of it."""
+    rows = instruction_dataset.open_table(Path(read_json(RunDir(run_dir).data)["table"]))
+    subset = instruction_dataset.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
+    words = instruction_dataset.lengths(rows)[subset]
+    tokenizer = loading.tokenizer_of(run.model)
+    folder = run.instructions.image_folder
+    training_dataset = dataset.TrainingDataset(
+        rows,
+        run.model,
+        tokenizer,
+        image_token_id=loading.image_token_id(run.model, tokenizer),
+        image_folder=Path(folder) if folder else None,
+        on_bad_image=run.instructions.on_bad_image,
+    )
+    plan = sampler.BatchPlan(subset, run.train, seed=run.seed, lengths=words.tolist())
+    return TrainingData(training_dataset, plan, words, pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+
+
+def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
+    """Copy the weights of the latest checkpoint into the model; gives that checkpoint, None without one."""
+    latest = checkpoint.latest(run_dir)
+    if latest is not None:
+        for name, tensor in latest.weights().items():
+            model.trainable[name].data.copy_(tensor)
+    return latest
+
+
+def resume(trainer: Engine, latest: Checkpoint | None, run_dir: Path) -> int:
+    """Restore the optimizer from a checkpoint and cut the log back to it; gives the step to start with."""
+    start = 0
+    if latest is not None:
+        trainer.load_optimizer_state(latest.optimizer_state())
+        start = latest.step
+        log(f"resuming from step {start}")
     if is_main():
-        partial = run_dir / ".adapter.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        own = {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}
-        lora.save_adapter(prepared.tuned, own, partial)
-        shutil.rmtree(files.adapter, ignore_errors=True)
-        partial.replace(files.adapter)
-        summary = parse_train_summary(_told(run, run_dir, prepared.num_trainable))
-        summary.execution = how | {"off": off}
-        summary.provenance = current_provenance(**device_facts())
-        summary.write(files.train_summary)
-        shutil.rmtree(files.checkpoints, ignore_errors=True)
+        train_log.rewind(run_dir, start)
+    barrier()
+    return start
 
 
-def _told(run: RunConfig, run_dir: Path, num_trainable: int) -> dict[str, Any]:
-    return loop.summary(
+def save_result(
+    trainer: Engine, model: TrainableModel, run: RunConfig, run_dir: Path, *, execution: dict[str, Any]
+) -> None:
+    """Save the adapter, then `train.json`, whose presence says that training is finished."""
+    weights = trainer.weights()  # on all ranks
+    if not is_main():
+        return
+    partial = run_dir / ".adapter.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    state = {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}
+    lora.save_adapter(model.peft_model, state, partial)
+    shutil.rmtree(RunDir(run_dir).adapter, ignore_errors=True)
+    partial.replace(RunDir(run_dir).adapter)
+    summary = train_log.summarize(
         run_dir,
-        trainable_parameters=num_trainable,
+        trainable_parameters=model.num_trainable,
         num_gpus=world_size() if device().type == "cuda" else 0,
         peak_memory_gb=peak_memory_gb(),
-        ceiling=world_size() * matmul_throughput.measured_matmul_flops(DTYPES[run.train.dtype]),
+        peak_flops_per_second=world_size() * peak_flops_per_second(DTYPES[run.train.dtype]),
     )
+    summary.execution = execution
+    summary.provenance = current_provenance(**device_facts())
+    summary.write(RunDir(run_dir).train_summary)
+    shutil.rmtree(RunDir(run_dir).checkpoints, ignore_errors=True)
