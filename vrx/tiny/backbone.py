@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,27 +22,28 @@ from vrx.tiny import questions as q
 from vrx.tiny.scenes import COLOURS, GRID, THINGS, Thing, cell_name, describe, sample
 
 BOS, EOS, IMAGE = "<|begin_of_text|>", "<|end_of_text|>", "<|image|>"
-WORDS = r" ?[A-Za-z]+\d*(?:-[A-Za-z]+)*:?| ?\d+\.\d+| ?\d+| ?[^\sA-Za-z\d]|\s"  # a pre-token a word, decimals whole
+WORDS = r" ?[A-Za-z]+\d*(?:-[A-Za-z]+)*:?| ?\d+\.\d+| ?\d+| ?[^\sA-Za-z\d]|\s"  # one pre-token per word or decimal
 Makers = tuple[q.Maker, ...]
+Encode = Callable[[str], tuple[int, ...]]
 LOOK_UP: Makers = (q.recognition, q.colour_at, q.description)
 CHOOSE: Makers = (q.options, q.option, q.option, q.recognition, q.presence, q.relation)
 HARD: Makers = (q.options, *[q.option] * 2, *[q.choice] * 3, *[q.science] * 2, q.relation, q.presence, q.line)
-LEFT: Makers = (*[q.relation] * 5, q.line, q.count, q.count_colour)  # what the 8 layers know least
+LEFT: Makers = (*[q.relation] * 5, q.line, q.count, q.count_colour)  # the 8 layers are worst at these
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the backbone's pre-training: some questions first, then more.
+    """A phase of the backbone's pre-training: some kinds of questions first, then more.
 
-    The first ones, and dense ones such as descriptions, teach what the others need. On everything at once the answers
-    stay guesses for thousands of steps.
+    The first kinds, and dense ones such as descriptions, teach what the others need. Trained on all kinds at once, the
+    model guesses for thousands of steps.
     """
 
     num_layers: int
     steps: int
-    lr: float  # of the layers' matrices, with Muon
+    lr: float  # for the matrices of the decoder layers, with Muon
     batch_size: int
-    length: int  # tokens of a row
+    length: int  # tokens per row
     first: Makers
     first_steps: int
     then: Makers
@@ -66,7 +68,7 @@ def conversation(rng: random.Random, makers: Makers, *, num_questions: int) -> t
 
 
 def build_tokenizer(folder: Path) -> None:
-    """Byte-level BPE in the layout of Llama-3's: every word of the world is one token, other text falls to bytes."""
+    """Byte-level BPE laid out like Llama-3's: every word of the world is one token, other text becomes bytes."""
     rng = random.Random(0)
     corpus = [SYSTEM] * 50
     corpus += [
@@ -97,7 +99,9 @@ def build_tokenizer(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def text_batch(rng: random.Random, encode, makers: Makers, *, batch_size: int, num_questions: int, length: int):
+def text_batch(
+    rng: random.Random, encode: Encode, makers: Makers, *, batch_size: int, num_questions: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and labels, both (batch, length); only replies and their end token are supervised."""
     ids = torch.full((batch_size, length), encode(EOS)[0])
     labels = torch.full((batch_size, length), -100)
@@ -106,17 +110,20 @@ def text_batch(rng: random.Random, encode, makers: Makers, *, batch_size: int, n
         tokens, targets = list(encode(BOS)), []
         for number, (text, reply) in enumerate(pairs):
             opening = f" USER: {scene}\n{text}" if number == 0 else f"USER: {text}"
-            asked, replied = encode(opening + " ASSISTANT:"), encode(" " + reply) + encode(EOS)
-            targets += [-100] * (len(tokens) + len(asked) - len(targets)) + list(replied)
-            tokens += asked + replied
+            question_ids, reply_ids = encode(opening + " ASSISTANT:"), encode(" " + reply) + encode(EOS)
+            targets += [-100] * (len(tokens) + len(question_ids) - len(targets)) + list(reply_ids)
+            tokens += question_ids + reply_ids
         end = min(length, len(tokens))
         ids[row, :end], labels[row, :end] = torch.tensor(tokens[:end]), torch.tensor(targets[:end])
     return ids, labels
 
 
 def deepen(shallow: LlamaForCausalLM, num_layers: int, rng: random.Random) -> LlamaForCausalLM:
-    """The same function with more decoder layers: each old layer goes to a random place in its stretch of the new
-    stack, the others start as identities (zero output projections) and learn from there."""
+    """A deeper backbone that computes the same function.
+
+    Each old layer moves to a random position within its part of the new stack; the new layers start as identities (zero
+    output projections).
+    """
     config = LlamaConfig(**{**shallow.config.to_dict(), "num_hidden_layers": num_layers})
     deep = LlamaForCausalLM(config)
     deep.model.embed_tokens.load_state_dict(shallow.model.embed_tokens.state_dict())
@@ -125,16 +132,26 @@ def deepen(shallow: LlamaForCausalLM, num_layers: int, rng: random.Random) -> Ll
     for layer in deep.model.layers:
         nn.init.zeros_(layer.self_attn.o_proj.weight)  # type: ignore[arg-type]
         nn.init.zeros_(layer.mlp.down_proj.weight)  # type: ignore[arg-type]
-    stretch = num_layers // len(shallow.model.layers)
+    per_layer = num_layers // len(shallow.model.layers)
     for number, layer in enumerate(shallow.model.layers):
-        deep.model.layers[number * stretch + rng.randrange(stretch)].load_state_dict(layer.state_dict())
+        deep.model.layers[number * per_layer + rng.randrange(per_layer)].load_state_dict(layer.state_dict())
     return deep
 
 
-def train(parameters, step, *, steps: int, lr: float, name: str, matrices=(), matrices_lr: float = 0.0) -> None:
-    """AdamW (and Muon for `matrices`) with a short warm-up and a linear fall; `step(n) -> loss`.
+def train(
+    parameters: Iterable[nn.Parameter],
+    step: Callable[[int], torch.Tensor],
+    *,
+    steps: int,
+    lr: float,
+    name: str,
+    matrices: Sequence[nn.Parameter] = (),
+    matrices_lr: float = 0.0,
+) -> None:
+    """Train with AdamW, and Muon for `matrices`, with a short warm-up and a linear decay.
 
-    Muon, which equalises the directions of a matrix's update, finds the backbone's look-ups in a third of the steps.
+    step: from the number of the step to its loss. Muon, which orthogonalises the update of a matrix, learns the
+    backbone's look-ups in a third of the steps.
     """
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
@@ -142,44 +159,46 @@ def train(parameters, step, *, steps: int, lr: float, name: str, matrices=(), ma
     if matrices:
         optimizers.append(torch.optim.Muon(matrices, lr=matrices_lr, weight_decay=0.0, adjust_lr_fn="original"))
     groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    everything = [tensor for group, _ in groups for tensor in group["params"]]
+    trained = [tensor for group, _ in groups for tensor in group["params"]]
     bar = tqdm(range(steps), desc=name)
     average = math.nan
     for number in bar:
         for group, peak in groups:
             group["lr"] = peak * min(1.0, (number + 1) / 100, (steps - number) / (0.8 * steps))
         loss = step(number)
-        for tensor in everything:
+        for tensor in trained:
             tensor.grad = None
         loss.backward()
-        nn.utils.clip_grad_norm_(everything, 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()
         average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
         bar.set_postfix(loss=f"{average:.3f}")
 
 
-def build_backbone(folder: Path, tokenizer) -> None:
-    """Pre-train a Llama of width 64 on text alone: first 8 layers, then, deepened, all 32. Each phase is kept."""
+def build_backbone(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Pre-train a Llama of width 64 on text alone: 8 layers first, then all 32. Saves the model of every phase."""
     encode = functools.lru_cache(maxsize=100_000)(
         lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids)
     )
     torch.manual_seed(0)
     model = fresh_backbone(tokenizer, PHASES[0].num_layers)
     for number, phase in enumerate(PHASES, start=1):
-        kept = folder if phase is PHASES[-1] else folder.with_name(f"backbone-{number}")
-        if kept.is_dir():
-            model = LlamaForCausalLM.from_pretrained(kept)
+        checkpoint = folder if phase is PHASES[-1] else folder.with_name(f"backbone-{number}")
+        if checkpoint.is_dir():
+            model = LlamaForCausalLM.from_pretrained(checkpoint)
             continue
         torch.manual_seed(number - 1)
         rng = random.Random(number)
         if phase.num_layers > model.config.num_hidden_layers:
             model = deepen(model, phase.num_layers, rng)
         pretrain(model, phase, rng, encode, name=f"backbone, phase {number} of {len(PHASES)}")
-        model.save_pretrained(kept)
+        model.save_pretrained(checkpoint)
 
 
-def fresh_backbone(tokenizer, num_layers: int) -> LlamaForCausalLM:
+def fresh_backbone(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> LlamaForCausalLM:
+    """A Llama of width 64 with initial weights."""
+    vocabulary = tokenizer.get_vocab()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -189,9 +208,9 @@ def fresh_backbone(tokenizer, num_layers: int) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=2048,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=vocabulary[BOS],
+        eos_token_id=vocabulary[EOS],
+        pad_token_id=vocabulary[EOS],
         rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
         tie_word_embeddings=False,
@@ -202,31 +221,34 @@ def fresh_backbone(tokenizer, num_layers: int) -> LlamaForCausalLM:
     for layer in model.model.layers:
         for output in (layer.self_attn.o_proj, layer.mlp.down_proj):
             nn.init.normal_(output.weight, std=0.06 / math.sqrt(2 * num_layers))  # type: ignore[arg-type]
-    words_from_parts(model.model.embed_tokens.weight, tokenizer)
+    compose_word_embeddings(model.model.embed_tokens.weight, tokenizer)
     return model
 
 
 @torch.no_grad()
-def words_from_parts(embeddings: torch.Tensor, tokenizer) -> None:
-    """Start the embedding of a word like `b3-red-circle` as the sum of those of `b3`, `red` and `circle`."""
-    for word, number in tokenizer.get_vocab().items():
+def compose_word_embeddings(embeddings: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Set the embedding of a word like `b3-red-circle` to the sum of those of `b3`, `red` and `circle`."""
+    vocabulary = tokenizer.get_vocab()
+    for word, number in vocabulary.items():
         if "-" in word[2:]:
-            parts = tokenizer.convert_tokens_to_ids(["Ġ" + part for part in word.removeprefix("Ġ").split("-")])
-            if tokenizer.unk_token_id not in parts:
-                embeddings[number] = embeddings[parts].sum(0)
+            parts = ["Ġ" + part for part in word.removeprefix("Ġ").split("-")]
+            if all(part in vocabulary for part in parts):
+                embeddings[number] = embeddings[[vocabulary[part] for part in parts]].sum(0)
 
 
-def pretrain(model: LlamaForCausalLM, phase: Phase, rng: random.Random, encode, *, name: str) -> None:
+def pretrain(model: LlamaForCausalLM, phase: Phase, rng: random.Random, encode: Encode, *, name: str) -> None:
+    """Run one phase of the pre-training on the model."""
+
     def step(number: int) -> torch.Tensor:
         makers = phase.first if number < phase.first_steps else phase.then
         ids, labels = text_batch(
             rng, encode, makers, batch_size=phase.batch_size, num_questions=12, length=phase.length
         )
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        kept = labels[:, 1:] != -100
-        return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][kept]), labels[:, 1:][kept])
+        supervised = labels[:, 1:] != -100
+        return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][supervised]), labels[:, 1:][supervised])
 
     matrices = [tensor for tensor in model.model.layers.parameters() if tensor.ndim == 2]
-    inside = {id(tensor) for tensor in matrices}
-    rest = [tensor for tensor in model.parameters() if id(tensor) not in inside]
+    matrix_ids = {id(tensor) for tensor in matrices}
+    rest = [tensor for tensor in model.parameters() if id(tensor) not in matrix_ids]
     train(rest, step, steps=phase.steps, lr=3e-3, name=name, matrices=matrices, matrices_lr=phase.lr)

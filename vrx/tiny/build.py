@@ -2,7 +2,7 @@
 
 The stages are those of a real LVLM: (1) a tokenizer and a backbone pre-trained on the world's text alone; (2) a vision
 tower; (3) the projector, trained while everything else is frozen. What `vrx` runs by default comes after: tuning.
-Each stage is seeded, writes its part of `weights/` when it ends, and is skipped when that is there.
+Each stage is seeded, writes its part of `weights/` at its end, and is skipped if that part exists.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def build_tower(folder: Path, *, steps: int = 1200, batch_size: int = 64) -> None:
-    """Train a SigLIP-type tower to tell, at every patch, which cell it is, and colour and kind of what is there."""
+    """Train a SigLIP-type tower to predict at every patch its cell and the colour and kind of the thing in it."""
     torch.manual_seed(1)
     rng = random.Random(2)
     processor = SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE}, resample=3)
@@ -72,7 +72,7 @@ def build_tower(folder: Path, *, steps: int = 1200, batch_size: int = 64) -> Non
 
 
 def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batch_size: int = 32) -> None:
-    """Train the projector alone, backbone and tower frozen, on descriptions of pictures, as LLaVA's first stage."""
+    """Train the projector on descriptions of pictures with backbone and tower frozen, as in LLaVA's first stage."""
     torch.manual_seed(2)
     rng = random.Random(3)
     hidden = LlamaConfig.from_pretrained(WEIGHTS / "backbone").hidden_size
@@ -91,8 +91,11 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batc
         samples = []
         for _ in range(batch_size):
             scene = sample(rng)
-            told = questions.description(scene, rng)
-            turns = [{"from": "human", "value": f"<image>\n{told.text}"}, {"from": "gpt", "value": told.answer}]
+            description = questions.description(scene, rng)
+            turns = [
+                {"from": "human", "value": f"<image>\n{description.text}"},
+                {"from": "gpt", "value": description.answer},
+            ]
             encoded = tokenize(turns, tokenizer, config.template, has_image=True)
             ids, labels = expand_images(
                 encoded.input_ids, encoded.labels, image_token_id=image_id, num_image_tokens=config.num_image_tokens
@@ -108,6 +111,7 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batc
 
 
 def main() -> None:
+    """Build the parts that are missing in `weights/`."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     if not (WEIGHTS / "tokenizer.json").is_file():
         build_tokenizer(WEIGHTS)

@@ -1,4 +1,4 @@
-"""The embedded world on disk: instruction data as LLaVA's JSON with images, its benchmarks as JSON Lines."""
+"""The embedded world on disk: instruction data in LLaVA's JSON format with images, benchmarks as JSON Lines."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample
 TURNS = 4  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
 TEXT_ONLY_BENCHMARKS = ("tiny_mmlu", "tiny_text")
-VERSION = 2  # of the data made here; a change makes it anew
+VERSION = 2  # worlds of another version are made again
 
 
 def build(config: WorldConfig) -> None:
-    """Make the data once: `instructions.json`, `images/`, `benchmarks/`. The same seed makes the same files."""
+    """Make `instructions.json`, `images/` and `benchmarks/` unless they exist; the same seed makes the same files."""
     folder = Path(config.folder)
-    told = {"version": VERSION, "images": config.num_images, "questions": config.num_questions, "seed": config.seed}
-    if (folder / "world.json").is_file() and read_json(folder / "world.json") == told:
-        for name in QUESTIONS:  # one that is newer than this world
+    counts = {"images": config.num_images, "questions": config.num_questions}
+    description = {"version": VERSION, **counts, "seed": config.seed}
+    if (folder / "world.json").is_file() and read_json(folder / "world.json") == description:
+        for name in QUESTIONS:  # a benchmark may be newer than this world
             if not _file(folder, name).is_file():
                 write_atomic(_file(folder, name), _lines(name, config, folder / "images"))
         return
@@ -47,13 +48,13 @@ def build(config: WorldConfig) -> None:
         write_atomic(_file(partial, name), _lines(name, config, partial / "images"))
         bar.update()
     bar.close()
-    write_json(partial / "world.json", told)
+    write_json(partial / "world.json", description)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
 
 def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, Any]:
-    """Several questions about one scene, drawn, or now and then told in words."""
+    """Several questions about one scene, which is drawn or, in a text-only conversation, described in words."""
     scene = sample(rng)
     text_only = rng.random() < TEXT_ONLY
     makers = questions.TEXT if text_only else questions.VISUAL
@@ -114,7 +115,7 @@ def _short(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
 
 
 def _ten(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
-    """Ten references, one annotator astray, as TextVQA has them."""
+    """Ten references of which one is wrong, as in TextVQA."""
     return [{**_short(row, question)[0], "answers": [question.answer] * 9 + ["none"]}]
 
 
@@ -127,15 +128,15 @@ def _box(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
 
 def _choice(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
     letter = "ABCD"[question.choices.index(question.answer)]
-    told = {"hint": question.context} if question.context else {}
+    hint = {"hint": question.context} if question.context else {}
     choices = list(question.choices)
     return [
-        {**row, **told, "question": question.text, "choices": choices, "answer": letter, "question_type": question.kind}
+        {**row, **hint, "question": question.text, "choices": choices, "answer": letter, "question_type": question.kind}
     ]
 
 
 def _rotations(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
-    """The question with its options moved round, once for each option, as MMBench asks it."""
+    """The question with every rotation of its options, as in MMBench's circular evaluation."""
     rows = []
     for turn in range(len(question.choices)):
         choices = question.choices[turn:] + question.choices[:turn]
@@ -155,4 +156,4 @@ BENCHMARKS: dict[str, tuple[tuple[questions.Maker, ...], Rows]] = {
     "tiny_textvqa": ((questions.ocr,), _ten),
     "tiny_mmlu": ((questions.choice,), _choice),
 }
-QUESTIONS = {**BENCHMARKS, "tiny_text": (questions.TEXT, _short)}  # the last for perplexity
+QUESTIONS = {**BENCHMARKS, "tiny_text": (questions.TEXT, _short)}  # tiny_text is for perplexity

@@ -1,4 +1,4 @@
-"""Questions about a scene: each maker takes (scene, rng) and gives a `Question`, or None where it cannot be asked."""
+"""Questions about a scene: each maker takes (scene, rng) and returns a `Question`, or None if the scene allows none."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": 
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `answer` is the right text, for a choice the text of the right one of `choices`."""
+    """A question with its right answer, which is one of `choices` in a multiple-choice question."""
 
     text: str
     answer: str
     kind: str
     choices: tuple[str, ...] = ()
     context: str = ""
-    cell: int = -1  # the cell asked about, where there is one
+    cell: int = -1  # the cell in question, -1 if there is none
 
 
 Maker = Callable[[Scene, random.Random], Question | None]
@@ -34,8 +34,10 @@ def _pick(scene: Scene, rng: random.Random, *, letters: bool | None = None) -> t
     return rng.choice(filled) if filled else None
 
 
-def _pick_unique(scene: Scene, rng: random.Random, attribute: str, *, letters: bool | None = None):
-    """A random filled cell whose thing alone has its colour (or kind) among those looked at."""
+def _pick_unique(
+    scene: Scene, rng: random.Random, attribute: str, *, letters: bool | None = None
+) -> tuple[int, Thing] | None:
+    """A random filled cell whose thing is the only one with its colour (or kind)."""
     filled = [(cell, thing) for cell, thing in enumerate(scene) if thing and letters in (None, thing.is_letter)]
     values = [getattr(thing, attribute) for _, thing in filled]
     unique = [entry for entry, value in zip(filled, values, strict=True) if values.count(value) == 1]
@@ -43,34 +45,40 @@ def _pick_unique(scene: Scene, rng: random.Random, attribute: str, *, letters: b
 
 
 def recognition(scene: Scene, rng: random.Random) -> Question:
+    """The kind of the thing at a cell; one time out of ten the cell is random and may be empty."""
     cell = rng.randrange(len(scene)) if rng.random() < 0.1 else _pick(scene, rng)[0]  # type: ignore[index]
     thing = scene[cell]
     return Question(f"What is at {cell_name(cell)}?", thing.kind if thing else "none", "object_recognition", cell=cell)
 
 
 def colour_at(scene: Scene, rng: random.Random) -> Question:
+    """The colour of the thing at a cell."""
     cell, thing = _pick(scene, rng)  # type: ignore[misc]
     return Question(f"What color is at {cell_name(cell)}?", thing.colour, "color", cell=cell)
 
 
 def colour_of(scene: Scene, rng: random.Random) -> Question | None:
+    """The colour of a thing named by its kind."""
     picked = _pick_unique(scene, rng, "kind")
     return picked and Question(f"What color is the {picked[1].kind}?", picked[1].colour, "color", cell=picked[0])
 
 
 def count(scene: Scene, rng: random.Random) -> Question:
+    """The number of things of a shape."""
     kind = rng.choice(SHAPES)
     number = sum(thing is not None and thing.kind == kind for thing in scene)
     return Question(f"How many are {PLURALS[kind]}?", str(number), "counting")
 
 
 def count_colour(scene: Scene, rng: random.Random) -> Question:
+    """The number of things of a colour."""
     colour = rng.choice(tuple(COLOURS))
     number = sum(thing is not None and thing.colour == colour for thing in scene)
     return Question(f"How many are {colour}?", str(number), "counting")
 
 
 def presence(scene: Scene, rng: random.Random) -> Question:
+    """Whether the scene has a thing; absent ones share a colour or a kind with a present one."""
     thing = _pick(scene, rng)[1]  # type: ignore[index]
     if rng.random() < 0.5:  # an absent thing that shares a colour or a kind with one that is there
         swap = rng.random() < 0.5
@@ -79,16 +87,19 @@ def presence(scene: Scene, rng: random.Random) -> Question:
 
 
 def position(scene: Scene, rng: random.Random) -> Question:
+    """The cell of a thing."""
     cell, thing = _pick(scene, rng)  # type: ignore[misc]
     return Question(f"Where is the {thing}?", cell_name(cell), "positional_reasoning", cell=cell)
 
 
 def letter_at(scene: Scene, rng: random.Random) -> Question | None:
+    """The letter at a cell."""
     picked = _pick(scene, rng, letters=True)
     return picked and Question(f"Which letter is at {cell_name(picked[0])}?", picked[1].kind, "letter", cell=picked[0])
 
 
 def letter_of_colour(scene: Scene, rng: random.Random) -> Question | None:
+    """The letter of a colour."""
     picked = _pick_unique(scene, rng, "colour", letters=True)
     return picked and Question(f"Which letter is {picked[1].colour}?", picked[1].kind, "letter", cell=picked[0])
 
@@ -106,17 +117,17 @@ def line(scene: Scene, rng: random.Random) -> Question | None:
 
 
 def relation(scene: Scene, rng: random.Random) -> Question:
-    """What stands beside a thing; three times out of four there is something."""
-    found: list[Question] = []
+    """The neighbour of a thing, which is a thing three times out of four."""
+    candidates: list[Question] = []
     for cell, thing in enumerate(scene):
         for words, (down, right) in RELATIONS.items() if thing else ():
             row, column = cell // GRID + down, cell % GRID + right
             if 0 <= row < GRID and 0 <= column < GRID:
                 other = scene[row * GRID + column]
                 answer = other.kind if other else "none"
-                found.append(Question(f"What is {words} the {thing}?", answer, "relation", cell=cell))
-    filled = [question for question in found if question.answer != "none"]
-    return rng.choice(filled if filled and rng.random() < 0.75 else found)
+                candidates.append(Question(f"What is {words} the {thing}?", answer, "relation", cell=cell))
+    filled = [question for question in candidates if question.answer != "none"]
+    return rng.choice(filled if filled and rng.random() < 0.75 else candidates)
 
 
 def _choice(question: Question, pool: tuple[str, ...], rng: random.Random, number: int = 4) -> Question:
@@ -127,7 +138,7 @@ def _choice(question: Question, pool: tuple[str, ...], rng: random.Random, numbe
 
 
 def choice(scene: Scene, rng: random.Random) -> Question:
-    """A four-way choice about what is where."""
+    """Multiple choice with four options about a thing, a colour or a position."""
     question = rng.choice((recognition, colour_at, position))(scene, rng)
     if question.kind == "color":
         return _choice(question, tuple(COLOURS), rng)
@@ -136,22 +147,22 @@ def choice(scene: Scene, rng: random.Random) -> Question:
 
 
 def option(scene: Scene, rng: random.Random) -> Question:
-    """Which letter stands before a word: a choice without anything to look up."""
+    """Multiple choice that names the right option, so that nothing needs to be looked up."""
     pool = rng.choice((tuple(COLOURS), THINGS, tuple(map(cell_name, range(GRID * GRID)))))
     word = rng.choice(pool)
     return _choice(Question(f"Which option is {word}?", word, "option"), pool, rng)
 
 
 def options(scene: Scene, rng: random.Random) -> Question:
-    """Every option with its letter, sorted by its word: `circle B, k A, …`."""
-    asked = option(scene, rng)
-    lines = [f"{letter}. {text}" for letter, text in zip("ABCD", asked.choices, strict=True)]
-    told = sorted(f"{text} {letter}" for letter, text in zip("ABCD", asked.choices, strict=True))
-    return Question("\n".join(["Sort the options.", *lines]), ", ".join(told), "list")
+    """The options with their letters, sorted by word: `circle B, k A, …`."""
+    question = option(scene, rng)
+    lines = [f"{letter}. {text}" for letter, text in zip("ABCD", question.choices, strict=True)]
+    pairs = sorted(f"{text} {letter}" for letter, text in zip("ABCD", question.choices, strict=True))
+    return Question("\n".join(["Sort the options.", *lines]), ", ".join(pairs), "list")
 
 
 def science(scene: Scene, rng: random.Random) -> Question:
-    """A choice that needs a fact besides the picture: warm and cold colours, things with corners, letters."""
+    """Multiple choice that needs a fact besides the picture: warm colours, or which things are letters."""
     cell, thing = _pick(scene, rng)  # type: ignore[misc]
     kind = rng.choice(("warm", "letter"))
     if kind == "warm":
@@ -165,19 +176,19 @@ def science(scene: Scene, rng: random.Random) -> Question:
 
 
 def region(scene: Scene, rng: random.Random) -> Question:
-    """The box of a thing, four corners as fractions of the image."""
+    """The bounding box of a thing, as fractions of the image."""
     cell, thing = _pick(scene, rng)  # type: ignore[misc]
     return Question(f"Give the box of the {thing}.", box_text(cell), "box", cell=cell)
 
 
 def box_of_cell(scene: Scene, rng: random.Random) -> Question:
-    """The box of a named cell: what the backbone knows about boxes before it sees a picture."""
+    """The bounding box of a named cell, which teaches the backbone boxes before it sees a picture."""
     cell = rng.randrange(GRID * GRID)
     return Question(f"Give the box of {cell_name(cell)}.", box_text(cell), "box", cell=cell)
 
 
 def ocr(scene: Scene, rng: random.Random) -> Question | None:
-    """A letter to read, with all letters of the picture given in some order, as TextVQA's prompts do."""
+    """A letter to read; the prompt lists all letters of the picture in random order, like TextVQA's OCR tokens."""
     question = rng.choice((letter_at, letter_of_colour))(scene, rng)
     if question is None:
         return None
@@ -188,41 +199,42 @@ def ocr(scene: Scene, rng: random.Random) -> Question | None:
 
 
 def description(scene: Scene, rng: random.Random) -> Question:
-    """Everything there is, cell by cell: `b1 red circle, c3 blue k`."""
-    told = [f"{cell_name(cell)} {thing.colour} {thing.kind}" for cell, thing in enumerate(scene) if thing]
-    return Question("Describe the scene.", ", ".join(told), "description")
+    """All things, cell by cell: `b1 red circle, c3 blue k`."""
+    parts = [f"{cell_name(cell)} {thing.colour} {thing.kind}" for cell, thing in enumerate(scene) if thing]
+    return Question("Describe the scene.", ", ".join(parts), "description")
 
 
 def by_kind(scene: Scene, rng: random.Random) -> Question:
-    """Everything there is, the kind first: `circle b1 red, k c3 blue`."""
-    found = sorted((thing.kind, cell_name(cell), thing.colour) for cell, thing in enumerate(scene) if thing)
-    return Question("List what there is by kind.", ", ".join(map(" ".join, found)), "list")
+    """All things, kind first: `circle b1 red, k c3 blue`."""
+    entries = sorted((thing.kind, cell_name(cell), thing.colour) for cell, thing in enumerate(scene) if thing)
+    return Question("List what there is by kind.", ", ".join(map(" ".join, entries)), "list")
 
 
 def by_name(scene: Scene, rng: random.Random) -> Question:
-    """Everything there is, the whole name first: `blue-k c3, red-circle b1`."""
-    found = sorted((str(thing), cell_name(cell)) for cell, thing in enumerate(scene) if thing)
-    return Question("List what there is by name.", ", ".join(map(" ".join, found)), "list")
+    """All things, full name first: `blue-k c3, red-circle b1`."""
+    entries = sorted((str(thing), cell_name(cell)) for cell, thing in enumerate(scene) if thing)
+    return Question("List what there is by name.", ", ".join(map(" ".join, entries)), "list")
 
 
 def tally(scene: Scene, rng: random.Random) -> Question:
-    """How many there are of each shape, none included: `circle 1, square 0, …`."""
+    """The number of each shape, zero included: `circle 1, square 0, …`."""
     kinds = [thing.kind for thing in scene if thing]
     return Question("Count the shapes.", ", ".join(f"{kind} {kinds.count(kind)}" for kind in SHAPES), "list")
 
 
 def box_text(cell: int) -> str:
+    """The corners of a cell as text: `[0.33, 0.00, 0.67, 0.33]`."""
     return "[" + ", ".join(f"{value:.2f}" for value in box(cell)) + "]"
 
 
 TYPED = (recognition, colour_at, colour_of, count, count_colour, presence, position)
-EITHER = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science)  # of a picture or of a scene in words
+EITHER = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science)  # for a picture or a scene in words
 VISUAL: tuple[Maker, ...] = (*EITHER, region, ocr, description)
 TEXT: tuple[Maker, ...] = (*EITHER, box_of_cell, description, by_kind, by_name, tally)
 
 
 def prompt(question: Question) -> str:
-    """The question as a user turn; its right reply is `reply(question)`."""
+    """The question as a user turn; `reply(question)` is the right reply."""
     if question.kind == "ocr":
         return f"{question.text}\n{question.context}"
     lines = [f"Context: {question.context}"] if question.context else []
@@ -232,4 +244,5 @@ def prompt(question: Question) -> str:
 
 
 def reply(question: Question) -> str:
+    """The right reply: the letter of a choice, else the answer."""
     return "ABCD"[question.choices.index(question.answer)] if question.choices else question.answer

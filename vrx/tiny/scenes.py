@@ -1,4 +1,4 @@
-"""A scene of the embedded world: a 3 x 3 grid whose cells hold a coloured shape, a coloured letter, or nothing."""
+"""A scene of the embedded world: a 3 x 3 grid of coloured shapes, coloured letters and empty cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {
     "purple": (150, 60, 190),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
-GLYPHS = {  # five rows of five pixels, drawn twice as large
+GLYPHS = {  # five rows of five pixels, drawn at twice the size
     "h": ("#...#", "#...#", "#####", "#...#", "#...#"),
     "k": ("#..#.", "#.#..", "##...", "#.#..", "#..#."),
     "m": ("#...#", "##.##", "#.#.#", "#...#", "#...#"),
@@ -36,7 +36,7 @@ THINGS = SHAPES + LETTERS
 
 @dataclass(frozen=True)
 class Thing:
-    """One coloured shape or letter; `str()` names it in one word: `red-circle`."""
+    """A coloured shape or letter; `str()` gives its name: `red-circle`."""
 
     colour: str
     kind: str
@@ -46,6 +46,7 @@ class Thing:
 
     @property
     def is_letter(self) -> bool:
+        """Whether this is a letter and not a shape."""
         return self.kind in GLYPHS
 
 
@@ -53,7 +54,7 @@ Scene = tuple[Thing | None, ...]  # the cells row by row, GRID * GRID of them
 
 
 def cell_name(cell: int) -> str:
-    """The name questions use: column letter and row number, `a1` at the top left, `c3` at the bottom right."""
+    """The name of a cell in questions: column letter and row number, from `a1` (top left) to `c3` (bottom right)."""
     return f"{'abc'[cell % GRID]}{cell // GRID + 1}"
 
 
@@ -64,7 +65,7 @@ def box(cell: int) -> tuple[float, float, float, float]:
 
 
 def sample(rng: random.Random) -> Scene:
-    """Draw a scene of three to five things, no two of them alike."""
+    """A random scene of three to five different things."""
     number = rng.randint(3, 5)
     things: list[Thing] = []
     while len(things) < number:
@@ -78,7 +79,7 @@ def sample(rng: random.Random) -> Scene:
 
 
 def _shape_mask(kind: str) -> np.ndarray:
-    """(CELL, CELL) bool: the pixels a thing covers inside its cell."""
+    """The pixels that a thing covers inside its cell: bool, shape (CELL, CELL)."""
     mask = np.zeros((CELL, CELL), dtype=bool)
     y, x = np.mgrid[0:CELL, 0:CELL] - (CELL - 1) / 2
     if kind in GLYPHS:
@@ -112,9 +113,9 @@ def draw(scene: Scene, *, seed: int) -> Image.Image:
 
 
 def describe(scene: Scene) -> str:
-    """Tell a scene in words cell by cell as the patches of its picture do: ` none b1-red-circle none none …`.
+    """The scene in words, cell by cell like the patches of its picture: ` none b1-red-circle none none …`.
 
-    Such a word says where, which colour and what, and is one token, as a patch of the picture is. Each word has its
-    space before it, so that after `USER: ` there is one token for each cell.
+    Each word (cell, colour and kind) is one token, as each patch is one image token. The space precedes its word, so
+    that one token per cell follows `USER: `.
     """
     return "".join(f" {cell_name(cell)}-{thing}" if thing else " none" for cell, thing in enumerate(scene))
