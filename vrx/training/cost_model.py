@@ -11,6 +11,7 @@ import numpy as np
 
 from vrx.config.schema import RunConfig
 from vrx.models.architecture import ParameterCounts, official
+from vrx.training.flops import Workload, step_flops
 
 TOKENS_PER_WORD = 1.4  # English instruction data in Llama's vocabulary
 FRAME = 40  # tokens of the system message and the roles
@@ -51,14 +52,15 @@ def _tokens(words: np.ndarray, run: RunConfig) -> np.ndarray:
 
 
 def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run: RunConfig) -> float:
-    """Floating-point operations of one sample of training: forward, backward, recomputation."""
-    backbone, tower, passes = shape.backbone, shape.tower, 3 if run.train.gradient_checkpointing else 2
-    attention = 2 * lengths.padded * backbone.hidden
-    decoder = backbone.num_layers * (2 * backbone.layer_parameters * passes + attention * (passes + 1))
-    head = 2 * backbone.vocabulary * backbone.hidden * 2
-    lora = 2 * num_layers * backbone.lora_parameters(run.lora.r) * (passes + 1)
-    image = 2 * tower.num_patches * tower.parameters + 6 * run.model.num_image_tokens * shape.projector_parameters
-    return lengths.padded * (decoder + head + lora) + lengths.with_image * image
+    """FLOPs of one training sample as the recipe `paper` executes it.
+
+    Unlike model FLOPs it includes padding, the language head at every position, and the recomputation of
+    gradient_checkpointing.
+    """
+    padded = lengths.padded
+    workload = Workload(padded, padded**2, supervised_tokens=padded, images=lengths.with_image)
+    recompute = bool(run.train.gradient_checkpointing)
+    return step_flops(workload, shape, num_layers=num_layers, r=run.lora.r, recompute=recompute)
 
 
 def gpu_hours(flops: float, gpu: str, expected_mfu: float) -> float | None:
