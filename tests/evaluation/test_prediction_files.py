@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.evaluation.families import Sample
-from vrx.evaluation.generation import share
 from vrx.evaluation.prediction_files import (
     PredictionHeader,
     load_predictions,
@@ -29,6 +28,7 @@ from vrx.evaluation.prediction_files import (
     with_current_references,
     write_predictions,
 )
+from vrx.evaluation.run_benchmarks import rank_share
 from vrx.metrics.answer import Answer
 from vrx.runs.content_digest import weights_digest
 
@@ -254,7 +254,7 @@ def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_rank
         for rank in range(num_ranks):
             patch.setenv("RANK", str(rank))
             done = seen[rank] & answered
-            mine = {sample.answer.id for sample in share(asked, done=done)}
+            mine = {sample.answer.id for sample in rank_share(asked, done=done)}
             assert not mine & answered
             answered |= mine | done
     assert answered == set("abcdefgh")

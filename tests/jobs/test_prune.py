@@ -83,7 +83,7 @@ def test_scores_are_named_where_they_are_missing(scored: Callable[..., RunConfig
 
 def test_pruning_shares_the_tensors_and_leaves_the_lvlm_alone(tuned: Path, make_run: Callable[..., RunConfig]):
     whole = lora.load_tuned(make_run().model, tuned, dtype=torch.float32)
-    before, cut = text_logits(whole), worker.sharing(whole)
+    before, cut = text_logits(whole), worker.copy_with_shared_tensors(whole)
     surgery.prune_layers(cut, [1, 2])
     assert torch.equal(text_logits(whole), before) and not torch.equal(text_logits(cut), before)
     ours = {tensor.data_ptr() for tensor in whole.parameters()}

@@ -20,8 +20,8 @@ from support.whole_runs import SMALL
 from vrx.config import errors, validate
 from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
-from vrx.evaluation import calibration, run_benchmarks
-from vrx.evaluation.generation import Generator
+from vrx.evaluation import calibration
+from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.score import driver as job
 from vrx.jobs.score import worker
 from vrx.jobs.sweep.driver import scoring as score_runs
@@ -237,23 +237,23 @@ def test_a_sweep_takes_missing_scores_first_each_once(world: Path):
 def test_samples_are_the_papers_four_benchmarks_drawn_by_lot(make_run: MakeRun):
     few, many = (make_run("job=score", f"score.samples_per_benchmark={number}") for number in (2, 4))
     names = ["tiny_ocrvqa", "tiny_docvqa", "tiny_refcocog", "tiny_tdiuc"]
-    drawn = calibration.drawn(many)
+    drawn = calibration.draw_samples(many)
     assert [name for name, _ in drawn] == [name for name in names for _ in range(4)]
-    assert drawn == calibration.drawn(make_run("job=score", "seed=1", "score.samples_per_benchmark=4"))
-    of_few = {(name, sample.answer.id) for name, sample in calibration.drawn(few)}
+    assert drawn == calibration.draw_samples(make_run("job=score", "seed=1", "score.samples_per_benchmark=4"))
+    of_few = {(name, sample.answer.id) for name, sample in calibration.draw_samples(few)}
     assert of_few < {(name, sample.answer.id) for name, sample in drawn}
-    assert calibration.told(drawn)["num_samples"] == 16
-    assert calibration.told(drawn)["digest"] != calibration.told(calibration.drawn(few))["digest"]
+    assert calibration.describe(drawn)["num_samples"] == 16
+    assert calibration.describe(drawn)["digest"] != calibration.told(calibration.draw_samples(few))["digest"]
 
 
 def test_other_benchmarks_may_be_named_and_must_show_images(make_run: MakeRun):
     run = make_run("job=score", "score.benchmarks=[tiny_gqa]")
-    assert {name for name, _ in calibration.drawn(run)} == {"tiny_gqa"}
-    assert calibration.chosen(make_run("job=score", "benchmark=[tiny_gqa]")) == ["tiny_gqa"]
+    assert {name for name, _ in calibration.draw_samples(run)} == {"tiny_gqa"}
+    assert calibration.benchmark_names(make_run("job=score", "benchmark=[tiny_gqa]")) == ["tiny_gqa"]
     with pytest.raises(ValueError, match=r"score.benchmarks=\[tiny_mmlu\]: its questions have no images"):
-        calibration.drawn(make_run("job=score", "score.benchmarks=[tiny_mmlu]"))
+        calibration.draw_samples(make_run("job=score", "score.benchmarks=[tiny_mmlu]"))
     with pytest.raises(ValueError, match=r"score.benchmarks=\['gqa'\]: valid are the run's benchmarks, tiny_ocrvqa"):
-        calibration.drawn(make_run("job=score", "score.benchmarks=[gqa]"))
+        calibration.draw_samples(make_run("job=score", "score.benchmarks=[gqa]"))
 
 
 # ---- the stage
@@ -273,10 +273,10 @@ def slow(run: RunConfig, source: Path) -> tuple[dict[str, torch.Tensor], torch.T
     lvlm = from_run.load_from_run(run.model, source, dtype=torch.float32).double()
     lvlm.set_attn_implementation({"text_config": "eager"})
     token = loading.image_token_id(run.model, tokenizer)
-    generator = Generator(lvlm, tokenizer, run.model, image_token_id=token)
+    generator = Generator(lvlm, tokenizer, run.model)
     influence, attention = [], []
-    for _, sample in calibration.drawn(run):
-        (batch,) = run_benchmarks.question_batches(generator, [sample], batch_size=1)
+    for _, sample in calibration.draw_samples(run):
+        (batch,) = prompt_batches(generator, [sample], batch_size=1)
         kept: list[torch.Tensor] = []
         handle = loading.decoder_layers(lvlm)[-1].register_forward_hook(lambda *told, kept=kept: kept.append(told[2]))
         with torch.inference_mode():
@@ -307,7 +307,7 @@ def test_the_scores_of_a_tuned_lvlm_are_those_of_a_slow_reference(make_run: Make
         assert found[name] == pytest.approx(expected.tolist(), abs=1e-5), name
     kept = files.read_json(tmp_path / heatmap.FILE)
     torch.testing.assert_close(torch.tensor(kept["scores"]), each.float(), atol=1e-5, rtol=0)
-    assert [sample["id"] for sample in kept["samples"]] == [one.answer.id for _, one in calibration.drawn(run)]
+    assert [sample["id"] for sample in kept["samples"]] == [one.answer.id for _, one in calibration.draw_samples(run)]
     layers = files.read_json(tuned / "record.json")["layers"]
     for name in probe.OF_WEIGHTS:
         assert [layer for layer, score in enumerate(found[name]) if score > 0] == layers, name
@@ -343,13 +343,9 @@ def test_a_tenth_more_is_a_change_of_a_tenth_and_no_angle(factor: float):
 def peak(num_samples: int, root: str) -> None:
     """Print the most memory that scoring so many samples took, in a process of its own."""
     run = composed([*SMALL, f"runtime.output_root={root}", "job=score"])
-    tokenizer = loading.tokenizer_of(run.model)
-    token = loading.image_token_id(run.model, tokenizer)
-    generator = Generator(loading.load(run.model), tokenizer, run.model, image_token_id=token)
-    drawn = [sample for _, sample in calibration.drawn(run)][:8]
-    probe.mean_scores(
-        generator.lvlm, run_benchmarks.question_batches(generator, drawn * (num_samples // 8), batch_size=8)
-    )
+    generator = Generator(loading.load(run.model), loading.tokenizer_of(run.model), run.model)
+    drawn = [sample for _, sample in calibration.draw_samples(run)][:8]
+    probe.mean_scores(generator.lvlm, prompt_batches(generator, drawn * (num_samples // 8), batch_size=8))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

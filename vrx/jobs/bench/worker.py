@@ -14,8 +14,7 @@ import torch
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import dataset, instruction_dataset, sampler
 from vrx.evaluation.families import Sample
-from vrx.evaluation.generation import Generator
-from vrx.evaluation.run_benchmarks import question_batches
+from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.bench import baseline, synthetic
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs, inference_file
 from vrx.launch.devices import DTYPES, device, dtype, peak_memory_gb
@@ -87,24 +86,22 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
 
 def measure_inference(run: RunConfig, run_dir: Path) -> None:
     """Write `inference.json`: seconds per sample of generation, one at a time and batched, and of scoring layers."""
-    tokenizer = loading.tokenizer_of(run.model)
     lvlm = loading.load(run.model, dtype=dtype(run.train))
-    generator = Generator(lvlm, tokenizer, run.model, image_token_id=loading.image_token_id(run.model, tokenizer))
+    generator = Generator(lvlm, loading.tokenizer_of(run.model), run.model)
     set_ready(run_dir)
     size = run.eval.batch_size
     questions = _questions(run, size)
-    encoded = [generator.encode(sample) for sample in questions]
 
     def generate(number: int, batch_size: int) -> None:
         for first in range(0, number, batch_size):
-            part = slice(first, first + batch_size)
-            generator.answer(questions[part], encoded[part], NEW_TOKENS)
+            batch = [generator.encode(sample) for sample in questions[first : first + batch_size]]
+            generator.answer(batch, NEW_TOKENS)
 
     few = min(4, size)
     tasks: dict[str, tuple[int, Callable[[], Any]]] = {
         "generation, 1 at a time": (few, lambda: generate(few, 1)),
         f"generation, {size} at a time": (size, lambda: generate(size, size)),
-        "scoring": (size, lambda: probe.mean_scores(lvlm, question_batches(generator, questions, batch_size=size))),
+        "scoring": (size, lambda: probe.mean_scores(lvlm, prompt_batches(generator, questions, batch_size=size))),
     }
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(1 + run.bench.steps):  # in turn, so that all meet the machine in the same state

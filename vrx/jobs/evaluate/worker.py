@@ -1,4 +1,8 @@
-"""The stage `generate`: answers to every benchmark of a run."""
+"""The stage `generate`, which fine-tuning and `vrx evaluate` share: predictions for all benchmarks of a run.
+
+Every rank loads the LVLM and answers its share of the questions; the first rank merges the shares. Benchmarks whose
+predictions are complete are skipped, and a benchmark that was interrupted is resumed.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,17 @@ from pathlib import Path
 
 from vrx.config.schema import RunConfig
 from vrx.evaluation.generation import Generator
-from vrx.evaluation.run_benchmarks import ask_all
-from vrx.launch.devices import dtype, init_process_group
+from vrx.evaluation.run_benchmarks import run_benchmarks
+from vrx.launch.devices import init_process_group
 from vrx.launch.ranks import set_ready
-from vrx.models import from_run
-from vrx.models.loading import image_token_id, tokenizer_of
 
 
 def generate(run: RunConfig, run_dir: Path) -> None:
-    """Answer the benchmarks with the LVLM of the run's directory, the untouched one where nothing was done to it."""
+    """Write the prediction files of a run directory.
+
+    The LVLM is the one that the directory holds (tuned, reverted or pruned), or the base model where it holds none.
+    """
     init_process_group()
-    tokenizer = tokenizer_of(run.model)
-    lvlm = from_run.load_from_run(run.model, run_dir, dtype=dtype(run.train))
-    generator = Generator(lvlm, tokenizer, run.model, image_token_id=image_token_id(run.model, tokenizer))
+    generator = Generator.load(run, run_dir)
     set_ready(run_dir)
-    ask_all(generator, run, run_dir)
+    run_benchmarks(generator, run, run_dir)

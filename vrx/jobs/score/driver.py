@@ -83,7 +83,7 @@ def _told(run: RunConfig, source: SourceRun) -> dict[str, Any]:
     weights = content_digest.weights_digest(
         run.model, source.run_dir or importance_files.scores_file(run, source.name).parent
     )
-    samples = calibration.told(calibration.drawn(run))
+    samples = calibration.describe(calibration.draw_samples(run))
     return {
         "version": importance_files.VERSION,
         "made_from": files.digest([importance_files.VERSION, weights, samples])[:16],

@@ -13,75 +13,80 @@ from tqdm import tqdm
 
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration
-from vrx.evaluation.generation import Generator
-from vrx.evaluation.run_benchmarks import question_batches
+from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.score.files import inputs_file, sample_scores_file, scores_file
-from vrx.launch.devices import dtype, init_process_group
+from vrx.launch.devices import init_process_group
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
 from vrx.models import from_run, probe
-from vrx.models.loading import image_token_id, tokenizer_of
 from vrx.models.merged_state_dict import tuned_state
 from vrx.runs.files import read_json, write_json
 from vrx.selectors.importance import RunningMean
 
-HEAT = "image_attention"  # of which each sample's scores are kept, for Figure 5
+PER_SAMPLE = "image_attention"  # the formula whose scores are saved for each sample, for Figure 5
 
 
 def score(run: RunConfig, run_dir: Path) -> None:
-    """Leave `image_attention.json`, the scores of each sample, and last `scores.json`, which tells what `inputs.json`
-    does and the scores."""
+    """Write the sample scores and, last, `scores.json`: the content of `inputs.json` and the scores of all layers.
+
+    The LVLM is that of `job.run`, else the base model. Ranks share the samples.
+    """
     init_process_group()
     source = Path(run.job.run) if run.job.run else run_dir
-    tokenizer = tokenizer_of(run.model)
-    lvlm = from_run.load_from_run(run.model, source, dtype=dtype(run.train))
-    generator = Generator(lvlm, tokenizer, run.model, image_token_id=image_token_id(run.model, tokenizer))
-    samples = calibration.drawn(run)
+    generator = Generator.load(run, source)
+    samples = calibration.draw_samples(run)
     set_ready(run_dir)
     mine = range(rank(), len(samples), world_size())
     rows: list[list[float]] = []
     with tqdm(total=len(mine), desc="samples", disable=not is_main(), delay=1, leave=False) as bar:
 
-        def see(found: dict[str, Tensor]) -> None:
-            rows.extend(found[HEAT].tolist())
-            bar.update(len(found[HEAT]))
+        def record_batch(scores: dict[str, Tensor]) -> None:
+            rows.extend(scores[PER_SAMPLE].tolist())
+            bar.update(len(scores[PER_SAMPLE]))
 
-        shown = question_batches(generator, [samples[place][1] for place in mine], batch_size=run.eval.batch_size)
-        means = probe.mean_scores(generator.lvlm, shown, see=see)
-    heat = dict(zip(mine, rows, strict=True))
-    _join(means, heat)
+        batches = prompt_batches(
+            generator,
+            [samples[number][1] for number in mine],
+            batch_size=run.eval.batch_size,
+            num_workers=run.runtime.num_workers,
+        )
+        means = probe.mean_scores(generator.lvlm, batches, see=record_batch)
+    sample_scores = dict(zip(mine, rows, strict=True))
+    _reduce(means, sample_scores)
     if is_main():
-        told = read_json(inputs_file(run_dir))
-        asked = [{"benchmark": name, "id": sample.answer.id} for name, sample in samples]
-        kept = {"made_from": told["made_from"], "samples": asked, "scores": [row for _, row in sorted(heat.items())]}
-        write_json(sample_scores_file(run_dir), kept)
+        inputs = read_json(inputs_file(run_dir))
+        in_order = [row for _, row in sorted(sample_scores.items())]
+        ids = [{"benchmark": name, "id": sample.answer.id} for name, sample in samples]
+        content = {"made_from": inputs["made_from"], "samples": ids, "scores": in_order}
+        write_json(sample_scores_file(run_dir), content)
         scores = {name: mean.scores() for name, mean in means.items()}
-        write_json(scores_file(run_dir), {**told, "scores": {**scores, **_of_weights(run, source)}})
-        log(f"{len(samples)} samples, {len(probe.OF_ACTIVATIONS)} formulas of activations scored")
+        write_json(scores_file(run_dir), {**inputs, "scores": {**scores, **_weight_scores(run, source)}})
+        log(f"{len(samples)} samples scored by {len(probe.OF_ACTIVATIONS)} formulas of activations")
     barrier()
 
 
-def _join(means: dict[str, RunningMean], heat: dict[int, list[float]]) -> None:
-    """Add up what the ranks have; a sum of sums is the same whoever had which samples, but for its last digits."""
+def _reduce(means: dict[str, RunningMean], sample_scores: dict[int, list[float]]) -> None:
+    """Combine the sums and sample scores of all ranks in place; how samples are shared changes last digits only."""
     if world_size() == 1:
         return
     gathered: list[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, ({name: (mean.total, mean.num_samples) for name, mean in means.items()}, heat))
+    sums = {name: (mean.total, mean.num_samples) for name, mean in means.items()}
+    dist.all_gather_object(gathered, (sums, sample_scores))
     for name, mean in means.items():
-        mean.total = torch.stack([theirs[name][0] for theirs, _ in gathered]).sum(0)
-        mean.num_samples = sum(theirs[name][1] for theirs, _ in gathered)
-    for _, theirs in gathered:
-        heat |= theirs
+        mean.total = torch.stack([rank_sums[name][0] for rank_sums, _ in gathered]).sum(0)
+        mean.num_samples = sum(rank_sums[name][1] for rank_sums, _ in gathered)
+    for _, rank_scores in gathered:
+        sample_scores |= rank_scores
 
 
-def _of_weights(run: RunConfig, source: Path) -> dict[str, list[float]]:
-    """Scores of a tuned LVLM's weights against its backbone's; none where nothing was tuned."""
+def _weight_scores(run: RunConfig, source: Path) -> dict[str, list[float]]:
+    """Scores of a tuned LVLM's weights against its backbone; none for a base model."""
     state = tuned_state(run.model, source)
     if state is None:
-        log("not tuned: no scores of weights, which compare with the backbone")
+        log("base model: formulas that compare tuned weights with the backbone are left out")
         return {}
 
-    def bar(layers: list[Any]) -> Iterable[Any]:
+    def progress(layers: list[Any]) -> Iterable[Any]:
         return tqdm(layers, desc="layers", delay=1, leave=False)
 
-    return probe.weight_scores(state, from_run.load_backbone(run.model), watch=bar)
+    return probe.weight_scores(state, from_run.load_backbone(run.model), watch=progress)
