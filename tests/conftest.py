@@ -15,6 +15,7 @@ from support.whole_runs import PLAIN, SMALL, SMOKE, ZERO, command
 from vrx.config.schema import RunConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet; test processes share the cores
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the real hub
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

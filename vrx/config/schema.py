@@ -11,7 +11,11 @@ from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, Revert
 
 @dataclass
 class ModelConfig:
-    """An LVLM as (vision tower, projector, backbone); each a hub id, a folder, or `vrx:` and a path in the package."""
+    """An LVLM as (vision tower, projector, backbone); each a hub id, a folder, or `vrx:` and a path in the package.
+
+    A hub id may name a commit, tag or branch: `owner/name@revision`. Of `lvlm` the key `revision`
+    may name it, which becomes part of the id.
+    """
 
     name: str = MISSING
     num_layers: int = MISSING  # decoder layers of the backbone; the worker checks it against the weights
@@ -19,6 +23,7 @@ class ModelConfig:
     vision_tower: str = MISSING
     projector: str = MISSING
     lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout that vrx/layouts.py knows
+    revision: str | None = None  # of lvlm, where that is a hub id: a commit, tag or branch
     tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
     template: str = MISSING  # conversation template, see vrx/prompts.py
     image_token: str = MISSING  # a token that never occurs in text; its place is taken by the image's features
@@ -28,6 +33,10 @@ class ModelConfig:
     image_processor: str = "siglip"  # clip | siglip
     image_aspect_ratio: str = "pad"  # pad to a square in the processor's mean colour | square
     max_length: int = 2048  # tokens of a conversation, image tokens counted
+
+    def __post_init__(self) -> None:
+        if self.revision is not None and self.lvlm is not None:
+            self.lvlm, self.revision = f"{self.lvlm}@{self.revision}", None
 
 
 @dataclass
@@ -81,6 +90,7 @@ class BenchmarkConfig:
     path: str | None = None  # JSON Lines of our form; with a reader, the official download or a data set of the hub
     reader: str | None = None  # a function of vrx.evaluation.readers
     subset: str | None = None  # of the hub's data set
+    revision: str | None = None  # of the hub's data set: a commit, tag or branch
     split: str | None = None
     cache: str = "outputs/data/benchmarks"  # where what was read lies
     image_folder: str | None = None

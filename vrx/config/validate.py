@@ -23,6 +23,11 @@ def validate(run: RunConfig) -> None:
         if value is not None and not low <= value <= high:
             raise UserError(f"{key}={value}: valid is {low} " + ("or more" if high == math.inf else f"to {high}"))
 
+    if run.model.revision is not None:
+        raise UserError(
+            f"model.revision={run.model.revision}: valid with model.lvlm; a part's revision is part of its hub id, "
+            f"model.backbone=owner/name@{run.model.revision}"
+        )
     train, nodes = run.train, run.runtime.num_nodes or 1
     processes = nodes * (run.runtime.num_gpus or run.runtime.cpu_processes)
     if (run.layer_count.k is None) == (run.layer_count.fraction is None):

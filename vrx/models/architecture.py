@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vrx.config.paths import PACKAGE, resolve_path
+from vrx.config.paths import PACKAGE
 from vrx.config.schema import ModelConfig
 from vrx.runs.files import read_json
+from vrx.runs.hub import cached_checkpoint, split_revision
 
 
 @cache
@@ -112,24 +112,10 @@ def from_values(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts
     return ParameterCounts(backbone, Tower(*sizes, num_patches=side * side))
 
 
-def on_this_machine(name: str) -> Path | None:
-    """The folder of a part: a local one, or a hub id's in the local cache."""
-    folder = Path(resolve_path(name))
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return None
-
-
 def values(name: str, part: str) -> dict[str, Any] | None:
     """What the config.json of a part says, from this machine or as published; `part` is its place in an LVLM's."""
-    folder = on_this_machine(name)
+    folder = cached_checkpoint(name)
     if folder is not None and (folder / "config.json").is_file():
         found = read_json(folder / "config.json")
         return {**found, **found.get(part, {})}
-    return official()["parts"].get(name)
+    return official()["parts"].get(split_revision(name)[0])

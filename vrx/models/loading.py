@@ -17,7 +17,7 @@ from vrx.models.assemble import assemble, read_projector
 from vrx.models.checkpoint_layouts import PROJECTOR, TOWER
 from vrx.models.full_checkpoint import read_whole
 from vrx.models.lora_checkpoint import Adapter, adapter_of, beside_adapter, refuse_other_base
-from vrx.runs.hub import resolve_checkpoint
+from vrx.runs.hub import resolve_checkpoint, split_revision
 
 
 def tokenizer_of(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -82,7 +82,9 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
             model = read_whole(config, folder, options, dtype)
         else:
             refuse_other_base(
-                folder, config.backbone, resolve_checkpoint("model.backbone", config.backbone, weights=False)
+                folder,
+                split_revision(config.backbone)[0],
+                resolve_checkpoint("model.backbone", config.backbone, weights=False),
             )
             beside = beside_adapter(adapter)
             state = {name.removeprefix(PROJECTOR): tensor for name, tensor in beside.items() if PROJECTOR in name}

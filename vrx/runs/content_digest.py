@@ -1,73 +1,145 @@
-"""Digests of weights and images by their content."""
+"""Digests of weights, tokenizers and images by their content, whatever their names and wherever they are."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
 from vrx.runs.files import digest, file_digest
-from vrx.runs.identity import weights_fingerprint
+from vrx.runs.hub import hub_commit, split_revision
+from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
 
-END_BYTES = 1 << 16  # bytes at either end of an image that stand for it
-NUM_SAMPLES = 128  # stretches of a file of weights, of as many bytes, that stand for it
+HEAD_BYTES = 1 << 20  # of each file of weights, in its fingerprint
+NUM_SAMPLES = 128  # stretches of a file of weights that stand for its content
+SAMPLE_BYTES = 1 << 16  # of each stretch, and of either end of an image
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def weights_fingerprint(config: ModelConfig) -> dict[str, str]:
+    """One value for each part of a model: 16 hex digits of a folder's content, or the commit of a hub repository.
+
+    A folder's content is the name, the size and the first MiB of each of its files of weights and configurations. A
+    repository that neither the cache nor the hub knows is named by its id.
+    """
+    parts = ("backbone", "vision_tower", "projector", *(("lvlm",) if config.lvlm else ()))
+    return {part: _fingerprint(getattr(config, part)) for part in parts}
+
+
+def content_digests(config: ModelConfig) -> dict[str, str]:
+    """What fingerprints leave out: the tokenizer, and stretches throughout the weights of each local folder.
+
+    A checkpoint of which only some layers were trained further has the sizes and the beginning that it had.
+    """
+    contents = {"tokenizer": _tokenizer_digest(config)}
+    for part in ("backbone", "vision_tower", "projector", "lvlm"):
+        large = [file for file in _weight_files(getattr(config, part)) if file.stat().st_size > HEAD_BYTES]
+        if large:
+            contents[part] = digest([_sampled_digest(file, *_state(file)) for file in large])[:16]
+    return contents
 
 
 def weights_digest(config: ModelConfig, run_dir: Path) -> str:
-    """Stands for the weights that answer: those the LVLM is assembled from, the adapter and projector, and which layers
-    were put back or cut out. It does not depend on where the run lies."""
-    done = read_surgery(run_dir)
-    files = sorted((done.source / "adapter").glob("*.safetensors"))
-    adapter = [_full_digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    told = [weights_fingerprint(config), _part_digests(config), adapter]
-    return digest([*told, done.reverted, done.pruned] if done.reverted or done.pruned else told)
+    """Digest of the weights that answer: the parts of the LVLM, the adapter with its projector, and the layers that
+    were reverted or pruned. It does not depend on where the run directory is."""
+    surgery = read_surgery(run_dir)
+    files = sorted(RunDir(surgery.source).adapter.glob("*.safetensors"))
+    adapter = [_full_digest(file, *_state(file)) for file in files]
+    parts = (config.backbone, config.vision_tower, config.projector, config.lvlm)
+    samples = [_sampled_digest(file, *_state(file)) for part in parts for file in _weight_files(part)]
+    content = [weights_fingerprint(config), samples, adapter]
+    if surgery.reverted or surgery.pruned:
+        content += [surgery.reverted, surgery.pruned]
+    return digest(content)
 
 
-def _part_digests(config: ModelConfig) -> list[str]:
-    """Stands for the insides of the local files of weights: a checkpoint that was tuned again, in some layers only, has
-    the name, the size and the beginning that it had."""
-    found = []
-    for part in (config.backbone, config.vision_tower, config.projector, config.lvlm):
-        folder = Path(resolve_path(part or ""))
-        folder = folder / "adapter" if (folder / "adapter").is_dir() else folder
-        for file in sorted(folder.iterdir()) if part and folder.is_dir() else ():
-            if file.suffix in (".safetensors", ".bin"):
-                found.append(_sampled_digest(file, file.stat().st_size, file.stat().st_mtime_ns))
-    return found
+def image_digest(path: Path) -> str:
+    """Digest of an image file: its size and its two ends, which no two compressed images share.
+
+    A missing image is named by its path.
+    """
+    try:
+        return _image_digest(path, *_state(path))
+    except FileNotFoundError:
+        return str(path)
 
 
-@functools.lru_cache(maxsize=1 << 10)  # a command asks before, between and after its stages
+def _fingerprint(name: str) -> str:
+    folder = Path(resolve_path(name))
+    if not folder.is_dir():
+        return hub_commit(*split_revision(name)) or name
+    adapter = folder / "adapter"  # of a finished run
+    files = sorted((adapter if adapter.is_dir() else folder).iterdir())
+    return _digest_of_heads(file for file in files if file.suffix in (".safetensors", ".bin", ".json"))
+
+
+def _tokenizer_digest(config: ModelConfig) -> str:
+    """Of `model.tokenizer`, else of the LVLM's own, else of the backbone's."""
+    name = config.tokenizer or config.backbone
+    if config.tokenizer is None and config.lvlm is not None:
+        folder = Path(resolve_path(config.lvlm))
+        has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
+        name = config.lvlm if has_tokenizer or not folder.is_dir() else name
+    folder = Path(resolve_path(name))
+    if not folder.is_dir():
+        return _fingerprint(name)
+    return _digest_of_heads(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
+
+
+def _digest_of_heads(files: Iterable[Path]) -> str:
+    content = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            content.update(f"{file.name} {file.stat().st_size} ".encode() + stream.read(HEAD_BYTES))
+    return content.hexdigest()[:16]
+
+
+def _weight_files(part: str | None) -> Iterator[Path]:
+    """The files of weights of a part that is a local folder."""
+    folder = Path(resolve_path(part or ""))
+    if part is None or not folder.is_dir():
+        return
+    adapter = folder / "adapter"
+    for file in sorted((adapter if adapter.is_dir() else folder).iterdir()):
+        if file.suffix in (".safetensors", ".bin"):
+            yield file
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of change, by which the digests below are cached: a command needs each several times."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=1 << 10)
 def _full_digest(path: Path, size: int, _: int) -> str:
     return file_digest(path)
 
 
 @functools.lru_cache(maxsize=1 << 10)
 def _sampled_digest(path: Path, size: int, _: int) -> str:
-    told = hashlib.sha256()
+    content = hashlib.sha256()
     with path.open("rb") as file:
-        for place in range(NUM_SAMPLES):
-            file.seek(max(0, size - END_BYTES) * place // (NUM_SAMPLES - 1))
-            told.update(file.read(END_BYTES))
-    return told.hexdigest()[:16]
-
-
-def image_digest(path: Path) -> str:
-    """Stands for what is in an image file, cheaply: its size and its two ends, which in a compressed format no other
-    picture shares. Of a file that is not there its path does."""
-    try:
-        told = path.stat()
-    except FileNotFoundError:
-        return str(path)
-    return _image_digest(path, told.st_size, told.st_mtime_ns)
+        for number in range(NUM_SAMPLES):
+            file.seek(max(0, size - SAMPLE_BYTES) * number // (NUM_SAMPLES - 1))
+            content.update(file.read(SAMPLE_BYTES))
+    return content.hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=1 << 18)
 def _image_digest(path: Path, size: int, _: int) -> str:
     with path.open("rb") as file:
-        told = hashlib.sha256(f"{size} ".encode() + file.read(END_BYTES))
-        file.seek(max(END_BYTES, size - END_BYTES))
-        told.update(file.read())
-    return told.hexdigest()[:16]
+        content = hashlib.sha256(f"{size} ".encode() + file.read(SAMPLE_BYTES))
+        file.seek(max(SAMPLE_BYTES, size - SAMPLE_BYTES))
+        content.update(file.read())
+    return content.hexdigest()[:16]

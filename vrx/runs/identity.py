@@ -1,45 +1,40 @@
-"""What makes a run the run it is: the weights it starts from, and how it is trained."""
+"""Run identity: the base weights, the layers and the training settings. Names, paths and devices are no part of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from vrx.config.paths import resolve_path
-from vrx.config.schema import ModelConfig, RunConfig
+from vrx.config.schema import EngineConfig, LoraConfig, ModelConfig, RunConfig, TrainConfig
+from vrx.runs.content_digest import content_digests, weights_fingerprint
+from vrx.runs.hub import hub_commit, split_revision
+
+# A JSON object: `model`, `weights`, `contents`; of a fine-tune also `layers`, `data`, `lora`, `train`, `engine`, `seed`
+Identity = dict[str, Any]
+
+NAMES = ("name", "backbone", "vision_tower", "projector", "lvlm", "tokenizer")  # of a model
+# Fields of every identity, at their defaults too. A field that was added later is left out at its default, so that the
+# identities of the runs before it stay.
+FIRST_FIELDS = {
+    "model": "num_layers template image_token num_image_tokens vision_feature_layer vision_feature_select_strategy "
+    "image_processor image_aspect_ratio max_length",
+    "lora": "r alpha dropout",
+    "train": "epochs max_steps global_batch_size micro_batch_size lr projector_lr weight_decay warmup_ratio "
+    "max_grad_norm group_by_modality loss_average gradient_checkpointing dtype",
+    "engine": "name zero_stage packed supervised_head skip_vision_tower fused_lora compile",
+}
 
 
-def weights_fingerprint(config: ModelConfig) -> dict[str, str]:
-    """What tells one set of weights from another, cheaply: of a local folder the names and sizes of the files and the
-    first MiB of each, of a hub id the id."""
-    found = {}
-    for part in ("backbone", "vision_tower", "projector", *(("lvlm",) if config.lvlm else ())):
-        folder = Path(resolve_path(getattr(config, part)))
-        if not folder.is_dir():
-            found[part] = getattr(config, part)
-            continue
-        told = hashlib.sha256()
-        adapter = folder / "adapter"  # of a finished run
-        for file in sorted((adapter if adapter.is_dir() else folder).iterdir()):
-            if file.suffix in (".safetensors", ".bin", ".json"):
-                with file.open("rb") as stream:
-                    told.update(f"{file.name} {file.stat().st_size} ".encode() + stream.read(1 << 20))
-        found[part] = told.hexdigest()[:16]
-    return found
-
-
-def base_identity(run: RunConfig) -> dict[str, Any]:
+def base_identity(run: RunConfig) -> Identity:
     """The identity of an LVLM that was not tuned."""
-    return {"model": _given(run.model), "weights": weights_fingerprint(run.model)}
+    model = {key: value for key, value in _settings("model", run.model).items() if key not in NAMES}
+    return {"model": model, "weights": weights_fingerprint(run.model), "contents": content_digests(run.model)}
 
 
-def finetune_identity(run: RunConfig, layers: list[int], data_digest: str) -> dict[str, Any]:
-    """What is trained, and nothing else: not where it runs, not what is measured on it, not the selector's name.
-
-    A field that is null is no part of it, so that a new option leaves the runs made before it what they are.
-    """
+def finetune_identity(run: RunConfig, layers: list[int], data_digest: str) -> Identity:
+    """The identity of a fine-tune: what is trained on what, not how it is named, where it runs or what it is asked."""
     return {
         **base_identity(run),
         "layers": layers,
@@ -48,13 +43,55 @@ def finetune_identity(run: RunConfig, layers: list[int], data_digest: str) -> di
             "fraction": run.data_fraction.fraction,
             "on_bad_image": run.instructions.on_bad_image,
         },
-        "lora": _given(run.lora),
-        "train": _given(run.train),
-        "engine": _given(run.engine),
+        "lora": _settings("lora", run.lora),
+        "train": _settings("train", run.train),
+        "engine": _settings("engine", run.engine),
         "seed": run.seed,
     }
 
 
-def _given(part: Any) -> dict[str, Any]:
-    """The fields of a configuration that have a value."""
-    return {key: value for key, value in dataclasses.asdict(part).items() if value is not None}
+def hub_commits(config: ModelConfig) -> dict[str, str]:
+    """The commit of each part of a model that comes from the hub, where it is known."""
+    commits = {}
+    for part in NAMES[1:]:
+        name = getattr(config, part)
+        if name is not None and not Path(resolve_path(name)).is_dir():
+            commits[part] = hub_commit(*split_revision(name))
+    return {part: commit for part, commit in commits.items() if commit is not None}
+
+
+def migrate_identity(identity: Identity) -> Identity:
+    """An identity of the first version without the names and paths of its model."""
+    model = {key: value for key, value in identity["model"].items() if key not in NAMES}
+    return {**_with_engine_key(identity, "skip_tower", "skip_vision_tower"), "model": model}
+
+
+def legacy_identity(identity: Identity, model: ModelConfig) -> Identity:
+    """The identity as the first version had it: with names and paths, hub ids as fingerprints, no contents.
+
+    Directories of runs that the first version made end in the hash of this one.
+    """
+    names = {key: getattr(model, key) for key in NAMES if getattr(model, key) is not None}
+    weights = dict(identity["weights"])
+    for part in weights:
+        if not Path(resolve_path(names[part])).is_dir():
+            weights[part] = names[part]
+    legacy = {key: value for key, value in identity.items() if key != "contents"}
+    legacy |= {"model": {**identity["model"], **names}, "weights": weights}
+    return _with_engine_key(legacy, "skip_vision_tower", "skip_tower")
+
+
+def _settings(part: str, config: ModelConfig | LoraConfig | TrainConfig | EngineConfig) -> dict[str, Any]:
+    """The fields of a part of the configuration: neither null ones nor later ones at their default."""
+    first = FIRST_FIELDS[part].split() + list(NAMES)
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    values: dict[str, Any] = dataclasses.asdict(config)
+    return {
+        key: value for key, value in values.items() if value is not None and (key in first or value != defaults[key])
+    }
+
+
+def _with_engine_key(identity: Identity, old: str, new: str) -> Identity:
+    if "engine" not in identity:
+        return identity
+    return {**identity, "engine": {new if key == old else key: value for key, value in identity["engine"].items()}}

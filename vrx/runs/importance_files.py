@@ -16,7 +16,7 @@ from typing import Any
 
 from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.schema import DataFractionConfig, JobConfig, RunConfig, SelectorConfig
-from vrx.runs.identity import base_identity, finetune_identity
+from vrx.runs.identity import base_identity, finetune_identity, legacy_identity
 
 VERSION = 1
 UNTOUCHED = "untouched"  # the source of scores of an LVLM that was not tuned
@@ -34,15 +34,13 @@ def _folder(run: RunConfig) -> Path:
 def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float]]:
     """Formula -> score of each layer; a file of other weights, of another depth or with a bad score is refused.
 
-    model: the identity of the untouched LVLM, `identity.untouched(run)`.
+    model: the identity of the untouched LVLM, `identity.base_identity(run)`.
     """
     if not path.is_file():
-        raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path, model['model']['name'])}")
+        raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path)}")
     told = _read(path)
     if told["model"]["weights"] != model["weights"]:
-        raise UserError(
-            f"{path}: scores of other weights, of model={told['model']['model']['name']}; run its job again"
-        )
+        raise UserError(f"{path}: scores of other weights; run its job again")
     for name, scores in told["scores"].items():
         if len(scores) != num_layers:
             raise UserError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
@@ -56,8 +54,9 @@ def _is_finite(score: Any) -> bool:
     return isinstance(score, int | float) and math.isfinite(score)
 
 
-def _command(path: Path, name: str) -> str:
-    """What makes the file, as far as its place tells."""
+def _command(path: Path) -> str:
+    """The command that makes the file, as far as its path tells."""
+    name = path.parents[1].name
     source = path.parent.name
     if source == UNTOUCHED:
         return f"vrx job=score score.base_model=true model={name}"
@@ -70,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         right = told["version"] == VERSION and all(isinstance(scores, list) for scores in told["scores"].values())
-        right = right and bool(told["scores"]) and isinstance(told["model"]["model"]["name"], str)
+        right = right and bool(told["scores"]) and isinstance(told["model"]["model"]["num_layers"], int)
         right = right and {"weights"} <= told["model"].keys() and {"scored"} <= told.keys()
     except (ValueError, KeyError, TypeError, AttributeError):
         right, told = False, {}
@@ -106,11 +105,12 @@ def for_selector(run: RunConfig) -> list[float]:
 def find(run: RunConfig) -> Path:
     """The score file of the fine-tune of all layers that the configuration describes, wherever its data lie."""
     tuning = all_layers(run)
-    wanted = _apart_from_data(finetune_identity(tuning, list(range(run.model.num_layers)), ""))
+    identity = _apart_from_data(finetune_identity(tuning, list(range(run.model.num_layers)), ""))
+    wanted = (identity, legacy_identity(identity, run.model))
     data = data_fingerprint(run.instructions.path)
     for path in sorted(_folder(run).glob("*/scores.json")):
         scored = _read(path)["scored"]
-        if scored and _apart_from_data(scored["identity"]) == wanted and scored["data"] == data:
+        if scored and _apart_from_data(scored["identity"]) in wanted and scored["data"] == data:
             return path
     share = f"{100 * tuning.data_fraction.fraction:g}pct"
     place = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")

@@ -13,6 +13,7 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.runs.files import digest, read_json, write_json
+from vrx.runs.identity import hub_commits, migrate_identity
 from vrx.runs.provenance import RunProvenance
 from vrx.runs.train_summary import TrainSummary, migrate_train_summary
 from vrx.runs.typed_json import InvalidField, from_json, to_json
@@ -71,7 +72,8 @@ class PrunedInfo:
 
 @dataclass
 class Record:
-    """The record of a run. `identity` is the JSON value whose digest begins with `run_id`."""
+    """The record of a run. `identity` is the JSON value whose digest begins with `run_id`, but in a
+    record that an older version wrote, whose `run_id` stays what its directory is named by."""
 
     run_id: str
     identity: dict[str, Any]
@@ -158,7 +160,8 @@ def parse_record(value: Any) -> Record:
 def model_facts(config: ModelConfig) -> ModelFacts:
     """The facts of a configured model."""
     parts = {part: getattr(config, part) for part in MODEL_PARTS}
-    return ModelFacts(config.name, config.num_layers, {part: name for part, name in parts.items() if name is not None})
+    named = {part: name for part, name in parts.items() if name is not None}
+    return ModelFacts(config.name, config.num_layers, named, hub_commits(config))
 
 
 def _migrate(value: Any) -> dict[str, Any]:
@@ -173,7 +176,8 @@ def _migrate(value: Any) -> dict[str, Any]:
         raise InvalidField("identity.model is missing")
     facts = {key: model[key] for key in ("name", "num_layers") if key in model}
     facts["parts"] = {part: model[part] for part in MODEL_PARTS if model.get(part) is not None}
-    migrated = {**value, "model": facts, "schema_version": SCHEMA_VERSION}
+    migrated = {**value, "identity": migrate_identity(value["identity"]), "model": facts}
+    migrated["schema_version"] = SCHEMA_VERSION
     migrated["train"] = migrate_train_summary(value.get("train"))
     provenance = value.get("provenance")
     if provenance and isinstance(value.get("scores"), dict):

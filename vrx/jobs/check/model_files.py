@@ -10,8 +10,8 @@ from pathlib import Path
 from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
 from vrx.jobs.check.findings import Finding
-from vrx.models.architecture import on_this_machine
 from vrx.runs.files import read_json
+from vrx.runs.hub import cached_checkpoint, download_command
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
 PROJECTORS = ("projector.safetensors", "mm_projector.bin")
@@ -24,7 +24,7 @@ def weights(model: ModelConfig) -> Iterator[Finding]:
     for key, alternatives in _required_files(model):
         name = getattr(model, key)
         title = "tokenizer" if alternatives == (TOKENIZERS,) else f"model.{key}"
-        folder, download = on_this_machine(name), f"hf download {name} --exclude '*/*'"
+        folder, download = cached_checkpoint(name), f"{download_command(name)} --exclude '*/*'"
         if folder is None:
             yield Finding(title, f"{name} is not on this machine; run: {download}", bad=True)
             continue
@@ -44,7 +44,7 @@ def _required_files(model: ModelConfig) -> list[tuple[str, tuple[tuple[str, ...]
     tokenizer = (_tokenizer_key(model), (TOKENIZERS,))
     if model.lvlm is None:
         return [tower, backbone, ("projector", (PROJECTORS,)), tokenizer]
-    if _is_adapter(on_this_machine(model.lvlm)):
+    if _is_adapter(cached_checkpoint(model.lvlm)):
         return [tower, backbone, ("lvlm", (WEIGHTS, WITH_ADAPTER)), tokenizer]
     return [tower, ("lvlm", (WEIGHTS,)), tokenizer]
 
@@ -59,7 +59,7 @@ def _tokenizer_key(model: ModelConfig) -> str:
     """The configuration key of the part that brings the tokenizer; a complete LVLM may lack one."""
     if model.tokenizer is not None or model.lvlm is None:
         return "backbone" if model.tokenizer is None else "tokenizer"
-    folder = on_this_machine(model.lvlm)
+    folder = cached_checkpoint(model.lvlm)
     return "lvlm" if folder is None or any((folder / name).is_file() for name in TOKENIZERS) else "backbone"
 
 
