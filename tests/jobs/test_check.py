@@ -12,10 +12,12 @@ import pytest
 from vrx.config.errors import UserError
 from vrx.data import instruction_dataset
 from vrx.data.image_checks import image_errors
+from vrx.evaluation.evaluate_run import write_record
 from vrx.jobs.check import preflight
 from vrx.jobs.check.driver import check, together
 from vrx.jobs.check.findings import Finding
-from vrx.runs import files, lookup
+from vrx.runs import lookup
+from vrx.runs.train_summary import TrainSummary
 
 
 def failures(findings: Iterable[Finding]) -> list[str]:
@@ -101,14 +103,7 @@ def test_hours_of_similar_finished_runs_are_used(make_run, capsys, tmp_path, wor
     other = make_run(f"runtime.output_root={tmp_path}", "layer_count=8_layers")
     identity = lookup.run_identity(other, instruction_dataset.data_digest(other.instructions))
     folder = lookup.run_directory(other, identity, label="other")
-    record = {
-        "run_id": "x",
-        "identity": identity,
-        "layers": identity["layers"],
-        "scores": {},
-        "train": {"seconds": 7200.0},
-    }
-    files.write_json(folder / "record.json", record)
+    write_record(folder, other.model, identity, identity["layers"], {}, train=TrainSummary(seconds=7200.0))
     capsys.readouterr()
     check(make_run(*options))
     assert "2 GPU-hours (measured on similar runs)" in capsys.readouterr().out

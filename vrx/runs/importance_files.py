@@ -40,7 +40,8 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
         raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path)}")
     told = _read(path)
     if told["model"]["weights"] != model["weights"]:
-        raise UserError(f"{path}: scores of other weights; run its job again")
+        name = told["model"].get("name") or told["model"]["model"].get("name")
+        raise UserError(f"{path}: scores of other weights, of model={name}; run its job again")
     for name, scores in told["scores"].items():
         if len(scores) != num_layers:
             raise UserError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
@@ -69,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         right = told["version"] == VERSION and all(isinstance(scores, list) for scores in told["scores"].values())
-        right = right and bool(told["scores"]) and isinstance(told["model"]["model"]["num_layers"], int)
+        right = right and bool(told["scores"]) and isinstance(told["model"]["model"], dict)
         right = right and {"weights"} <= told["model"].keys() and {"scored"} <= told.keys()
     except (ValueError, KeyError, TypeError, AttributeError):
         right, told = False, {}

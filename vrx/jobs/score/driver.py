@@ -87,7 +87,7 @@ def _told(run: RunConfig, source: SourceRun) -> dict[str, Any]:
     return {
         "version": importance_files.VERSION,
         "made_from": files.digest([importance_files.VERSION, weights, samples])[:16],
-        "model": identity.base_identity(run),
+        "model": {**identity.base_identity(run), "name": run.model.name},
         "scored": scored if tuned else None,
         "weights": weights,
         "calibration": samples,
