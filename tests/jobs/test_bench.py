@@ -21,9 +21,9 @@ from vrx.jobs.bench.synthetic_run import NUM_LENGTHS, lengths_of_data
 from vrx.jobs.bench.variants import variants, with_recipe
 from vrx.models import loading
 from vrx.models.architecture import parameter_counts
-from vrx.report import paper
+from vrx.report.paper import load_paper
 
-FIGURE = paper.load().artefacts["figure3"]
+FIGURE = load_paper().artefacts["figure3"]
 LLAVA = ("model=llava-1.5-7b", "recipe=paper")
 
 

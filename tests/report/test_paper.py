@@ -10,11 +10,10 @@ import pytest
 from support.composing import composed
 
 from vrx.config.paths import CONF
-from vrx.report import paper
-from vrx.report.paper import Artefact, Row
+from vrx.report.paper import Artefact, PaperRow, load_paper
 from vrx.runs.layer_selection import select_layers
 
-PAPER = paper.load()
+PAPER = load_paper()
 HALF_A_DIGIT = Fraction(1, 200)  # of two decimals
 
 
@@ -22,7 +21,7 @@ def exact(number: float) -> Fraction:
     return Fraction(Decimal(str(number)))
 
 
-def mean(row: Row) -> Fraction:
+def mean(row: PaperRow) -> Fraction:
     return sum((exact(value) for value in row.values if value is not None), Fraction()) / len(row.values)
 
 
@@ -33,7 +32,7 @@ ROWS = [
 ]
 
 
-def fits(artefact: Artefact, row: Row, column: str, printed: float, right: Fraction) -> None:
+def fits(artefact: Artefact, row: PaperRow, column: str, printed: float, right: Fraction) -> None:
     """The printed number is the right one rounded, or an erratum tells both."""
     erratum = artefact.erratum(row, column)
     if erratum is None:
@@ -46,13 +45,13 @@ def fits(artefact: Artefact, row: Row, column: str, printed: float, right: Fract
 
 
 @pytest.mark.parametrize(("artefact", "row"), ROWS)
-def test_a_printed_average_is_that_of_its_cells_or_an_erratum(artefact: Artefact, row: Row):
+def test_a_printed_average_is_that_of_its_cells_or_an_erratum(artefact: Artefact, row: PaperRow):
     if row.average is not None:
         fits(artefact, row, "average", row.average, mean(row))
 
 
 @pytest.mark.parametrize(("artefact", "row"), ROWS)
-def test_a_printed_share_is_that_of_all_layers_or_an_erratum(artefact: Artefact, row: Row):
+def test_a_printed_share_is_that_of_all_layers_or_an_erratum(artefact: Artefact, row: PaperRow):
     if row.share is not None:
         whole = artefact.all_layers(row)
         assert whole is not None
@@ -79,7 +78,7 @@ def test_the_misprint_of_table_1_is_told():
 
 
 @pytest.mark.parametrize(("artefact", "row"), ROWS)
-def test_a_row_is_a_run_that_composes_to_the_printed_layers(artefact: Artefact, row: Row):
+def test_a_row_is_a_run_that_composes_to_the_printed_layers(artefact: Artefact, row: PaperRow):
     if row.selector is None:
         assert row.num_layers == 0
         return

@@ -27,7 +27,9 @@ from vrx.jobs.score import worker
 from vrx.jobs.sweep.driver import scoring as score_runs
 from vrx.models import from_run, loading, lora, probe
 from vrx.models.merged_state_dict import tuned_state
-from vrx.report import heatmap, paper
+from vrx.report.figures import image_attention
+from vrx.report.figures.figure import FigureInputs
+from vrx.report.paper import load_paper
 from vrx.runs import files, importance_files
 from vrx.runs.identity import base_identity
 from vrx.runs.identity import finetune_identity as identity_of
@@ -305,7 +307,7 @@ def test_the_scores_of_a_tuned_lvlm_are_those_of_a_slow_reference(make_run: Make
     means, each = slow(run, tuned)
     for name, expected in means.items():
         assert found[name] == pytest.approx(expected.tolist(), abs=1e-5), name
-    kept = files.read_json(tmp_path / heatmap.FILE)
+    kept = files.read_json(tmp_path / image_attention.FILE)
     torch.testing.assert_close(torch.tensor(kept["scores"]), each.float(), atol=1e-5, rtol=0)
     assert [sample["id"] for sample in kept["samples"]] == [one.answer.id for _, one in calibration.draw_samples(run)]
     layers = files.read_json(tuned / "record.json")["layers"]
@@ -399,17 +401,17 @@ def test_the_job_scores_a_finished_run_once(
 def test_a_heat_map_shows_each_sample_and_layer(tmp_path: Path):
     samples = [{"benchmark": name, "id": str(number)} for name in ("b", "a") for number in range(3)]
     values = [[10.0 * row + layer for layer in range(4)] for row in range(6)]
-    path = tmp_path / "score" / "tiny" / "all-32_100pct_seed0_0a" / heatmap.FILE
+    path = tmp_path / "score" / "tiny" / "all-32_100pct_seed0_0a" / image_attention.FILE
     files.write_json(path, {"made_from": "x", "samples": samples, "scores": values})
-    broken = tmp_path / "score" / "tiny" / "z" / heatmap.FILE
+    broken = tmp_path / "score" / "tiny" / "z" / image_attention.FILE
     files.write_json(broken, {"samples": samples, "scores": [[math.nan]] * 6})
-    (heat,) = heatmap.find(tmp_path, paper.load(), model="tiny")
-    assert heatmap.find(tmp_path, paper.load(), model="other") == []
+    (heat,) = image_attention.figure5(FigureInputs([], load_paper(), tmp_path, "tiny"))
+    assert image_attention.figure5(FigureInputs([], load_paper(), tmp_path, "other")) == []
     assert heat.benchmarks == [("b", 3), ("a", 3)]
-    columns, rows = heatmap.as_rows(heat)
-    assert len(columns) == 4
-    assert rows[5] == ["b", "1", 1, 11.0]
-    assert "a (3 samples): 0: 40.0000" in heatmap.as_text(heat)
+    (chart,) = heat.charts()
+    assert chart.columns == ("layer", "sample", "image attention")
+    assert chart.rows[5] == (1, "b 1", 11.0)
+    assert "a (3 samples): 0: 40.0000" in heat.as_text()
     for form, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
-        assert heatmap.draw(heat, form) == heatmap.draw(heat, form)
-        assert heatmap.draw(heat, form).startswith(magic)
+        assert heat.draw(form) == heat.draw(form)
+        assert heat.draw(form).startswith(magic)

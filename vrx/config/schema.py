@@ -179,6 +179,7 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    log_predictions: bool = False  # send some answers with their questions and images, which leave this machine then
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Whether two runs differ by more than chance: the paired bootstrap over the questions both have answered."""
+"""Whether two runs differ by more than chance: the paired bootstrap over the questions that both answered."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DRAWS = 4000
-CHUNK = 4_000_000  # counts held at a time
-LEAST = 10  # questions; below, resampling says nothing
+NUM_RESAMPLES = 4000
+CHUNK = 4_000_000  # counts in memory at a time
+MIN_QUESTIONS = 10  # with fewer, resampling says nothing
+SEED_STEP = 7919  # between the seeds of two benchmarks
 
 
 @dataclass(frozen=True)
@@ -23,50 +24,57 @@ class Difference:
 
     @property
     def beyond_chance(self) -> bool:
+        """Whether zero is outside the interval."""
         return self.low > 0 or self.high < 0
 
 
-def resampled(differences: Sequence[float], seed: int) -> np.ndarray:
-    """Means of `DRAWS` resamples, with replacement, of per-question differences.
+def paired_bootstrap(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int = 0) -> Difference:
+    """Compare the averages of two runs over several benchmarks.
 
-    Drawn as counts of the distinct values, which is the same thing and fast where scores are 0 or 1.
+    pairs: the scores (a, b) of each benchmark, of the same questions in the same order; each benchmark is resampled on
+    its own and counts the same. The same seed gives the same bits. `ValueError` where a pair has two lengths.
+    """
+    values, means = [], np.zeros(NUM_RESAMPLES)
+    for number, (a, b) in enumerate(pairs):
+        if len(a) != len(b) or not len(a):
+            raise ValueError(f"cannot pair {len(a)} with {len(b)} scores: both runs need the same questions")
+        differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+        values.append(float(differences.mean()))
+        means += resampled_means(differences.tolist(), seed + SEED_STEP * number) / len(pairs)
+    return summarize(sum(values) / len(values), means)
+
+
+def resampled_means(differences: Sequence[float], seed: int) -> np.ndarray:
+    """Means of `NUM_RESAMPLES` resamples, with replacement, of per-question differences.
+
+    Drawn as counts of the distinct values, which is equivalent and fast where scores are 0 or 1.
     """
     values, counts = np.unique(np.asarray(differences, dtype=np.float64), return_counts=True)
     random, total = np.random.default_rng(seed), int(counts.sum())
     step = max(1, CHUNK // len(values))
-    sizes = [min(step, DRAWS - start) for start in range(0, DRAWS, step)]
+    sizes = [min(step, NUM_RESAMPLES - start) for start in range(0, NUM_RESAMPLES, step)]
     return np.concatenate([random.multinomial(total, counts / total, size=size) @ values / total for size in sizes])
 
 
-def judged(value: float, means: np.ndarray) -> Difference:
-    """The difference that resampled means allow: percentile interval, p by counting the resamples across zero."""
-    across = min(int((means <= 0).sum()), int((means >= 0).sum()))
+def summarize(value: float, means: np.ndarray) -> Difference:
+    """The difference with its percentile interval; p counts the resamples on the other side of zero."""
+    across_zero = min(int((means <= 0).sum()), int((means >= 0).sum()))
     low, high = np.quantile(means, [0.025, 0.975])
-    return Difference(value, float(low), float(high), min(1.0, 2 * (across + 1) / (len(means) + 1)))
+    return Difference(value, float(low), float(high), min(1.0, 2 * (across_zero + 1) / (len(means) + 1)))
 
 
-def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Difference:
-    """Compare two runs on the same questions, in the same order; the same seed gives the same bits."""
-    return paired_bootstrap_of_average([(a, b)], seed)
-
-
-def paired_bootstrap_of_average(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int = 0) -> Difference:
-    """Compare the averages of two runs over several benchmarks, each a pair (a, b); each is resampled on its own."""
-    values, means = [], np.zeros(DRAWS)
-    for number, (a, b) in enumerate(pairs):
-        if len(a) != len(b) or not len(a):
-            raise ValueError(f"a paired comparison of {len(a)} and {len(b)} scores; give both for the same questions")
-        differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-        values.append(float(differences.mean()))
-        means += resampled(differences.tolist(), seed + 7919 * number) / len(pairs)
-    return judged(sum(values) / len(values), means)
-
-
-def in_common(
+def pair_scores(
     a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]
 ) -> tuple[list[float], list[float]] | None:
-    """Scores by question of two runs, each a mean over its seeds; None unless all seeds answered the same questions."""
-    everyone = [*a, *b]
-    if not a or not b or len(everyone[0]) < LEAST or any(one.keys() != everyone[0].keys() for one in everyone):
+    """Scores by question of two rows of runs, each a mean over its seeds.
+
+    None unless all runs answered the same questions, at least `MIN_QUESTIONS`.
+    """
+    runs = [*a, *b]
+    if not a or not b or len(runs[0]) < MIN_QUESTIONS or any(run.keys() != runs[0].keys() for run in runs):
         return None
-    return tuple([sum(one[key] for one in side) / len(side) for key in everyone[0]] for side in (a, b))  # type: ignore
+    return _mean_over_seeds(a, list(runs[0])), _mean_over_seeds(b, list(runs[0]))
+
+
+def _mean_over_seeds(runs: Sequence[Mapping[str, float]], questions: Sequence[str]) -> list[float]:
+    return [sum(run[question] for run in runs) / len(runs) for question in questions]

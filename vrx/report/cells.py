@@ -1,4 +1,4 @@
-"""One row of a table as numbers: the means of its runs, what chance they leave, what the paper prints beside them."""
+"""One cell of a table as numbers: the mean over its runs, its uncertainty, and what the paper prints."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vrx.report.bootstrap import Difference, in_common, paired_bootstrap_of_average
-from vrx.report.collect import Run, Scores, score_name
-from vrx.report.paper import Artefact, Erratum
-from vrx.report.paper import Row as Printed
+from vrx.report.bootstrap import Difference, pair_scores, paired_bootstrap
+from vrx.report.collect import Run
+from vrx.report.paper import Artefact, Erratum, PaperRow
+from vrx.report.question_scores import QuestionScores
 
 SEED = 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What our runs give (over several seeds their mean) beside what the paper prints.
+    """Our number, in percent, and the paper's.
 
-    `error` is the standard error over questions, or over several seeds the standard deviation between them; `share` is
-    of the row of all layers, `versus` the difference from it. `difference` is from the number that fits the paper's own
-    cells, where the printed one does not.
+    value: the mean over seeds. error: the standard error over questions, or with several seeds the standard deviation
+    between them. share: percent of the row with all layers; versus: the difference from it. published: as printed;
+    difference: value minus the published number, or minus the recomputed one where that is a misprint.
     """
 
     value: float | None = None
@@ -36,10 +36,15 @@ class Cell:
     erratum: Erratum | None = None
 
 
-def measured(columns: Sequence[str], mine: list[Run], reference: list[Run], scores: Scores, *, compare: bool) -> Cell:
-    """The mean over these benchmarks, of the runs that have them all, beside the runs of all layers."""
-    values, errors, samples = _values(mine, columns)
-    base, _, _ = _values(reference, columns)
+def measured_cell(
+    columns: Sequence[str], runs: Sequence[Run], all_layers: Sequence[Run], scores: QuestionScores, *, compare: bool
+) -> Cell:
+    """The mean over these benchmarks, of the runs that have them all.
+
+    compare: also test the difference from the runs with all layers.
+    """
+    values, errors, num_samples = _values(runs, columns)
+    base, _, _ = _values(all_layers, columns)
     if not values:
         return Cell()
     value = statistics.fmean(values)
@@ -47,48 +52,52 @@ def measured(columns: Sequence[str], mine: list[Run], reference: list[Run], scor
         value=value,
         error=statistics.stdev(values) if len(values) > 1 else errors[0],
         num_seeds=len(values),
-        num_samples=samples,
+        num_samples=num_samples,
         share=100 * value / statistics.fmean(base) if any(base) else None,
-        versus=_versus(columns, mine, reference, scores) if compare else None,
+        versus=_difference(columns, runs, all_layers, scores) if compare else None,
     )
 
 
-def beside(cell: Cell, artefact: Artefact, printed: Printed, column: str) -> Cell:
+def with_published(cell: Cell, artefact: Artefact, row: PaperRow, column: str) -> Cell:
     """The cell with what the paper prints there."""
-    others = {"average": printed.average, "share": printed.share}
-    published = others[column] if column in others else printed.values[artefact.columns.index(column)]
-    erratum = artefact.erratum(printed, column)
+    totals = {"average": row.average, "share": row.share}
+    published = totals[column] if column in totals else row.values[artefact.columns.index(column)]
+    erratum = artefact.erratum(row, column)
     right = published if erratum is None or erratum.recomputed is None else erratum.recomputed
     difference = None if cell.value is None or right is None else cell.value - right
     return dataclasses.replace(cell, published=published, difference=difference, erratum=erratum)
 
 
-def _versus(columns: Sequence[str], mine: list[Run], reference: list[Run], scores: Scores) -> Difference | None:
-    """The bootstrap over questions, of the seeds that both rows have (of all, where they share none)."""
-    together = {run.seed for run in mine} & {run.seed for run in reference}
-    sides = [[run for run in runs if run.seed in together] or runs for runs in (mine, reference)]
-    pairs = [in_common(*([_scored(run, column, scores) for run in side] for side in sides)) for column in columns]
-    whole = [pair for pair in pairs if pair is not None]
-    if len(whole) < len(columns):
-        return None
-    found = paired_bootstrap_of_average(whole, SEED)
-    return Difference(100 * found.value, 100 * found.low, 100 * found.high, found.p)
+def _difference(
+    columns: Sequence[str], runs: Sequence[Run], all_layers: Sequence[Run], scores: QuestionScores
+) -> Difference | None:
+    """The paired bootstrap, of the seeds that both rows have (of all, where they share none)."""
+    shared_seeds = {run.seed for run in runs} & {run.seed for run in all_layers}
+    sides = [[run for run in side if run.seed in shared_seeds] or side for side in (runs, all_layers)]
+    pairs = []
+    for column in columns:
+        pair = pair_scores(*([_scores_of(run, column, scores) for run in side] for side in sides))
+        if pair is None:
+            return None
+        pairs.append(pair)
+    difference = paired_bootstrap(pairs, SEED)
+    return Difference(100 * difference.value, 100 * difference.low, 100 * difference.high, difference.p)
 
 
-def _values(runs: list[Run], columns: Sequence[str]) -> tuple[list[float], list[float], int | None]:
-    """Of each run that has all columns their mean and its standard error; how many questions are behind one."""
-    values, errors, samples = [], [], None
+def _values(runs: Sequence[Run], columns: Sequence[str]) -> tuple[list[float], list[float], int | None]:
+    """Of each run that has all columns the mean and its standard error, in percent; the number of questions."""
+    values, errors, num_samples = [], [], None
     for run in runs:
-        names = [score_name(run, column) for column in columns]
+        names = [run.score_name(column) for column in columns]
         if None in names:
             continue
         entries = [run.record.scores[name] for name in names if name is not None]
         values.append(100 * sum(entry.value for entry in entries) / len(entries))
         errors.append(100 * math.sqrt(sum(entry.stderr**2 for entry in entries)) / len(entries))
-        samples = sum(entry.num_samples for entry in entries)
-    return values, errors, samples
+        num_samples = sum(entry.num_samples for entry in entries)
+    return values, errors, num_samples
 
 
-def _scored(run: Run, column: str, scores: Scores) -> dict[str, float]:
-    name = score_name(run, column)
+def _scores_of(run: Run, column: str, scores: QuestionScores) -> dict[str, float]:
+    name = run.score_name(column)
     return dict((scores(run, name) if name else None) or {})

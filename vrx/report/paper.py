@@ -25,11 +25,11 @@ class PaperModel:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row and what tells its run: a model, a selector of conf/selector, how many layers it tunes, how much data.
+class PaperRow:
+    """A printed row, and the run behind it: model, selector of conf/selector, number of layers, share of the data.
 
-    `layers` is the list where the paper prints one; `num_layers` is 0 for the untouched backbone. `reverted` are the
-    first and the last layer put back to the backbone. `share` is of the average of all layers.
+    layers: the list where the paper prints one. num_layers: 0 for the untouched backbone. reverted: first and last
+    layer reverted to the backbone. share: percent of the average of all layers.
     """
 
     label: str
@@ -57,9 +57,9 @@ class Erratum:
 
 @dataclass(frozen=True)
 class Remark:
-    """What does not fit elsewhere in the paper."""
+    """An inconsistency of the paper that is in no single cell."""
 
-    where: str
+    section: str
     note: str
 
 
@@ -71,29 +71,31 @@ class Artefact:
     title: str
     unit: str  # percent | perplexity
     columns: tuple[str, ...]  # benchmarks, named as in conf/benchmark
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     errata: tuple[Erratum, ...]
 
     @property
     def has_average(self) -> bool:
         return any(row.average is not None for row in self.rows)
 
-    def erratum(self, row: Row, column: str) -> Erratum | None:
-        found = (erratum for erratum in self.errata if (erratum.row, erratum.column) == (row.label, column))
-        return next(found, None)
+    def erratum(self, row: PaperRow, column: str) -> Erratum | None:
+        """The misprint in a cell, where it is one."""
+        matches = (erratum for erratum in self.errata if (erratum.row, erratum.column) == (row.label, column))
+        return next(matches, None)
 
-    def rows_of(self, model: str) -> tuple[Row, ...]:
+    def rows_of(self, model: str) -> tuple[PaperRow, ...]:
+        """The rows of one model; none where the artefact is of other models."""
         return tuple(row for row in self.rows if row.model == model)
 
-    def all_layers(self, row: Row) -> Row | None:
+    def all_layers(self, row: PaperRow) -> PaperRow | None:
         """The row that differs from this one only in tuning every layer."""
-        of_the_same = (other for other in self.rows_of(row.model) if other.fraction == row.fraction)
-        return next((other for other in of_the_same if other.selector == "all" and other.reverted is None), None)
+        same_data = (other for other in self.rows_of(row.model) if other.fraction == row.fraction)
+        return next((other for other in same_data if other.selector == "all" and other.reverted is None), None)
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The whole of it; `columns` gives a benchmark the name it has in print."""
+    """All numbers of the paper; `columns` gives a benchmark the name it has in print."""
 
     title: str
     arxiv: str
@@ -104,47 +106,46 @@ class Paper:
 
 
 @functools.cache
-def load() -> Paper:
+def load_paper() -> Paper:
     """The paper's numbers; the file is read once."""
-    told = yaml.safe_load((PACKAGE / "report" / "paper.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((PACKAGE / "report" / "paper.yaml").read_text(encoding="utf-8"))
     return Paper(
-        title=told["title"],
-        arxiv=told["arxiv"],
-        models={name: PaperModel(name, **rest) for name, rest in told["models"].items()},
-        columns=told["columns"],
-        artefacts={name: _artefact(name, part, told) for name, part in told["artefacts"].items()},
-        errata=tuple(Remark(**remark) for remark in told["errata"]),
+        title=content["title"],
+        arxiv=content["arxiv"],
+        models={name: PaperModel(name, **rest) for name, rest in content["models"].items()},
+        columns=content["columns"],
+        artefacts={name: _artefact(name, part, content) for name, part in content["artefacts"].items()},
+        errata=tuple(Remark(**remark) for remark in content["errata"]),
     )
 
 
-def _artefact(name: str, told: dict[str, Any], paper: dict[str, Any]) -> Artefact:
-    columns = tuple(told["columns"])
-
-    def row(part: dict[str, Any]) -> Row:
-        model, selector = part.get("model") or told["model"], part.get("selector")
-        values = tuple(part.get("values", [None] * len(columns)))
-        assert len(values) == len(columns), f"paper.yaml: {name}, {part['label']}: {len(values)} values"
-        depth = paper["models"][model]["num_layers"]
-        printed = paper["layers"].get(depth, {}).get(selector, {}).get(part["num_layers"])
-        reverted = tuple(part["reverted"]) if "reverted" in part else None
-        return Row(
-            label=part["label"],
-            model=model,
-            selector=selector,
-            num_layers=part["num_layers"],
-            layers=tuple(printed) if printed else None,
-            fraction=float(part.get("fraction", 1)),
-            values=values,
-            average=part.get("average"),
-            share=part.get("share"),
-            reverted=reverted,  # type: ignore[arg-type]
-        )
-
+def _artefact(name: str, part: dict[str, Any], content: dict[str, Any]) -> Artefact:
     return Artefact(
         name=name,
-        title=told["title"],
-        unit=told.get("unit", "percent"),
-        columns=columns,
-        rows=tuple(row(part) for part in told["rows"]),
-        errata=tuple(Erratum(**erratum) for erratum in told.get("errata", [])),
+        title=part["title"],
+        unit=part.get("unit", "percent"),
+        columns=tuple(part["columns"]),
+        rows=tuple(_row(row, name, part, content) for row in part["rows"]),
+        errata=tuple(Erratum(**erratum) for erratum in part.get("errata", [])),
+    )
+
+
+def _row(row: dict[str, Any], name: str, artefact: dict[str, Any], content: dict[str, Any]) -> PaperRow:
+    model, selector = row.get("model") or artefact["model"], row.get("selector")
+    values = tuple(row.get("values", [None] * len(artefact["columns"])))
+    assert len(values) == len(artefact["columns"]), f"paper.yaml: {name}, {row['label']}: {len(values)} values"
+    depth = content["models"][model]["num_layers"]
+    layers = content["layers"].get(depth, {}).get(selector, {}).get(row["num_layers"])
+    first_last = row.get("reverted")
+    return PaperRow(
+        label=row["label"],
+        model=model,
+        selector=selector,
+        num_layers=row["num_layers"],
+        layers=tuple(layers) if layers else None,
+        fraction=float(row.get("fraction", 1)),
+        values=values,
+        average=row.get("average"),
+        share=row.get("share"),
+        reverted=(first_last[0], first_last[1]) if first_last else None,
     )

@@ -1,4 +1,4 @@
-"""Predictions to look at: of each run and benchmark the worst and some random ones, with small pictures."""
+"""Predictions to look at: the worst and some random ones of each run and benchmark, with small pictures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import functools
 import io
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -19,12 +20,23 @@ from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation import benchmarks
 from vrx.launch.logging import log
 from vrx.metrics.answer import Answer
-from vrx.report.collect import Run, benchmark_configs, read
+from vrx.report.collect import Run
+from vrx.report.question_scores import load_answers
 
-WORST, RANDOM = 4, 4  # of each run and benchmark
-SIDE = 96  # pixels of a thumbnail
-MOST_PICTURES = 1500  # of a page; later predictions stand there without
-MOST_GALLERIES = 500  # of a page; of later runs the answers are not read for it
+MAX_PICTURES = 1500  # of a page; later predictions have none
+MAX_GALLERIES = 500  # of a page; the answers of later runs are not read for it
+
+Reason = Literal["worst", "random"]  # why a prediction was chosen
+Questions = dict[str, tuple[str, Path | None]]  # prompt and image by id
+
+
+@dataclass(frozen=True)
+class SampleCounts:
+    """How many predictions of a benchmark to show, and the size of their pictures in pixels."""
+
+    num_worst: int = 4
+    num_random: int = 4
+    side: int = 96
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Prediction:
     """One answer; `picture` is a data URI or empty."""
 
     id: str
-    why: str  # worst | random
+    reason: Reason
     question: str
     text: str
     references: str
@@ -42,69 +54,88 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionGallery:
+    """The chosen predictions of a run on a benchmark."""
+
     run: Run
     benchmark: str
     predictions: tuple[Prediction, ...]
 
+    @property
+    def score(self) -> float:
+        """The run's score on the benchmark, in percent."""
+        return self.run.percent(self.benchmark)
 
-def galleries(
-    runs: Sequence[Run], *, num_worst: int = WORST, num_random: int = RANDOM, side: int = SIDE
-) -> list[PredictionGallery]:
-    """Of each run and benchmark a few predictions. The random ones are the same questions in every run."""
-    questions_of, thumbnail_of = functools.cache(_questions), functools.cache(thumbnail)
-    configs = {run.folder: benchmark_configs(run) for run in runs}
-    elsewhere = {name: config for each in configs.values() for name, config in each.items()}
-    found, pictures = [], 0
+
+def prediction_galleries(runs: Sequence[Run], counts: SampleCounts | None = None) -> list[PredictionGallery]:
+    """Some predictions of each run and benchmark. The random ones are the same questions in every run."""
+    counts = counts or SampleCounts()
+    maker = _GalleryMaker(counts)
+    galleries: list[PredictionGallery] = []
     for run in runs:
-        if len(found) >= MOST_GALLERIES:
-            log(f"the page shows the first {len(found)} runs and benchmarks' predictions; the others have their files")
+        if len(galleries) >= MAX_GALLERIES:
+            log(f"the page shows predictions of the first {len(galleries)} runs and benchmarks only")
             break
         for name in run.record.scores:
-            config = configs[run.folder].get(name, elsewhere.get(name))
-            given = read(run, name)
-            if config is None or not given:
-                continue
-            questions = questions_of(name, json.dumps(dataclasses.asdict(config)))
-            shown = []
-            for why, answer, score in pick(name, given, config, num_worst, num_random):
-                prompt, image = questions.get(answer.id, ("", None))
-                picture = thumbnail_of(image, side) if image and pictures < MOST_PICTURES else ""
-                pictures += bool(picture)
-                told = ", ".join(dict.fromkeys(answer.references)) or f"box {answer.box}"
-                shown.append(Prediction(answer.id, why, prompt, answer.text, told, score, picture))
-            found.append(PredictionGallery(run, name, tuple(shown)))
-    return found
+            if loaded := load_answers(run, name):
+                galleries.append(maker.gallery(run, name, *loaded))
+    return galleries
 
 
-def pick(
-    name: str, given: list[Answer], config: BenchmarkConfig, num_worst: int, num_random: int
-) -> list[tuple[str, Answer, float]]:
-    """The random ones are drawn first, by the benchmark's name alone; the worst of the rest follow, ties by lot."""
-    metric, lots = resolve_name("metric", config.metric), random.Random(name)
-    order = sorted(given, key=lambda answer: answer.id)
-    lots.shuffle(order)
+class _GalleryMaker:
+    """Reads questions and pictures once for all runs, and counts the pictures of the page."""
+
+    def __init__(self, counts: SampleCounts) -> None:
+        self.counts = counts
+        self.questions: Callable[[str, str], Questions] = functools.cache(read_questions)
+        self.thumbnail: Callable[[Path, int], str] = functools.cache(thumbnail)
+        self.num_pictures = 0
+
+    def gallery(self, run: Run, name: str, config: BenchmarkConfig, answers: Sequence[Answer]) -> PredictionGallery:
+        questions = self.questions(name, json.dumps(dataclasses.asdict(config)))
+        predictions = []
+        for reason, answer, score in choose_predictions(name, answers, config, self.counts):
+            question, image = questions.get(answer.id, ("", None))
+            picture = self.thumbnail(image, self.counts.side) if image and self.num_pictures < MAX_PICTURES else ""
+            self.num_pictures += bool(picture)
+            references = ", ".join(dict.fromkeys(answer.references)) or f"box {answer.box}"
+            predictions.append(Prediction(answer.id, reason, question, answer.text, references, score, picture))
+        return PredictionGallery(run, name, tuple(predictions))
+
+
+def choose_predictions(
+    name: str, answers: Sequence[Answer], config: BenchmarkConfig, counts: SampleCounts
+) -> list[tuple[Reason, Answer, float]]:
+    """The worst and some random answers, each with its score.
+
+    The random ones are drawn first, seeded with the benchmark's name; the worst of the rest follow, ties in random
+    order.
+    """
+    metric, generator = resolve_name("metric", config.metric), random.Random(name)
+    order = sorted(answers, key=lambda answer: answer.id)
+    generator.shuffle(order)
     scored = [(answer, metric(answer)) for answer in order]
-    worst = sorted(scored[num_random:], key=lambda pair: pair[1])[:num_worst]
-    return [("worst", *pair) for pair in worst] + [("random", *pair) for pair in scored[:num_random]]
+    worst = sorted(scored[counts.num_random :], key=lambda pair: pair[1])[: counts.num_worst]
+    chosen: list[tuple[Reason, Answer, float]] = [("worst", *pair) for pair in worst]
+    return chosen + [("random", *pair) for pair in scored[: counts.num_random]]
 
 
-def _questions(name: str, config: str) -> dict[str, tuple[str, Path | None]]:
-    """Prompt and image by id, where the benchmark's data are still there; its configuration comes as JSON."""
+def read_questions(name: str, config_json: str) -> Questions:
+    """The questions of a benchmark; none where its data are gone. The configuration comes as JSON, to be hashable."""
     try:
-        samples = benchmarks.samples(name, BenchmarkConfig(**json.loads(config)), limit=None)
+        samples = benchmarks.samples(name, BenchmarkConfig(**json.loads(config_json)), limit=None)
     except (ValueError, OSError):
         return {}
     return {sample.answer.id: (sample.prompt, sample.image) for sample in samples}
 
 
-def thumbnail(path: Path, side: int = SIDE) -> str:
-    """A data URI: PNG for what is small already, else JPEG; empty where the file is no picture."""
+def thumbnail(path: Path, side: int) -> str:
+    """A data URI: PNG for what is small already, else JPEG; empty where the file is not a picture."""
     file = io.BytesIO()
     try:
         with Image.open(path) as image:
-            small, form = image.convert("RGB"), "PNG" if max(image.size) <= side else "JPEG"
+            small, file_format = image.convert("RGB"), "PNG" if max(image.size) <= side else "JPEG"
         small.thumbnail((side, side))
-        small.save(file, form, **({"optimize": True} if form == "PNG" else {"quality": 80}))
+        small.save(file, file_format, **({"optimize": True} if file_format == "PNG" else {"quality": 80}))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
-    return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/{file_format.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -22,7 +22,7 @@ from vrx.launch.gpus import gpu_models
 from vrx.launch.logging import log
 from vrx.launch.workers import launch, num_processes
 from vrx.models.architecture import parameter_counts
-from vrx.report import paper, plots
+from vrx.report.paper import load_paper
 from vrx.runs import files
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.provenance import current_provenance
@@ -51,10 +51,10 @@ def bench(run: RunConfig) -> None:
             about=f"{about}. {_full_size_saving(full_size, layer_counts(run))}",
             full_run=num_processes(run.runtime) * steps if is_full_size else None,
         )
-        figure3 = paper.load().artefacts["figure3"]
+        figure3 = load_paper().artefacts["figure3"]
         plot = results.results_figure(costs, figure3, model=run.model.name, about=about, full_size=full_size)
         files.write_atomic(bench_dir.result("md"), table)
-        files.write_atomic(bench_dir.result("png"), plots.draw(plot, "png"))
+        files.write_atomic(bench_dir.result("png"), plot.draw("png"))
         numbers = {"about": about, "training": [dataclasses.asdict(cost) for cost in costs], "inference": inference}
         files.write_json(bench_dir.result("json"), numbers | {"provenance": to_json(current_provenance())})
     print(table)

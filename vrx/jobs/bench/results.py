@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vrx.jobs.bench.variants import BASELINE
+from vrx.report.figures.line_plot import Line, LinePlot, Panel
 from vrx.report.paper import Artefact
-from vrx.report.plots import Line, Panel, Plot
 
 
 @dataclass
@@ -99,7 +99,7 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def results_figure(
     costs: Sequence[VariantCost], artefact: Artefact, *, model: str, about: str, full_size: Mapping[int, float]
-) -> Plot:
+) -> LinePlot:
     """Figure 3 with our measurements: seconds of a step by the number of tuned layers.
 
     The second panel shows percent of the time of the same variant with all layers, the FLOPs of the full-size model
@@ -128,7 +128,7 @@ def results_figure(
         Panel("a training step", "layers tuned", "seconds", tuple(seconds), from_zero=True),
         Panel("against all layers", "layers tuned", "% of the time", tuple(relative), from_zero=True),
     )
-    return Plot("figure3_bench", artefact.title, panels, about)
+    return LinePlot("figure3_bench", artefact.title, panels, about)
 
 
 def _title(variant: str) -> str:

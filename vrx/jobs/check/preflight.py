@@ -21,7 +21,7 @@ from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
 from vrx.launch.workers import num_processes
 from vrx.models.architecture import official
-from vrx.report.wandb_run import resolve_mode
+from vrx.report.wandb_connection import resolve_mode
 from vrx.runs.files import write_atomic
 from vrx.runs.locks import shared_resource_lock
 

@@ -10,7 +10,7 @@ from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.launch.logging import log
-from vrx.report import tables
+from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
 from vrx.runs.identity import base_identity
@@ -44,5 +44,5 @@ def evaluate(run: RunConfig) -> None:
                 scores = evaluate_run.measure(run, run_dir, asked)
                 record = evaluate_run.write_record(run_dir, run.model, identity, layers, scores)
                 wandb_run.finish(record)
-    print(tables.row(record, all_layers_record(run_dir, record) if layers else None))
+    print(format_run_summary(record, all_layers_record(run_dir, record) if layers else None))
     print(f"record: {RunDir(run_dir).record}")

@@ -13,7 +13,7 @@ from vrx.evaluation import evaluate_run
 from vrx.launch.logging import log
 from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch, num_processes
-from vrx.report import tables
+from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
 from vrx.runs.layer_selection import select_layers, selector_label
@@ -78,5 +78,5 @@ def progress(run: RunConfig) -> Progress:
 
 
 def _show(run_dir: Path, record: Record) -> None:
-    print(tables.row(record, all_layers_record(run_dir, record)))
+    print(format_run_summary(record, all_layers_record(run_dir, record)))
     print(f"record: {RunDir(run_dir).record}")

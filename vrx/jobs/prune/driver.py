@@ -17,7 +17,7 @@ from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch
-from vrx.report import tables
+from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files, surgery_manifest
 from vrx.runs.identity import base_identity
@@ -175,7 +175,7 @@ def progress(run: RunConfig) -> Progress:
 def _show(run_dir: Path, record: Record) -> None:
     pruned = record.pruned
     assert pruned and pruned.parameters and pruned.tokens_per_second
-    print(tables.row(record, None))
+    print(format_run_summary(record, None))
     print(
         f"  pruned: layers {', '.join(map(str, record.pruned_layers or ())) or 'none'}; parameters "
         f"{pruned.parameters.before:,} -> {pruned.parameters.after:,}; "

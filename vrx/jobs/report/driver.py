@@ -1,4 +1,4 @@
-"""`vrx job=report`: every table and figure from the records there are, as files and as one page."""
+"""`vrx job=report`: every table and figure from the existing records, as files and as one page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from pathlib import Path
 from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
-from vrx.report import formats, heatmap, html_page, paper, paper_artifacts, plots, wandb_report
-from vrx.report.collect import find_runs, scorer
-from vrx.report.prediction_samples import galleries
+from vrx.report import wandb_report
+from vrx.report.collect import find_runs
+from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
+from vrx.report.formats import RENDERERS
+from vrx.report.html_page import PageContents, Picture, render_page
+from vrx.report.paper import load_paper
+from vrx.report.paper_artifacts import all_figures, all_tables
+from vrx.report.prediction_samples import prediction_galleries
+from vrx.report.question_scores import question_scores
+from vrx.report.tables import Table
 from vrx.runs.files import write_atomic
 
-RENDERERS = {"md": formats.render_markdown, "tex": formats.render_latex, "csv": formats.render_csv}
+FILE_TYPES = {*(f".{extension}" for extension in RENDERERS), *(f".{file_format}" for file_format in FILE_FORMATS)}
 
 
 def report(run: RunConfig) -> None:
@@ -20,26 +27,43 @@ def report(run: RunConfig) -> None:
     root = Path(run.runtime.output_root).absolute()
     runs = find_runs(root)
     if not runs:
-        raise UserError(f"runtime.output_root={run.runtime.output_root}: holds no record to report; run: vrx")
-    told, folder, scores = paper.load(), root / "report", scorer(runs)
-    tables, drawings = paper_artifacts.all_tables(told, runs, scores), paper_artifacts.all_plots(told, runs)
-    heats = heatmap.find(root, told)
-    files: dict[Path, str | bytes] = {}
-    for table in tables:
-        files |= {folder / "tables" / f"{table.name}.{form}": render(table) for form, render in RENDERERS.items()}
-    for plot in drawings:
-        files |= {folder / "figures" / f"{plot.name}.{form}": plots.draw(plot, form) for form in ("png", "pdf")}
-    for heat in heats:
-        files |= {folder / "figures" / f"{heat.name}.{form}": heatmap.draw(heat, form) for form in ("png", "pdf")}
-    drawn = [(one.name, one.title) for one in (*drawings, *heats)]
-    pictures = [(name, title, files[folder / "figures" / f"{name}.png"]) for name, title in drawn]
+        raise UserError(f"runtime.output_root={run.runtime.output_root}: contains no readable record; run first: vrx")
+    paper, folder = load_paper(), root / "report"
+    tables = all_tables(paper, runs, question_scores(runs))
+    figures = all_figures(FigureInputs(runs, paper, root))
+    files = {**_table_files(folder / "tables", tables), **_figure_files(folder / "figures", figures)}
+    pictures = [
+        Picture(figure.name, figure.title, files[folder / "figures" / f"{figure.name}.png"]) for figure in figures
+    ]
+    contents = PageContents(paper, tables, pictures, runs, prediction_galleries(runs))
     index = folder / "index.html"
-    files[index] = html_page.render_page(told, tables, pictures, runs, galleries(runs), place=index)  # type: ignore[arg-type]
+    files[index] = render_page(contents, path=index).encode()
     for path, content in files.items():
         write_atomic(path, content)
-    for path in [*(folder / "tables").glob("*"), *(folder / "figures").glob("*")]:
-        if path not in files and path.suffix[1:] in (*RENDERERS, "png", "pdf"):
-            path.unlink()  # of runs that are gone
-    wandb_report.send(run, folder, told, tables, drawings, heats, files)
-    log(f"{len(runs)} records, {len(tables)} tables, {len(pictures)} figures")
+    _remove_other_files(folder, set(files))
+    wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files))
+    log(f"{len(runs)} records, {len(tables)} tables, {len(figures)} figures")
     print(f"report: {index}")
+
+
+def _table_files(folder: Path, tables: list[Table]) -> dict[Path, bytes]:
+    return {
+        folder / f"{table.name}.{extension}": render(table).encode()
+        for table in tables
+        for extension, render in RENDERERS.items()
+    }
+
+
+def _figure_files(folder: Path, figures: list[Figure]) -> dict[Path, bytes]:
+    return {
+        folder / f"{figure.name}.{file_format}": figure.draw(file_format)
+        for figure in figures
+        for file_format in FILE_FORMATS
+    }
+
+
+def _remove_other_files(folder: Path, written: set[Path]) -> None:
+    """Remove the tables and figures of runs that no longer exist."""
+    for path in [*(folder / "tables").glob("*"), *(folder / "figures").glob("*")]:
+        if path not in written and path.suffix in FILE_TYPES:
+            path.unlink()

@@ -16,8 +16,10 @@ from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch
-from vrx.report import figures, paper, plots
 from vrx.report.collect import Run
+from vrx.report.figures.figure import FigureInputs
+from vrx.report.figures.reversion import figure1_reversion
+from vrx.report.paper import load_paper
 from vrx.report.wandb_run import following
 from vrx.runs import files, record, surgery_manifest
 from vrx.runs.files import write_atomic, write_json
@@ -41,7 +43,7 @@ def revert(run: RunConfig) -> None:
         with source_run.lock_available(todo) as mine:
             _bring(origin, {folder: todo.pop(folder) for folder in mine}, asked)
     found = [Run(folder, record.read_record(RunDir(folder).record)) for folder in all_dirs]
-    print("\n".join(plots.as_text(plot) for plot in figures.figure1_reversion(found, paper.load())))
+    print("\n".join(plot.as_text() for plot in figure1_reversion(FigureInputs(found, load_paper()))))
     print("\n".join(f"record: {RunDir(one.folder).record}" for one in found))
 
 

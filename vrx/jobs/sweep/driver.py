@@ -16,7 +16,8 @@ from vrx.evaluation import evaluate_run
 from vrx.launch.gpus import gpu_numbers
 from vrx.launch.multi_node import this_node
 from vrx.launch.sweep_runner import Job, Progress, distinct, listing, run_all
-from vrx.report import paper, paper_artifacts
+from vrx.report.paper import load_paper
+from vrx.report.paper_artifacts import artifact_as_text
 
 Composed = tuple[list[str], Any]  # the overrides of a run and what Hydra makes of them
 
@@ -103,8 +104,8 @@ def _bring_about(
         logs = root / "sweeps" / (name or "command_line")
         per_run, fail_fast = settings.runtime.gpus_per_run, settings.sweep.fail_fast
         failed = run_all(jobs, logs=logs, gpus=gpu_numbers(), gpus_per_run=per_run, fail_fast=fail_fast)
-        if show and name is not None and name in paper.load().artefacts:
-            print(paper_artifacts.artefact(name, root, model=settings.model.name))
+        if show and name is not None and name in load_paper().artefacts:
+            print(artifact_as_text(name, root, model=settings.model.name))
         print(f"{len(jobs) - len(failed)} of {len(jobs)} runs done; logs: {logs}")
         if failed:
             raise RunFailed(f"{len(failed)} of {len(jobs)} runs failed; the same command tries just these again")

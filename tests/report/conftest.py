@@ -1,0 +1,26 @@
+"""An output root with its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.report_runs import ALL, SPARSE, TOP, VISUAL, write_run
+
+from vrx.config.schema import RunConfig
+from vrx.jobs.report.driver import report
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output root with runs of two models, and their report."""
+    root = tmp_path_factory.mktemp("reported") / "out puts"
+    tiny = tuple(f"tiny_{column}" for column in VISUAL)
+    for layers, skill in ((ALL, 0.7), (SPARSE, 0.68), (TOP, 0.4)):
+        write_run(root, layers, skill=skill)
+        write_run(root, layers, model="tiny", columns=tiny, skill=skill)
+    write_run(root, SPARSE, seed=1)
+    run = RunConfig()
+    run.runtime.output_root, run.wandb.mode = str(root), "disabled"
+    report(run)
+    return root

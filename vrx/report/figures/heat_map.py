@@ -1,0 +1,75 @@
+"""Heat maps: a value for every sample and layer."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from dataclasses import dataclass
+
+from vrx.report.figures.figure import Chart, FileFormat, image_bytes
+
+CLIPPED = 0.005  # share of the values at either end that lie beyond the colour scale
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A figure of `values` (samples x layers); `samples` are (benchmark, id), those of a benchmark together."""
+
+    name: str
+    title: str
+    value_name: str
+    samples: tuple[tuple[str, str], ...]
+    values: tuple[tuple[float, ...], ...]
+
+    @property
+    def benchmarks(self) -> list[tuple[str, int]]:
+        """Each benchmark and its number of samples, in the order of the samples."""
+        return [(name, len(list(group))) for name, group in itertools.groupby(name for name, _ in self.samples)]
+
+    def as_text(self) -> str:
+        """The mean of each layer over all samples, and over each benchmark's."""
+        texts = [self.title]
+        for name in ("all", *dict(self.benchmarks)):
+            pairs = zip(self.samples, self.values, strict=True)
+            rows = [row for (benchmark, _), row in pairs if name in ("all", benchmark)]
+            means = enumerate(statistics.fmean(layer) for layer in zip(*rows, strict=True))
+            numbers = ", ".join(f"{layer}: {mean:.4f}" for layer, mean in means)
+            texts.append(f"  {name} ({len(rows)} samples): {numbers}")
+        return "\n".join(texts) + "\n"
+
+    def charts(self) -> list[Chart]:
+        """One chart, layers from left to right, a row a sample."""
+        rows = tuple(
+            (layer, f"{benchmark} {sample}", value)
+            for (benchmark, sample), values in zip(self.samples, self.values, strict=True)
+            for layer, value in enumerate(values)
+        )
+        return [Chart(self.name, self.title, "heat map", ("layer", "sample", self.value_name), rows)]
+
+    def draw(self, file_format: FileFormat) -> bytes:
+        """The map as PNG or PDF, the same bytes each time; its colours grow lighter with the value, in grey too."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update({"font.size": 9})
+            figure = Figure(figsize=(7, 4.8), layout="constrained")
+            figure.suptitle(self.title, fontsize=10)
+            axes = figure.subplots()
+            low, high = self._colour_range()
+            image = axes.imshow(
+                self.values, aspect="auto", cmap="cividis", vmin=low, vmax=high, interpolation="nearest"
+            )
+            ends = list(itertools.accumulate(number for _, number in self.benchmarks))
+            for end in ends[:-1]:
+                axes.axhline(end - 0.5, color="white", linewidth=1)
+            middles = [end - number / 2 - 0.5 for end, (_, number) in zip(ends, self.benchmarks, strict=True)]
+            axes.set_yticks(middles, labels=[f"{name}\n{number} samples" for name, number in self.benchmarks])
+            axes.set_xlabel("decoder layer")
+            figure.colorbar(image, ax=axes, label=self.value_name, extend="both")
+            return image_bytes(figure, file_format)
+
+    def _colour_range(self) -> tuple[float, float]:
+        ordered = sorted(value for row in self.values for value in row)
+        return ordered[int(CLIPPED * len(ordered))], ordered[int((1 - CLIPPED) * len(ordered))]

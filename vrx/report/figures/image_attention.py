@@ -1,0 +1,45 @@
+"""Figure 5: the image attention of every sample in every layer, from the files of `vrx job=score`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from vrx.config.errors import UserError
+from vrx.launch.logging import log
+from vrx.report.figures.figure import FigureInputs
+from vrx.report.figures.heat_map import HeatMap
+from vrx.runs.files import read_json
+
+FILE = "image_attention.json"
+
+
+def figure5(inputs: FigureInputs) -> list[HeatMap]:
+    """A heat map for each file of image attention below the output root.
+
+    A file that cannot be read is left out with one line that names it.
+    """
+    if inputs.output_root is None:
+        return []
+    heat_maps = []
+    for path in sorted(inputs.output_root.glob(f"score/{inputs.model or '*'}/*/{FILE}")):
+        try:
+            heat_maps.append(read_heat_map(path, inputs))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log(f"left out of the report: {path}: {error}")
+    return heat_maps
+
+
+def read_heat_map(path: Path, inputs: FigureInputs) -> HeatMap:
+    """The heat map of one file; `ValueError`, `KeyError` or `TypeError` where its content has another form."""
+    model, source = path.parents[1].name, path.parent.name
+    content = read_json(path)
+    samples = tuple((sample["benchmark"], sample["id"]) for sample in content["samples"])
+    values = tuple(tuple(map(float, row)) for row in content["scores"])
+    if not (len(samples) == len(values) > 0 and len(set(map(len, values))) == 1):
+        raise UserError(f"{len(samples)} samples, {len(values)} rows of scores")
+    if not all(math.isfinite(value) for row in values for value in row):
+        raise UserError("a score is not a finite number")
+    run_label = source.rpartition("_")[0] or source
+    title = f"{inputs.paper.artefacts['figure5'].title}, {inputs.model_title(model)}, {run_label}"
+    return HeatMap(f"figure5_{model}_{source}", title, "image attention", samples, values)

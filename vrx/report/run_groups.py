@@ -1,0 +1,51 @@
+"""Runs that may be compared: groups that differ only in what a table or figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vrx.report.collect import Run
+from vrx.runs.files import digest
+
+SHOWN_LENGTH = 16  # characters of a setting's value in a title
+
+
+def setting(run: Run) -> dict[str, Any]:
+    """What must be equal for two runs to be in one table: the identity without layers, data fraction and seed."""
+    rest = {key: part for key, part in run.record.identity.items() if key not in ("layers", "seed")}
+    return {**rest, "data": {key: part for key, part in rest["data"].items() if key != "fraction"}}
+
+
+def group_by_setting(runs: Sequence[Run], model: str) -> list[list[Run]]:
+    """The tuned runs of a model, grouped by their setting; the largest group first."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.model == model and run.is_tuned:
+            groups.setdefault(digest(setting(run)), []).append(run)
+    return [group for _, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))]
+
+
+def group_by_identity(runs: Sequence[Run], *, except_for: Sequence[str]) -> list[list[Run]]:
+    """Runs that differ only in the seed and these parts of the identity; the largest group of a model first."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        rest = {key: part for key, part in run.record.identity.items() if key not in (*except_for, "seed")}
+        groups.setdefault(digest(rest), []).append(run)
+    return sorted(groups.values(), key=lambda group: (group[0].model, -len(group)))
+
+
+def describe_differences(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """For each group the settings that differ between groups: `train.lr=0.002`; empty where there is one group."""
+    flat_settings = [_flatten(setting(group[0])) for group in groups]
+    all_keys = dict.fromkeys(key for flat in flat_settings for key in flat)
+    differing = [key for key in all_keys if len({repr(flat.get(key)) for flat in flat_settings}) > 1]
+    return [", ".join(f"{key}={str(flat.get(key))[:SHOWN_LENGTH]}" for key in differing) for flat in flat_settings]
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"train": {"lr": 1}}` as `{"train.lr": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        flat |= _flatten(part, f"{prefix}{key}.") if isinstance(part, dict) else {prefix + key: part}
+    return flat

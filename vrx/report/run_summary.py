@@ -1,0 +1,43 @@
+"""What the terminal shows of one finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vrx.runs.record import Record
+
+
+def format_run_summary(record: Record, all_layers: Record | None) -> str:
+    """A run's scores, a line each in percent with their standard errors, and their average.
+
+    all_layers: the record of the run that tunes all layers; the average is also given in percent of its average.
+    Log-likelihood benchmarks show their perplexities.
+    """
+    names = accuracy_benchmarks(record)
+    entries = {name: record.scores[name] for name in names}
+    lines = [(name, f"{100 * entry.value:.2f} ±{100 * entry.stderr:.2f}") for name, entry in entries.items()]
+    mean = mean_score(record, names)
+    if mean is not None:
+        lines.append(("average", f"{100 * mean:.2f}"))
+    reference = mean_score(all_layers, names) if all_layers else None
+    if mean is not None and reference:
+        lines.append(("of all layers", f"{100 * mean / reference:.2f}"))
+    for name, entry in record.scores.items():
+        if entry.perplexity is not None:
+            token, word = entry.perplexity["token"], entry.perplexity["word"]
+            lines.append((name, f"perplexity {token:.4g} by token, {word:.4g} by word"))
+    tuned = f"layers {', '.join(map(str, record.layers))}" if record.layers else "untouched"
+    width = max((len(name) for name, _ in lines), default=0)
+    header = f"{record.model.name}, {tuned}  (percent)"
+    return "\n".join([header, *(f"  {name:<{width}}  {value}" for name, value in lines)])
+
+
+def mean_score(record: Record, names: Sequence[str]) -> float | None:
+    """Mean score of the named benchmarks, in [0, 1]; None where the record lacks one."""
+    values = [record.scores[name].value for name in names if name in record.scores]
+    return sum(values) / len(values) if values and len(values) == len(names) else None
+
+
+def accuracy_benchmarks(record: Record) -> list[str]:
+    """The benchmarks of a record with a score of answers: all but log-likelihoods."""
+    return [name for name, entry in record.scores.items() if entry.perplexity is None]

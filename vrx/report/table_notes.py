@@ -1,0 +1,56 @@
+"""The notes below a table: what a reader must know to read its numbers and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from vrx.report.paper import Erratum
+
+if TYPE_CHECKING:
+    from vrx.report.tables import TableRow
+
+
+def table_notes(rows: Sequence[TableRow], *, is_papers_model: bool) -> list[str]:
+    """The notes that apply to these rows."""
+    return [*_uncertainty_notes(rows), *_row_notes(rows), *_errata_notes(rows), *_model_notes(is_papers_model)]
+
+
+def _uncertainty_notes(rows: Sequence[TableRow]) -> Iterator[str]:
+    cells = [cell for row in rows for cell in row.cells.values()]
+    yield "In percent; ± is the standard error over the questions."
+    if seeds := sorted({cell.num_seeds for cell in cells if cell.num_seeds > 1}):
+        numbers = " or ".join(map(str, seeds))
+        yield f"Of {numbers} seeds the mean stands there, and ± is the standard deviation between them."
+    if any(cell.versus for cell in cells):
+        yield (
+            "* differs from all layers: zero is outside the 95 % interval of a paired bootstrap over the questions. "
+            "Of such marks one in twenty comes by chance; what another seed would change is not in it."
+        )
+
+
+def _row_notes(rows: Sequence[TableRow]) -> Iterator[str]:
+    sizes = [{row.cells[name].num_samples for row in rows} - {None} for name in rows[0].cells]
+    if any(len(numbers) > 1 for numbers in sizes):
+        yield "Not all rows were asked the same number of questions."
+    if any(row.layers is None and row.runs for row in rows):
+        yield "Rows of ours whose seeds chose different layers go by the selector's name."
+
+
+def _errata_notes(rows: Sequence[TableRow]) -> Iterator[str]:
+    for row in rows:
+        for cell in row.cells.values():
+            if cell.erratum is not None:
+                yield f"† {row.label}: {cell.erratum.printed:.2f} is printed; {'; '.join(_corrections(cell.erratum))}."
+
+
+def _corrections(erratum: Erratum) -> Iterator[str]:
+    if erratum.recomputed is not None:
+        yield f"the row's own cells give {erratum.recomputed:.2f}"
+    if erratum.note:
+        yield erratum.note
+
+
+def _model_notes(is_papers_model: bool) -> Iterator[str]:
+    if not is_papers_model:
+        yield "The paper's scores, of another model and other questions, are left out; its shares of all layers stand."
