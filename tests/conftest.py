@@ -48,7 +48,7 @@ def tuned(world: Path) -> Path:
     from vrx.config.frozen import freeze
     from vrx.data import instruction_dataset
     from vrx.evaluation import evaluate_run
-    from vrx.models import loading, lora
+    from vrx.models import loading, lora, lora_checkpoint
     from vrx.runs import files, lookup
     from vrx.runs.train_summary import TrainSummary
 
@@ -59,7 +59,7 @@ def tuned(world: Path) -> Path:
     lvlm = lora.apply_lora(loading.load(run.model), layers, run.lora)
     torch.manual_seed(0)
     state = {name: torch.randn_like(tensor) * 0.1 for name, tensor in lora.trainable_parameters(lvlm).items()}
-    lora.save_adapter(lvlm, state, folder / "adapter")
+    lora_checkpoint.save_adapter(lvlm, state, folder / "adapter")
     files.write_atomic(folder / "config.yaml", freeze(run))
     evaluate_run.write_record(folder, run.model, identity, layers, {}, train=TrainSummary(seconds=1.0))
     return folder

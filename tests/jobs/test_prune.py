@@ -18,7 +18,7 @@ from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.jobs import source_run
 from vrx.jobs.prune import driver, worker
-from vrx.models import from_run, lora, surgery
+from vrx.models import from_run, surgery
 from vrx.runs import files, identity, importance_files, surgery_manifest
 from vrx.runs.record import parse_record, read_record
 from vrx.runs.surgery_manifest import LayerSurgery
@@ -82,7 +82,7 @@ def test_scores_are_named_where_they_are_missing(scored: Callable[..., RunConfig
 
 
 def test_pruning_shares_the_tensors_and_leaves_the_lvlm_alone(tuned: Path, make_run: Callable[..., RunConfig]):
-    whole = lora.load_tuned(make_run().model, tuned, dtype=torch.float32)
+    whole = from_run.load_tuned(make_run().model, tuned, dtype=torch.float32)
     before, cut = text_logits(whole), worker.copy_with_shared_tensors(whole)
     surgery.prune_layers(cut, [1, 2])
     assert torch.equal(text_logits(whole), before) and not torch.equal(text_logits(cut), before)

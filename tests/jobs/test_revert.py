@@ -16,7 +16,7 @@ from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.jobs import source_run
 from vrx.jobs.revert import driver, worker
-from vrx.models import from_run, lora, surgery
+from vrx.models import from_run, surgery
 from vrx.models.loading import load
 from vrx.runs import content_digest, surgery_manifest
 from vrx.runs.locks import exclusive_lock
@@ -43,14 +43,14 @@ def test_the_backbone_speaks_where_every_layer_is_put_back(tuned: Path, make_run
     everything = from_run.load_from_run(
         model, done(tmp_path / "b", tuned, reverted=tuple(range(32))), dtype=torch.float32
     )
-    assert torch.equal(text_logits(nothing), text_logits(lora.load_tuned(model, tuned, dtype=torch.float32)))
+    assert torch.equal(text_logits(nothing), text_logits(from_run.load_tuned(model, tuned, dtype=torch.float32)))
     assert torch.equal(text_logits(everything), text_logits(load(model)))
     assert not torch.equal(text_logits(nothing), text_logits(everything))
 
 
 def test_layers_are_put_back_for_a_while_only(tuned: Path, make_run: Callable[..., RunConfig]):
     model = make_run().model
-    lvlm = lora.load_tuned(model, tuned, dtype=torch.float32)
+    lvlm = from_run.load_tuned(model, tuned, dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in lvlm.state_dict().items()}
     with surgery.reverted(lvlm, from_run.load_backbone(model), [4, 8, 9]):
         moved = [name for name, tensor in lvlm.state_dict().items() if not torch.equal(tensor, before[name])]

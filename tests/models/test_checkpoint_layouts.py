@@ -17,7 +17,7 @@ from transformers import AutoConfig, CLIPModel, LlavaForConditionalGeneration, S
 
 from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig
-from vrx.models import assemble, checkpoint_layouts, loading, lora, surgery
+from vrx.models import assemble, checkpoint_layouts, loading, lora, lora_checkpoint, surgery
 
 FAMILY = "llava_official"
 FOLDER = GOLDEN / FAMILY
@@ -120,7 +120,7 @@ def test_a_finished_run_loads_merged(tmp_path):
         for name, tensor in lora.trainable_parameters(tuned).items()
     }
     tuned.load_state_dict(state, strict=False)
-    lora.save_adapter(tuned, state, tmp_path / "run" / "adapter")
+    lora_checkpoint.save_adapter(tuned, state, tmp_path / "run" / "adapter")
     merged = tuned.merge_and_unload().state_dict()
     for folder in (tmp_path / "run", tmp_path / "run" / "adapter"):
         for name, tensor in load(folder).state_dict().items():

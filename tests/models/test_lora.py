@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from vrx.data import batch, dataset, instruction_dataset
 from vrx.data.image_processing import Pixels
-from vrx.models import checkpoint_layouts, loading, lora
+from vrx.models import checkpoint_layouts, from_run, loading, lora, lora_checkpoint
 from vrx.runs.layer_selection import select_layers
 from vrx.training import engine, loss
 
@@ -99,7 +99,7 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
         for name, tensor in lora.trainable_parameters(tuned).items()
     }
     tuned.load_state_dict(state, strict=False)
-    lora.save_adapter(tuned, state, tmp_path)
+    lora_checkpoint.save_adapter(tuned, state, tmp_path)
     call = {
         "input_ids": first_batch.input_ids,
         "attention_mask": first_batch.attention_mask,
@@ -108,7 +108,7 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
     expected = tuned.eval()(**call).logits
 
     inner = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
-    lora.save_adapter(tuned, inner, tmp_path / "again")  # as training names them
+    lora_checkpoint.save_adapter(tuned, inner, tmp_path / "again")  # as training names them
     file = "adapter_model.safetensors"
     assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
 
@@ -116,6 +116,6 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
     loading.projector(plain).load_state_dict(load_file(tmp_path / checkpoint_layouts.PROJECTOR_FILE))
     assert torch.equal(plain.eval()(**call).logits, expected)
 
-    merged = lora.load_adapter(loading.load(run.model), tmp_path)
+    merged = from_run.load_adapter(loading.load(run.model), tmp_path)
     assert not any("lora" in name for name, _ in merged.named_parameters())
     torch.testing.assert_close(merged.eval()(**call).logits, expected, atol=1e-4, rtol=0)

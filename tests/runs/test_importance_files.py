@@ -25,7 +25,7 @@ from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.score import driver as job
 from vrx.jobs.score import worker
 from vrx.jobs.sweep.driver import scoring as score_runs
-from vrx.models import from_run, loading, lora, probe
+from vrx.models import from_run, loading, probe
 from vrx.models.merged_state_dict import tuned_state
 from vrx.report.figures import image_attention
 from vrx.report.figures.figure import FigureInputs
@@ -326,7 +326,9 @@ def test_weights_made_from_backbone_and_adapter_are_those_of_the_merged_lvlm(mak
     state, layers = tuned_state(model, tuned), {}
     assert state is not None
     assert tuned_state(model, tuned.parent) is None
-    for name, tensor in lora.load_tuned(model, tuned, dtype=torch.float32).model.language_model.state_dict().items():
+    for name, tensor in (
+        from_run.load_tuned(model, tuned, dtype=torch.float32).model.language_model.state_dict().items()
+    ):
         layers[f"model.{name}"] = tensor
     assert layers.keys() <= set(state)
     for name, expected in layers.items():

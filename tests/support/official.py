@@ -150,7 +150,7 @@ def tuning(family: str):
     state = beside_adapter(folder)
     for weight in adapter:
         for which in "AB":
-            state[weight.replace("weight", f"lora_{which}.default.weight")] = adapter.half(weight, which)
+            state[weight.replace("weight", f"lora_{which}.default.weight")] = adapter.part(weight, which)
     missing, unexpected = tuned.base_model.model.load_state_dict(state, strict=False)
     assert not unexpected and not any("lora" in name or "projector" in name for name in missing)
     return loss.LvlmWithLoss(lvlm, Pixels(model_config(family, None)).blank())

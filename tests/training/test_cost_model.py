@@ -9,6 +9,7 @@ import pytest
 from support.composing import composed
 
 from vrx.config.paths import CONF, PACKAGE
+from vrx.config.schema import LoraConfig
 from vrx.models import loading
 from vrx.models.architecture import official, parameter_counts
 from vrx.models.lora import apply_lora, trainable_parameters
@@ -37,16 +38,17 @@ SAMPLE_FLOPS = [  # 8 layers, samples of 1000.5 tokens after padding, 90 % with 
 @pytest.mark.parametrize(("name", "num_layers", "expected"), TRAINABLE)
 def test_trainable_parameters_of_the_papers_models(name, num_layers, expected):
     shape = parameter_counts(composed([f"model={name}"]).model)
-    assert shape is not None and shape.trainable_parameters(num_layers, 128) == expected
+    assert shape is not None and shape.trainable_parameters(num_layers, LoraConfig(r=128)) == expected
 
 
-@pytest.mark.parametrize("r", [4, 16])
-def test_counted_trainable_parameters_equal_those_of_the_loaded_model(make_run, r):
-    run = make_run(f"lora.r={r}")
+@pytest.mark.parametrize("options", [["lora.r=4"], ["lora.r=16"], ["lora.target_modules=[q_proj,down_proj]"]])
+@pytest.mark.parametrize("use_dora", ["false", "true"])
+def test_counted_trainable_parameters_equal_those_of_the_loaded_model(make_run, options, use_dora):
+    run = make_run(*options, f"lora.use_dora={use_dora}")
     shape = parameter_counts(run.model)
     tuned = apply_lora(loading.load(run.model), [0, 5, 31], run.lora)
     counted = sum(parameter.numel() for parameter in trainable_parameters(tuned).values())
-    assert shape is not None and shape.trainable_parameters(3, r) == counted
+    assert shape is not None and shape.trainable_parameters(3, run.lora) == counted
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

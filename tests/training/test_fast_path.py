@@ -270,6 +270,11 @@ def test_in_half_precision_steps_too_small_for_it_add_up(make_run):
     assert torch.equal(second.optimizer_state()["0.master"], whole.optimizer_state()["0.master"])
 
 
+def test_dora_turns_fused_adapters_off_and_says_why():
+    decided, off = fast_path.decide(EngineConfig(fused_lora=True), weight_bytes=1.0, total_flops=0, use_dora=True)
+    assert decided.fused_lora is None and "lora.use_dora=true" in off["fused_lora"]
+
+
 def test_a_short_run_is_not_compiled():
     decided, off = fast_path.decide(EngineConfig(zero_stage=2, compile="auto"), weight_bytes=1.0, total_flops=1e9)
     assert decided.compile is None and "too short" in off["compile"]
@@ -297,6 +302,6 @@ def test_operations_are_those_that_torch_counts(make_run):
     with FlopCounterMode(display=False) as counter:
         prepared.module(**batch).backward()
     load = flops.Workload(tokens=120, squared_lengths=3 * 40**2, supervised_tokens=3 * 39, images=3)
-    assert prepared.flops_counter(num_layers=32, r=run.lora.r)(load) == pytest.approx(
+    assert prepared.flops_counter(num_layers=32, lora=run.lora)(load) == pytest.approx(
         counter.get_total_flops(), rel=0.1
     )

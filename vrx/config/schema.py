@@ -110,9 +110,15 @@ class BenchmarkConfig:
 
 @dataclass
 class LoraConfig:
+    """Adapters of the tuned layers; every key means what PEFT's key of the same name means."""
+
     r: int = 128
     alpha: int = 256
     dropout: float = 0.05
+    target_modules: list[str] | None = None  # such as [q_proj,v_proj]; null: every Linear of a decoder layer
+    use_rslora: bool | None = None  # scale by alpha / sqrt(r) instead of alpha / r
+    use_dora: bool | None = None  # train a magnitude for each row of a weight beside its direction
+    init: str | None = None  # of lora_A, PEFT's init_lora_weights: gaussian | true, as null: Kaiming-uniform
 
 
 @dataclass

@@ -48,6 +48,8 @@ def validate(run: RunConfig) -> None:
         validate_process_count(run, processes)
     within("lora.r", run.lora.r, 1)
     within("lora.dropout", run.lora.dropout, 0.0, 0.999)
+    if run.lora.init is not None:
+        among("lora.init", run.lora.init.lower(), ("true", "gaussian"))
     within("eval.batch_size", run.eval.batch_size, 1)
     within("eval.limit", run.eval.limit, 1)
     within("score.samples_per_benchmark", run.score.samples_per_benchmark, 1)

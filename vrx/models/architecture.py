@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from vrx.config.paths import PACKAGE
-from vrx.config.schema import ModelConfig
+from vrx.config.schema import LoraConfig, ModelConfig
 from vrx.runs.files import read_json
 from vrx.runs.hub import cached_checkpoint, split_revision
 
@@ -32,25 +33,33 @@ class Backbone:
     tied: bool
 
     @property
-    def linears(self) -> list[tuple[int, int]]:
-        """(in, out) of every Linear of a decoder layer."""
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """Name and (in, out) of every Linear of a decoder layer."""
         h, i, q, kv = self.hidden, self.intermediate, self.query, self.key_value
         if self.fused:
-            return [(h, q + 2 * kv), (q, h), (h, 2 * i), (i, h)]
-        return [(h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h)]
+            attention = {"self_attn.qkv_proj": (h, q + 2 * kv), "self_attn.o_proj": (q, h)}
+            return {**attention, "mlp.gate_up_proj": (h, 2 * i), "mlp.down_proj": (i, h)}
+        attention = {"q_proj": (h, q), "k_proj": (h, kv), "v_proj": (h, kv), "o_proj": (q, h)}
+        mlp = {"gate_proj": (h, i), "up_proj": (h, i), "down_proj": (i, h)}
+        return {f"self_attn.{name}": size for name, size in attention.items()} | {
+            f"mlp.{name}": size for name, size in mlp.items()
+        }
 
     @property
     def layer_parameters(self) -> int:
-        return sum(rows * columns for rows, columns in self.linears)
+        """Of all Linear modules of one decoder layer."""
+        return sum(inputs * outputs for inputs, outputs in self.linears.values())
 
     @property
     def parameters(self) -> int:
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return embeddings + self.num_layers * self.layer_parameters
 
-    def lora_parameters(self, r: int) -> int:
-        """Of one layer: r (in + out) for each Linear."""
-        return sum(r * (rows + columns) for rows, columns in self.linears)
+    def lora_parameters(self, lora: LoraConfig) -> int:
+        """Of one layer: r (in + out) for each Linear with an adapter, and with DoRA its `out` magnitudes."""
+        targets = lora.target_modules
+        adapted = [size for name, size in self.linears.items() if targets is None or matches_target(name, targets)]
+        return sum(lora.r * (inputs + outputs) + bool(lora.use_dora) * outputs for inputs, outputs in adapted)
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,14 @@ class ParameterCounts:
     def parameters(self) -> int:
         return self.backbone.parameters + self.tower.parameters + self.projector_parameters
 
-    def trainable_parameters(self, num_layers: int, r: int) -> int:
+    def trainable_parameters(self, num_layers: int, lora: LoraConfig) -> int:
         """LoRA on `num_layers` decoder layers, and the projector."""
-        return num_layers * self.backbone.lora_parameters(r) + self.projector_parameters
+        return num_layers * self.backbone.lora_parameters(lora) + self.projector_parameters
+
+
+def matches_target(name: str, targets: Sequence[str]) -> bool:
+    """Whether a module's name ends with one of the targets, as PEFT reads `target_modules`."""
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts | None:

@@ -1,15 +1,17 @@
-"""The LVLM of a run's directory, whatever was done to it: tuned, layers put back, layers cut out, or nothing at all."""
+"""The LVLM that a run left in its directory: tuned, with reverted or pruned layers, or unchanged."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 from vrx.config.schema import ModelConfig
-from vrx.models import lora
+from vrx.models.checkpoint_layouts import PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict
+from vrx.models.loading import load, merge_adapter, projector
 from vrx.models.surgery import prune_layers, revert_layers
 from vrx.runs.hub import resolve_checkpoint
 from vrx.runs.run_dir import RunDir
@@ -21,13 +23,27 @@ def load_from_run(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> 
     pruned = RunDir(run_dir).pruned
     if pruned.is_dir():
         return LlavaForConditionalGeneration.from_pretrained(pruned, dtype=dtype).eval()
-    done = read_surgery(run_dir)
-    lvlm = lora.load_tuned(config, done.source, dtype=dtype)
-    if done.reverted:
-        revert_layers(lvlm, load_backbone(config), done.reverted)
-    if done.pruned:
-        prune_layers(lvlm, done.pruned)
+    surgery = read_surgery(run_dir)
+    lvlm = load_tuned(config, surgery.source, dtype=dtype)
+    if surgery.reverted:
+        revert_layers(lvlm, load_backbone(config), surgery.reverted)
+    if surgery.pruned:
+        prune_layers(lvlm, surgery.pruned)
     return lvlm
+
+
+def load_tuned(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:
+    """The LVLM with the adapter and projector of a run, or unchanged where the run has none."""
+    lvlm = load(config, dtype=dtype)
+    adapter = RunDir(run_dir).adapter
+    return load_adapter(lvlm, adapter) if adapter.is_dir() else lvlm
+
+
+def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> LlavaForConditionalGeneration:
+    """Merge a saved adapter into the LVLM's weights and put its projector in place; gives the same LVLM."""
+    merge_adapter(model, folder)
+    projector(model).load_state_dict(load_file(folder / PROJECTOR_FILE))
+    return model
 
 
 def load_backbone(config: ModelConfig) -> LazyStateDict:

@@ -108,8 +108,8 @@ def merge_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """Add an adapter's changes to the weights it was trained beside, in place; one made for another base is refused."""
     adapter, weights = Adapter(folder), dict(model.named_parameters())
     adapter.refuse_other({name: tuple(tensor.shape) for name, tensor in weights.items()})
-    for name, change in adapter.items():
-        weights[name].data.copy_(weights[name].data.float() + change)
+    for name in adapter:
+        weights[name].data.copy_(adapter.merge(name, weights[name].data))
 
 
 def _check(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens: int) -> None:

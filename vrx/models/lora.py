@@ -1,80 +1,120 @@
-"""LoRA on chosen decoder layers, and the projector trained beside it; saving and loading both."""
+"""LoRA on chosen decoder layers, with the projector trained beside it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vrx.config.schema import LoraConfig, ModelConfig, TrainConfig
-from vrx.models.checkpoint_layouts import PROJECTOR_FILE
-from vrx.models.loading import decoder_layers, load, merge_adapter, projector
-from vrx.runs.run_dir import RunDir
+from vrx.config.errors import UserError
+from vrx.config.schema import LoraConfig, TrainConfig
+from vrx.models.architecture import matches_target
+from vrx.models.loading import decoder_layers, projector
 
 LAYERS_PATH = "model.language_model.layers"
-WRAPPED = "base_model.model."  # what PEFT puts before the names of the model it wraps
+PEFT_INITIALIZATION = {None: True, "true": True, "gaussian": "gaussian"}  # lora.init -> PEFT's init_lora_weights
 
 
 def apply_lora(
     model: LlavaForConditionalGeneration, layers: Sequence[int], config: LoraConfig, *, seed: int = 0
 ) -> peft.PeftModel:
-    """Put LoRA on every Linear of the chosen decoder layers and make the projector trainable; all else is frozen.
+    """Put LoRA on Linear modules of the chosen decoder layers and make the projector trainable; freeze everything else.
 
-    Modules are named by their full path: PEFT's `layers_to_transform` would also match the vision tower's layers of
-    the same number, take an empty list for all layers and ignore a layer that does not exist. What came of it is
-    asserted. The initialisation of an adapter depends on (seed, layer, module) only, so ablations are paired.
+    layers: distinct decoder layers from 0. Without `lora.target_modules` every Linear of a layer gets an adapter. The
+    initial weights of an adapter depend on (seed, layer, module) only, so ablations are paired. Modules are named by
+    their full path: PEFT's `layers_to_transform` would also match the vision tower's layers of the same number, read an
+    empty list as all layers and ignore a layer that does not exist. The result is asserted.
     """
     depth = len(decoder_layers(model))
     outside = [layer for layer in layers if not 0 <= layer < depth]
     if not layers or outside or len(set(layers)) != len(layers):
-        raise ValueError(f"layers {list(layers)}: valid are distinct layers among 0 to {depth - 1}, at least one")
-    targets = [
-        f"{LAYERS_PATH}.{layer}.{name}"
-        for layer in layers
-        for name, module in decoder_layers(model)[layer].named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+        raise UserError(f"layers {list(layers)}: valid are distinct layers among 0 to {depth - 1}, at least one")
+    initialization = None if config.init is None else config.init.lower()
+    if initialization not in PEFT_INITIALIZATION:
+        raise UserError(
+            f"lora.init={config.init}: valid are true and gaussian, whose adapters start without effect and depend on "
+            "the seed, the layer and the module only"
+        )
+    targets = _target_paths(model, layers, config)
     options = peft.LoraConfig(
-        r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, bias="none", target_modules=targets
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        bias="none",
+        target_modules=targets,
+        use_rslora=bool(config.use_rslora),
+        use_dora=bool(config.use_dora),
+        init_lora_weights=PEFT_INITIALIZATION[initialization],  # type: ignore[arg-type]
     )
     tuned = peft.get_peft_model(model, options, autocast_adapter_dtype=False)
     projector(tuned).requires_grad_(True)
-    _initialise(tuned, seed)
-    _assert_only(tuned, layers, len(targets))
+    _initialize(tuned, seed, gaussian_std=1 / config.r if initialization == "gaussian" else None)
+    _assert_trainable(tuned, layers, num_tensors=len(targets) * (3 if config.use_dora else 2))
     return tuned
 
 
-def _initialise(model: nn.Module, seed: int) -> None:
+def _target_paths(model: LlavaForConditionalGeneration, layers: Sequence[int], config: LoraConfig) -> list[str]:
+    """Full paths of the Linear modules that get an adapter."""
+    linears = {
+        layer: [name for name, module in decoder_layers(model)[layer].named_modules() if isinstance(module, nn.Linear)]
+        for layer in layers
+    }
+    wanted = config.target_modules
+    if wanted is not None:
+        names = sorted({name for layer in layers for name in linears[layer]})
+        unknown = [target for target in wanted if not any(matches_target(name, [target]) for name in names)]
+        if unknown or not wanted:
+            raise UserError(
+                f"lora.target_modules={wanted}: {', '.join(unknown) or 'empty'}; the decoder layers have "
+                f"{', '.join(name.rpartition('.')[2] for name in names)}"
+            )
+    return [
+        f"{LAYERS_PATH}.{layer}.{name}"
+        for layer in layers
+        for name in linears[layer]
+        if wanted is None or matches_target(name, wanted)
+    ]
+
+
+def _initialize(model: nn.Module, seed: int, *, gaussian_std: float | None) -> None:
+    """Draw every lora_A from a generator of its own and set lora_B to zero.
+
+    lora_A is Kaiming-uniform as in nn.Linear, or normal with the given standard deviation. DoRA's magnitudes are the
+    row norms of the frozen weights and stay as PEFT sets them.
+    """
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
             path = name.partition(LAYERS_PATH)[2].partition(".lora_A")[0]  # .12.self_attn.q_proj
-            told = hashlib.sha256(f"{seed}{path}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(told[:8], "big") >> 1)
-            fresh = torch.empty(parameter.shape)
-            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
-            parameter.data.copy_(fresh)
+            hashed = hashlib.sha256(f"{seed}{path}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(hashed[:8], "big") >> 1)
+            initial = torch.empty(parameter.shape)
+            if gaussian_std is None:
+                nn.init.kaiming_uniform_(initial, a=math.sqrt(5), generator=generator)
+            else:
+                nn.init.normal_(initial, std=gaussian_std, generator=generator)
+            parameter.data.copy_(initial)
         elif "lora_B" in name:
             nn.init.zeros_(parameter)
 
 
-def _assert_only(model: nn.Module, layers: Sequence[int], num_modules: int) -> None:
+def _assert_trainable(model: nn.Module, layers: Sequence[int], *, num_tensors: int) -> None:
+    """Adapters sit on exactly these layers; besides them only the projector is trained."""
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    lora = [name for name in trainable if "lora_" in name]
-    carrying = {int(found) for name in lora for found in re.findall(rf"{LAYERS_PATH}\.(\d+)\.", name)}
-    assert carrying == set(layers), f"adapters sit on layers {sorted(carrying)}, not on {sorted(layers)}"
-    assert len(lora) == 2 * num_modules and all(LAYERS_PATH in name for name in lora), "an adapter outside the decoder"
-    rest = [name for name in trainable if "lora_" not in name]
-    assert rest and all("multi_modal_projector" in name for name in rest), f"trainable besides the projector: {rest}"
+    adapters = [name for name in trainable if "lora_" in name]
+    adapted_layers = {int(layer) for name in adapters for layer in re.findall(rf"{LAYERS_PATH}\.(\d+)\.", name)}
+    assert adapted_layers == set(layers), f"adapters sit on layers {sorted(adapted_layers)}, not on {sorted(layers)}"
+    assert len(adapters) == num_tensors, f"{len(adapters)} adapter tensors instead of {num_tensors}"
+    assert all(LAYERS_PATH in name for name in adapters), "an adapter outside the decoder"
+    others = [name for name in trainable if "lora_" not in name]
+    assert others, "the projector is not trained"
+    assert all("multi_modal_projector" in name for name in others), f"trainable besides the projector: {others}"
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -83,47 +123,17 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def optimizer_groups(trainable: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
-    """Adapters; the projector's weights at their own learning rate; its biases, which do not decay. As in the official
-    code."""
+    """Parameter groups as in the official code: adapters, the projector's weights at their own learning rate, and the
+    projector's biases without weight decay."""
 
-    def chosen(suffix: str) -> list[nn.Parameter]:
+    def projector_tensors(suffix: str) -> list[nn.Parameter]:
         return [tensor for name, tensor in trainable.items() if "lora_" not in name and name.endswith(suffix)]
 
     adapters = [tensor for name, tensor in trainable.items() if "lora_" in name]
     groups = [
         {"params": adapters, "lr": config.lr},
-        {"params": chosen("weight"), "lr": config.projector_lr},
-        {"params": chosen("bias"), "lr": config.projector_lr, "weight_decay": 0.0},
+        {"params": projector_tensors("weight"), "lr": config.projector_lr},
+        {"params": projector_tensors("bias"), "lr": config.projector_lr, "weight_decay": 0.0},
     ]
     assert sum(len(group["params"]) for group in groups) == len(trainable)
     return groups
-
-
-def save_adapter(model: peft.PeftModel, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Save the adapter in PEFT's own format and the projector beside it; `state` holds full tensors by name, of the
-    LVLM or of the wrapped one: PEFT leaves a name without its own prefix out, silently."""
-    named = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if "lora_" in name}
-    model.save_pretrained(str(folder), state_dict={f"{WRAPPED}{name}": tensor for name, tensor in named.items()})
-    written = len(load_file(folder / "adapter_model.safetensors"))
-    assert written == len(named) > 0, f"{written} of {len(named)} tensors of the adapter were saved"
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    told = json.loads((folder / "adapter_config.json").read_text())
-    told["target_modules"].sort()  # a set to PEFT, which would write it in another order each time
-    (folder / "adapter_config.json").write_text(json.dumps(told, indent=2, sort_keys=True))
-    prefix = "multi_modal_projector."
-    tensors = {name.rpartition(prefix)[2]: tensor.contiguous() for name, tensor in state.items() if prefix in name}
-    save_file(tensors, folder / PROJECTOR_FILE)
-
-
-def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> LlavaForConditionalGeneration:
-    """The LVLM with a saved adapter merged into its weights and the tuned projector in place."""
-    merge_adapter(model, folder)
-    projector(model).load_state_dict(load_file(folder / PROJECTOR_FILE))
-    return model
-
-
-def load_tuned(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> LlavaForConditionalGeneration:
-    """The LVLM as a run left it: its adapter merged and its projector, or untouched where the run has none."""
-    lvlm = load(config, dtype=dtype)
-    adapter = RunDir(run_dir).adapter
-    return load_adapter(lvlm, adapter) if adapter.is_dir() else lvlm

@@ -1,12 +1,17 @@
-"""Adapters on disk, LLaVA's and Bunny's LoRA output and our own: what they change, and what was tuned beside them."""
+"""LoRA adapters on disk, ours and those of LLaVA and Bunny: saving, reading, merging into weights."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
+import peft
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vrx.config.errors import UserError
@@ -14,49 +19,59 @@ from vrx.models.checkpoint_layouts import PROJECTOR, PROJECTOR_FILE, canonical, 
 from vrx.models.lazy_state_dict import ADAPTER, LazyStateDict, read_bin
 from vrx.runs.files import read_json
 
-PLAIN = {"use_dora": False, "fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}
+WRAPPED = "base_model.model."  # what PEFT puts before the names of the model it wraps
+PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}  # all else is refused
+TENSOR_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)")
+Part = Literal["A", "B", "magnitude_vector"]
 
 
 class Adapter(Mapping[str, Tensor]):
-    """What a LoRA adapter adds to the weights it was trained beside, by their names in memory.
+    """A LoRA or DoRA adapter on disk, by the names that the weights it changes have in memory.
 
-    A change is scale x B A in fp32, made when it is asked for; `shapes` are those of the weights.
+    A value is scale x B A in fp32, (out, in), computed on access; `merge` applies it. `shapes` holds the shapes of the
+    weights.
     """
 
     def __init__(self, folder: Path) -> None:
-        told = read_json(folder / "adapter_config.json")
-        strange = [key for key, plain in PLAIN.items() if (told.get(key) or plain) != plain]
-        if told.get("peft_type") != "LORA" or strange:
-            raise UserError(
-                f"{folder}/adapter_config.json: valid is plain LoRA, this is {told.get('peft_type')} {strange}"
-            )
+        config = read_json(folder / "adapter_config.json")
+        unsupported = [key for key, plain in PLAIN.items() if (config.get(key) or plain) != plain]
+        if config.get("peft_type") != "LORA" or unsupported:
+            kind = " ".join([str(config.get("peft_type")), *unsupported])
+            raise UserError(f"{folder}/adapter_config.json: valid is plain LoRA or DoRA, this is {kind}")
         self.folder, self._stored = folder, LazyStateDict(folder, ADAPTER)
-        self._halves: dict[str, dict[str, str]] = {}
+        self.use_dora = bool(config.get("use_dora"))
+        self.scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+        self._tensor_names: dict[str, dict[str, str]] = {}
         for name in self._stored:
-            match = re.fullmatch(r"(.+)\.lora_([AB])(\.default)?\.weight", name)
+            match = TENSOR_NAME.fullmatch(name)
             weight = canonical(f"{match[1]}.weight") if match else None
             if match is None or weight is None:
                 raise UserError(f"{folder}: {name} is no LoRA tensor of a decoder layer")
-            self._halves.setdefault(weight, {})[match[2]] = name
-        alone = [name for name, halves in self._halves.items() if len(halves) < 2]
-        if alone or not self._halves:
-            raise UserError(f"{folder}: an incomplete adapter, one of lora_A and lora_B is missing of {some(alone)}")
-        self.scale = told["lora_alpha"] / (told["r"] ** 0.5 if told.get("use_rslora") else told["r"])
-        shapes = {name: [self._stored.shapes[halves[key]] for key in "BA"] for name, halves in self._halves.items()}
-        self.shapes = {name: (b[0], a[1]) for name, (b, a) in shapes.items()}
+            self._tensor_names.setdefault(weight, {})[match[2] or match[3]] = name
+        parts = {"A", "B", "magnitude_vector"} if self.use_dora else {"A", "B"}
+        incomplete = [name for name, tensors in self._tensor_names.items() if tensors.keys() != parts]
+        if incomplete or not self._tensor_names:
+            needed = ", ".join(f"lora_{part}" for part in sorted(parts))
+            raise UserError(f"{folder}: an incomplete adapter, one of {needed} is missing of {some(incomplete)}")
+        self.shapes = {
+            name: (self._stored.shapes[tensors["B"]][0], self._stored.shapes[tensors["A"]][1])
+            for name, tensors in self._tensor_names.items()
+        }
 
-    def half(self, weight: str, which: str) -> Tensor:
-        """`A` (r, in) or `B` (out, r) of a weight, as stored."""
-        return self._stored[self._halves[weight][which]]
+    def part(self, weight: str, which: Part) -> Tensor:
+        """`A` (r, in), `B` (out, r) or `magnitude_vector` (out,) of a weight, as stored."""
+        return self._stored[self._tensor_names[weight][which]]
 
-    def __getitem__(self, weight: str) -> Tensor:
-        return self.scale * (self.half(weight, "B").float() @ self.half(weight, "A").float())
+    def merge(self, weight: str, tensor: Tensor) -> Tensor:
+        """A weight with the adapter's change applied, (out, in) fp32.
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._halves)
-
-    def __len__(self) -> int:
-        return len(self._halves)
+        DoRA (Liu et al. 2024, eq. 5) scales each row of the sum to its trained magnitude.
+        """
+        merged = tensor.float() + self[weight].to(tensor.device)
+        if not self.use_dora:
+            return merged
+        magnitude = self.part(weight, "magnitude_vector").float().to(tensor.device)
+        return merged * (magnitude / torch.linalg.norm(merged, dim=1))[:, None]
 
     def refuse_other(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse weights (their shapes by name in memory) that this adapter cannot have been trained beside."""
@@ -65,13 +80,42 @@ class Adapter(Mapping[str, Tensor]):
             raise UserError(f"{self.folder}: an adapter for another base, this one has no {some(foreign)}")
         for name, shape in self.shapes.items():
             if shapes[name] != shape:
-                wanted = f"{name} is {shapes[name]}, the adapter's {shape}"
-                raise UserError(f"{self.folder}: an adapter for another base, {wanted}")
+                mismatch = f"{name} is {shapes[name]}, the adapter's {shape}"
+                raise UserError(f"{self.folder}: an adapter for another base, {mismatch}")
+
+    def __getitem__(self, weight: str) -> Tensor:
+        return self.scale * (self.part(weight, "B").float() @ self.part(weight, "A").float())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensor_names)
+
+    def __len__(self) -> int:
+        return len(self._tensor_names)
+
+
+def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) -> None:
+    """Save the adapter in PEFT's own format and the projector beside it.
+
+    `state` holds full tensors by their names in the LVLM or in the PEFT model: PEFT would silently leave out a name
+    without its own prefix.
+    """
+    adapter = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if "lora_" in name}
+    model.save_pretrained(str(folder), state_dict={f"{WRAPPED}{name}": tensor for name, tensor in adapter.items()})
+    num_saved = len(load_file(folder / "adapter_model.safetensors"))
+    assert num_saved == len(adapter) > 0, f"{num_saved} of {len(adapter)} tensors of the adapter were saved"
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"].sort()  # a set to PEFT, which would write it in another order each time
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    prefix = "multi_modal_projector."
+    tensors = {name.rpartition(prefix)[2]: tensor.contiguous() for name, tensor in state.items() if prefix in name}
+    save_file(tensors, folder / PROJECTOR_FILE)
 
 
 def adapter_of(folder: Path) -> Path | None:
-    """Where the adapter lies in a run's directory or in a LoRA output; None where the folder is neither."""
-    return next((place for place in (folder / "adapter", folder) if (place / "adapter_config.json").is_file()), None)
+    """The folder of the adapter in a run directory or a LoRA output; None where there is none."""
+    candidates = (folder / "adapter", folder)
+    return next((candidate for candidate in candidates if (candidate / "adapter_config.json").is_file()), None)
 
 
 def beside_adapter(folder: Path) -> dict[str, Tensor]:
@@ -83,28 +127,28 @@ def beside_adapter(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{folder}: an adapter without its projector, non_lora_trainables.bin is missing")
     tensors = read_bin(path)
-    found = {name: tensors[there] for name, there in named(tensors, path).items()}
-    if not any(name.startswith(PROJECTOR) for name in found):
+    by_memory_name = {name: tensors[stored_name] for name, stored_name in named(tensors, path).items()}
+    if not any(name.startswith(PROJECTOR) for name in by_memory_name):
         raise UserError(f"{path}: holds no projector (model.mm_projector.…), only {some(tensors)}")
-    return found
+    return by_memory_name
 
 
 def refuse_other_base(folder: Path, backbone: str, backbone_folder: Path) -> None:
-    """Refuse what was tuned on another backbone, whose shapes may well be the same.
+    """Refuse an adapter that was tuned on another backbone, whose shapes may well be the same.
 
-    A run's `config.yaml` and PEFT's `adapter_config.json` say on which. Compared are names, without owner, folders
-    and punctuation, and the one in the backbone's own `config.json` counts too: people move and rename folders.
+    A run's `config.yaml` and PEFT's `adapter_config.json` name the backbone. Names are compared without owner, folders
+    and punctuation, and the name in the backbone's own `config.json` counts too: people move and rename folders.
     """
-    told, source = None, folder / "config.yaml"
+    tuned_on, source = None, folder / "config.yaml"
     if source.is_file():
-        told = yaml.safe_load(source.read_text(encoding="utf-8"))["model"]["backbone"]
+        tuned_on = yaml.safe_load(source.read_text(encoding="utf-8"))["model"]["backbone"]
     elif (source := folder / "adapter_config.json").is_file():
-        told = read_json(source).get("base_model_name_or_path")
-    own = [backbone, *re.split("/|--", str(backbone_folder.resolve()))]
+        tuned_on = read_json(source).get("base_model_name_or_path")
+    own_names = [backbone, *re.split("/|--", str(backbone_folder.resolve()))]
     if (backbone_folder / "config.json").is_file():
-        own.append(read_json(backbone_folder / "config.json").get("_name_or_path") or "")
-    if told and _plain(told) not in map(_plain, own):
-        raise UserError(f"model.backbone={backbone}: {folder} was tuned on {told}, see its {source.name}")
+        own_names.append(read_json(backbone_folder / "config.json").get("_name_or_path") or "")
+    if tuned_on and _plain(tuned_on) not in map(_plain, own_names):
+        raise UserError(f"model.backbone={backbone}: {folder} was tuned on {tuned_on}, see its {source.name}")
 
 
 def _plain(name: str) -> str:

@@ -42,8 +42,8 @@ class MergedStateDict(Mapping[str, Tensor]):
         self._adapter.refuse_other({str(canonical(name)): shape for name, shape in state.shapes.items()})
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor, change = self.state[name], self._adapter.get(str(canonical(name)))
-        return tensor if change is None else tensor.float() + change
+        tensor, weight = self.state[name], str(canonical(name))
+        return self._adapter.merge(weight, tensor) if weight in self._adapter.shapes else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.state)

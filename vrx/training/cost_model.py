@@ -60,7 +60,7 @@ def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run:
     padded = lengths.padded
     workload = Workload(padded, padded**2, supervised_tokens=padded, images=lengths.with_image)
     recompute = bool(run.train.gradient_checkpointing)
-    return step_flops(workload, shape, num_layers=num_layers, r=run.lora.r, recompute=recompute)
+    return step_flops(workload, shape, num_layers=num_layers, lora=run.lora, recompute=recompute)
 
 
 def gpu_hours(flops: float, gpu: str, expected_mfu: float) -> float | None:
@@ -82,8 +82,8 @@ def memory_gigabytes(
     backbone, size = shape.backbone, 2 if run.train.dtype == "bfloat16" else 4
     stage = 0 if run.engine.name == "torch" else 2 if run.engine.zero_stage is None else run.engine.zero_stage
     tokens = run.train.micro_batch_size * lengths.longest
-    trained = shape.trainable_parameters(num_layers, run.lora.r)
-    all_weights = shape.parameters + num_layers * backbone.lora_parameters(run.lora.r)
+    trained = shape.trainable_parameters(num_layers, run.lora)
+    all_weights = shape.parameters + num_layers * backbone.lora_parameters(run.lora)
     weights = all_weights / processes + min(all_weights, 1e9) if stage == 3 and processes > 1 else all_weights
     gradients = trained * size / (processes if stage >= 2 else 1)
     optimizer = trained * 12 / (processes if stage >= 1 else 1)

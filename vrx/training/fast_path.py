@@ -15,7 +15,7 @@ COMPILE_PAYS = {"cpu": 5e14, "cuda": 5e17}  # FLOPs of a run of some twenty minu
 
 
 def decide(
-    wanted: EngineConfig, *, weight_bytes: float | None, total_flops: float
+    wanted: EngineConfig, *, weight_bytes: float | None, total_flops: float, use_dora: bool = False
 ) -> tuple[EngineConfig, dict[str, str]]:
     """Decide every field, and give the reason for each switch that is turned off.
 
@@ -36,6 +36,8 @@ def decide(
                 off[switch] = "ZeRO-3 gathers weights one module at a time"
         if wanted.skip_vision_tower and world_size() > 1:
             off["skip_vision_tower"] = "at ZeRO-3 every process holds a part of the vision tower"
+    if wanted.fused_lora and use_dora:
+        off["fused_lora"] = "lora.use_dora=true needs PEFT's own forward pass"
     if wanted.compile and "compile" not in off:
         if wanted.compile == "auto" and total_flops < COMPILE_PAYS[device().type]:
             off["compile"] = "the run is too short for compiling to pay off"

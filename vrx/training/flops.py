@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vrx.config.schema import LoraConfig
 from vrx.models.architecture import ParameterCounts
 
 
@@ -22,9 +23,9 @@ class Workload:
 
 
 def step_flops(
-    workload: Workload, shape: ParameterCounts, *, num_layers: int, r: int, recompute: bool = False
+    workload: Workload, shape: ParameterCounts, *, num_layers: int, lora: LoraConfig, recompute: bool = False
 ) -> float:
-    """FLOPs of forward and backward passes with LoRA of rank `r` on `num_layers` decoder layers.
+    """FLOPs of forward and backward passes with LoRA on `num_layers` decoder layers.
 
     Per token: 2 + 2 for each frozen decoder weight, 2 + 4 for each LoRA weight, causal attention at half the square.
     The vision tower runs forward only, the projector forward and backward. `recompute` adds the second forward pass
@@ -34,7 +35,7 @@ def step_flops(
     layer_passes, attention_passes = 2 + again, 3 + again  # in units of a forward pass
     layer = 2 * layer_passes * backbone.layer_parameters * workload.tokens
     attention = 2 * attention_passes * backbone.query * workload.squared_lengths
-    lora = 2 * attention_passes * num_layers * backbone.lora_parameters(r) * workload.tokens
+    adapters = 2 * attention_passes * num_layers * backbone.lora_parameters(lora) * workload.tokens
     head = 4 * backbone.vocabulary * backbone.hidden * workload.supervised_tokens
     image = tower.num_patches * (2 * tower.parameters + 6 * shape.projector_parameters)
-    return backbone.num_layers * (layer + attention) + lora + head + workload.images * image
+    return backbone.num_layers * (layer + attention) + adapters + head + workload.images * image

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vrx.config.schema import RunConfig
+from vrx.config.schema import LoraConfig, RunConfig
 from vrx.data.batch import MicroBatch
 from vrx.data.image_processing import Pixels
 from vrx.launch.devices import DTYPES, device
@@ -42,11 +42,11 @@ class TrainableModel:
     def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.values())
 
-    def flops_counter(self, *, num_layers: int, r: int) -> Callable[[Workload], float]:
+    def flops_counter(self, *, num_layers: int, lora: LoraConfig) -> Callable[[Workload], float]:
         """The FLOPs of a step as a function of its workload."""
         config: Any = self.lvlm.config
         shape = architecture.from_values(config.text_config.to_dict(), config.vision_config.to_dict())
-        return lambda workload: flops.step_flops(workload, shape, num_layers=num_layers, r=r)
+        return lambda workload: flops.step_flops(workload, shape, num_layers=num_layers, lora=lora)
 
 
 def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tuple[RunConfig, dict[str, str]]:
@@ -60,7 +60,9 @@ def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tup
         weight_bytes = shape.parameters * DTYPES[run.train.dtype].itemsize
         flops_per_sample = cost_model.sample_flops(shape, 0, cost_model.lengths_in_tokens(words, run), run)
         total_flops = flops_per_sample * run.train.global_batch_size * num_steps
-    decided, off = fast_path.decide(run.engine, weight_bytes=weight_bytes or None, total_flops=total_flops)
+    decided, off = fast_path.decide(
+        run.engine, weight_bytes=weight_bytes or None, total_flops=total_flops, use_dora=bool(run.lora.use_dora)
+    )
     for switch, reason in off.items():
         log(f"engine.{switch} is off: {reason}")
     return dataclasses.replace(run, engine=decided), off

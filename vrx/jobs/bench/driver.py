@@ -70,7 +70,7 @@ def full_size_flops(run: RunConfig, lengths: list[int]) -> dict[int, float]:
     load = Workload(sum(lengths), sum(n * n for n in lengths), round(run.bench.supervised * sum(lengths)), len(lengths))
     depth = run.model.num_layers
     counts = sorted({1, depth // 4, depth // 2, depth, *layer_counts(run)})
-    return {k: step_flops(load, shape, num_layers=k, r=run.lora.r) / len(lengths) for k in counts if k <= depth}
+    return {k: step_flops(load, shape, num_layers=k, lora=run.lora) / len(lengths) for k in counts if k <= depth}
 
 
 def _measure_training(run: RunConfig, bench_dir: BenchDir) -> list[VariantCost]:

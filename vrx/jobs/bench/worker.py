@@ -69,14 +69,14 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
     lines = []
     for row in baseline.train_baseline(run, samples, plan, layers, tokenizer):
         loads = row.pop("loads")
-        flops = sum(step_flops(load, shape, num_layers=len(layers), r=run.lora.r) for load in loads)
+        flops = sum(step_flops(load, shape, num_layers=len(layers), lora=run.lora) for load in loads)
         tokens = sum(load.tokens for load in loads)
         counts = {"tokens": tokens, "samples": run.train.global_batch_size, "flops": flops, "loss": 0.0}
         lines.append(json.dumps({**row, **counts, "seconds_waiting_for_data": 0.0}))
     RunDir(run_dir).train_log.write_text("\n".join(lines) + "\n")
     summary = train_log.summarize(
         run_dir,
-        trainable_parameters=shape.trainable_parameters(len(layers), run.lora.r),
+        trainable_parameters=shape.trainable_parameters(len(layers), run.lora),
         num_gpus=0,
         peak_memory_gb=peak_memory_gb(),
         peak_flops_per_second=peak_flops_per_second(DTYPES[run.train.dtype]),

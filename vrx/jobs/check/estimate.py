@@ -65,7 +65,7 @@ def run_cost(run: RunConfig, shape: ParameterCounts, table: Path | None, process
         hours = seconds * processes / 3600
     return files.digest(identity), RunCost(
         f"{run.model.name}/{run_label(run)}",
-        shape.trainable_parameters(num_layers, run.lora.r),
+        shape.trainable_parameters(num_layers, run.lora),
         steps,
         hours,
         cost_model.memory_gigabytes(shape, num_layers, lengths, run, processes),

@@ -15,7 +15,7 @@ from vrx.data.batch import MicroBatch, collate
 from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
-from vrx.models import loading, lora
+from vrx.models import loading, lora, lora_checkpoint
 from vrx.runs.files import read_json
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.provenance import current_provenance
@@ -55,7 +55,7 @@ def train(run: RunConfig, run_dir: Path) -> None:
         run_dir,
         start=start,
         checkpoint_every=run.runtime.checkpoint_every,
-        flops=model.flops_counter(num_layers=len(layers), r=run.lora.r),
+        flops=model.flops_counter(num_layers=len(layers), lora=run.lora),
     )
     save_result(trainer, model, run, run_dir, execution={**switches, "off": off})
 
@@ -127,7 +127,7 @@ def save_result(
     partial = run_dir / ".adapter.partial"
     shutil.rmtree(partial, ignore_errors=True)
     state = {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}
-    lora.save_adapter(model.peft_model, state, partial)
+    lora_checkpoint.save_adapter(model.peft_model, state, partial)
     shutil.rmtree(RunDir(run_dir).adapter, ignore_errors=True)
     partial.replace(RunDir(run_dir).adapter)
     summary = train_log.summarize(
