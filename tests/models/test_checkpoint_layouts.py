@@ -264,8 +264,10 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
     save_file(tensors, folder / "adapter_model.safetensors")
 
     edited(folder / "adapter_config.json", use_dora=True)
+    refused(r"an incomplete adapter, one of .*lora_magnitude_vector is missing of", folder)
+    edited(folder / "adapter_config.json", use_dora=False, bias="all")
     refused(r"valid is plain LoRA", folder)
-    edited(folder / "adapter_config.json", use_dora=False)
+    edited(folder / "adapter_config.json", bias="none")
     torch.save({"base_model.model.lm_head.weight": torch.ones(1)}, folder / "non_lora_trainables.bin")
     refused(r"non_lora_trainables\.bin: holds no projector", folder)
     (folder / "non_lora_trainables.bin").unlink()
