@@ -1,4 +1,4 @@
-"""A hub of data sets on this machine: answers as the real one does what `datasets` asks, out of a folder."""
+"""A local server that answers as the Hugging Face Hub does, with repositories from a folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "0" * 40
+
+def commit_of(revision: str) -> str:
+    """The commit of a branch or tag on this server."""
+    return hashlib.sha1(revision.encode()).hexdigest()
 
 
 @contextmanager
 def serving(root: Path) -> Iterator[str]:
-    """Serve the data sets `<root>/<owner>/<name>`; gives the address."""
+    """Serve the repositories `<root>/<owner>/<name>`; yields the address of the server.
+
+    `<name>@<revision>` beside `<name>` is another revision of it. Models and data sets share the folder.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def send(self, status: int, content: bytes = b"", **headers: str) -> None:
@@ -33,35 +39,45 @@ def serving(root: Path) -> Iterator[str]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             parts = unquote(urlsplit(self.path).path).strip("/").split("/")
-            api = parts[0] == "api"
-            _, owner, name, *rest = [*parts[api:], "", ""] if len(parts) < 3 + api else parts[api:]
-            folder = root / owner / name
-            if not name or not folder.is_dir():
+            is_api = parts[0] == "api"
+            parts = parts[is_api:]
+            if parts[0] in ("models", "datasets"):
+                parts = parts[1:]
+            owner, name, action, revision, *path = [*parts, *[""] * (4 - len(parts))]
+            revision = revision or "main"
+            if not name or not (root / owner / name).is_dir():
                 self.send(404, X_Error_Code="RepoNotFound")
-            elif api:
-                self.tell(folder, f"{owner}/{name}", rest, body)
+            elif (found := _find_revision(root / owner, name, revision)) is None:
+                self.send(404, X_Error_Code="RevisionNotFound")
+            elif is_api:
+                self.send_listing(*found, action, path, body)
             else:
-                self.give(folder.joinpath(*rest[2:]))  # resolve/<revision>/<path>
+                self.send_file(*found, path)
 
         do_HEAD = do_POST = do_GET
 
-        def tell(self, folder: Path, name: str, rest: list[str], body: bytes) -> None:
-            if rest[:1] == ["tree"]:
-                place = folder.joinpath(*rest[2:])
-                found = place.rglob("*") if "recursive=true" in self.path.lower() else place.iterdir()
-                self.send_json([row(path, folder) for path in sorted(found)])
-            elif rest[:1] == ["paths-info"]:
-                wanted = [folder / path for path in json.loads(body)["paths"]]
-                self.send_json([row(path, folder) for path in wanted if path.exists()])
+        def send_listing(self, folder: Path, commit: str, action: str, path: list[str], body: bytes) -> None:
+            if action == "tree":
+                base = folder.joinpath(*path)
+                files = base.rglob("*") if "recursive=true" in self.path.lower() else base.iterdir()
+                self.send_json([_entry(file, folder) for file in sorted(files)])
+            elif action == "paths-info":
+                wanted = [folder / name for name in json.loads(body)["paths"]]
+                self.send_json([_entry(file, folder) for file in wanted if file.exists()])
             else:
-                siblings = [{"rfilename": row(path, folder)["path"]} for path in folder.rglob("*") if path.is_file()]
-                self.send_json({"id": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []})
+                names = [_entry(file, folder)["path"] for file in folder.rglob("*") if file.is_file()]
+                siblings = [{"rfilename": name} for name in names]
+                repository = f"{folder.parent.name}/{folder.name.partition('@')[0]}"
+                info = {"id": repository, "sha": commit, "siblings": siblings, "private": False, "tags": []}
+                self.send_json(info)
 
-        def give(self, path: Path) -> None:
-            if not path.is_file():
-                self.send(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
+        def send_file(self, folder: Path, commit: str, path: list[str]) -> None:
+            file = folder.joinpath(*path)
+            if not file.is_file():
+                self.send(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
             else:
-                self.send(200, path.read_bytes(), ETag=f'"{digest(path)}"', X_Repo_Commit=COMMIT)
+                etag = hashlib.sha1(file.read_bytes()).hexdigest()
+                self.send(200, file.read_bytes(), ETag=f'"{etag}"', X_Repo_Commit=commit)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -75,11 +91,15 @@ def serving(root: Path) -> Iterator[str]:
         server.server_close()
 
 
-def row(path: Path, folder: Path) -> dict[str, object]:
+def _find_revision(owner: Path, name: str, revision: str) -> tuple[Path, str] | None:
+    """Folder and commit of a branch, tag or commit."""
+    folders = {"main": owner / name}
+    folders |= {path.name.partition("@")[2]: path for path in owner.glob(f"{name}@*")}
+    commits = {revision: commit_of(revision) for revision in folders}
+    return next(((folders[key], commits[key]) for key in folders if revision in (key, commits[key])), None)
+
+
+def _entry(path: Path, folder: Path) -> dict[str, object]:
     """A file or a folder as the hub lists it."""
-    told = {"path": path.relative_to(folder).as_posix(), "oid": COMMIT}
-    return told | ({"type": "directory"} if path.is_dir() else {"type": "file", "size": path.stat().st_size})
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+    entry = {"path": path.relative_to(folder).as_posix(), "oid": commit_of("main")}
+    return entry | ({"type": "directory"} if path.is_dir() else {"type": "file", "size": path.stat().st_size})

@@ -61,11 +61,15 @@ class Source:
     """The data that `benchmark.<name>.path` names; its readers ask it for records and hand it images to keep.
 
     `path` is a file or folder of the official download, a folder that `datasets` reads, or a hub id. `images` is the
-    folder where pictures that come inside the data are written, once.
+    folder where pictures that come inside the data are written, once. `revision` is the commit, tag or branch of a hub
+    id; null: its main branch.
     """
 
-    def __init__(self, name: str, path: str, subset: str | None, split: str | None, images: Path) -> None:
+    def __init__(
+        self, name: str, path: str, subset: str | None, split: str | None, images: Path, *, revision: str | None = None
+    ) -> None:
         self.name, self.path, self.subset, self.split, self.images = name, path, subset, split, images
+        self.revision = revision
         self.key = f"benchmark.{name}"
 
     def official(self, *patterns: str) -> list[Path]:
@@ -97,7 +101,8 @@ class Source:
         """As `official`, of files that go with the one that `path` names: in its folder, and below it."""
         place = Path(self.path)
         folder = place if place.is_dir() else place.parent
-        return Source(self.name, str(folder), self.subset, self.split, self.images).official(*patterns)
+        beside = Source(self.name, str(folder), self.subset, self.split, self.images)
+        return beside.official(*patterns)
 
     def items(self, records: Iterable[Any], of: str = "") -> Iterator[Item]:
         """Records as items; one that is no JSON object is refused."""
@@ -121,7 +126,7 @@ class Source:
             elif place.is_dir() and not (place / "README.md").is_file():  # without one there are no subsets
                 data = datasets.load_dataset(self.path, split=self.split)
             else:
-                data = datasets.load_dataset(self.path, subset, split=self.split)
+                data = datasets.load_dataset(self.path, subset, split=self.split, revision=self.revision)
         except Exception as error:  # of a dozen kinds, from `datasets`, the hub's client and the network below it
             raise UserError(f"{told}: {' '.join(str(error).split())[:300]}") from None
         assert isinstance(data, datasets.Dataset), "one split of a data set that is not streamed is one table"
@@ -135,7 +140,7 @@ class Source:
         import datasets
 
         try:
-            return datasets.get_dataset_config_names(self.path)
+            return datasets.get_dataset_config_names(self.path, revision=self.revision)
         except Exception as error:
             raise UserError(f"{self.key}.path={self.path}: {' '.join(str(error).split())[:300]}") from None
 

@@ -36,12 +36,14 @@ class PredictionHeader:
     """The first line of a prediction file.
 
     `key` comes from `predictions_key`; `benchmark` holds the settings that the benchmark was run with, as plain
-    values; `agreement` is measured where answers can depend on the batch.
+    values; `agreement` is measured where answers can depend on the batch; `dataset_commit` is that of the
+    hub data set that the questions come from.
     """
 
     key: str
     agreement: Agreement | None = None
     benchmark: dict[str, Any] | None = None
+    dataset_commit: str | None = None
     version: int = VERSION
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig, RunConfig
 from vrx.evaluation import benchmarks, prediction_files
+from vrx.evaluation.dataset_cache import dataset_commit
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import AnswerFunction, EncodedSample, Generator, text_answer_function
 from vrx.evaluation.image_loading import load_images
@@ -52,10 +54,11 @@ def run_benchmarks(generator: Generator, run: RunConfig, run_dir: Path) -> None:
         )
         barrier()
         if is_main():
-            header = PredictionHeader(key)
+            header = PredictionHeader(key, dataset_commit=dataset_commit(config))
             if config.output_type != "loglikelihood" and batch_size > 1 and not generator.is_exact:
                 predictions = prediction_files.read_parts(run_dir, name, key)
-                header = PredictionHeader(key, agreement_with_batch_1(generator, samples, predictions, answer))
+                agreement = agreement_with_batch_1(generator, samples, predictions, answer)
+                header = dataclasses.replace(header, agreement=agreement)
             prediction_files.merge_parts(run_dir, name, samples, header)
             log(f"{name}: {len(samples)} questions answered")
         barrier()

@@ -36,7 +36,7 @@ def _of_split(source: Source, split: str) -> Iterator[dict[str, Any]]:
         for number, item in enumerate(source.items(read_table(path, columns=COLUMNS), of=subject)):
             choices = [str(item[letter]) for letter in "ABCD"]
             yield _row(subject, number, item, choices, item.text("answer"))
-    whole = Source(source.name, source.path, source.subset, split, source.images)
+    whole = Source(source.name, source.path, source.subset, split, source.images, revision=source.revision)
     for number, item in enumerate(() if files else whole.hub()):
         choices = item.texts("choices")
         yield _row(item.text("subject"), number, item, choices, item.letter("answer", len(choices)))
