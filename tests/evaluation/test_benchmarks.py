@@ -268,11 +268,11 @@ def test_rotations_count_as_one_question_that_every_one_of_must_get_right():
     assert entry["num_samples"] == 3
     assert entry["value"] == pytest.approx(2 / 3)
     assert entry["metrics"] == {
-        "score_every_row": pytest.approx(5 / 6),
-        "score_first_pass": 1.0,
+        "score_all_rotations": pytest.approx(5 / 6),
+        "score_first_rotation": 1.0,
         "first": pytest.approx(2 / 3),
-        "first_every_row": pytest.approx(5 / 6),
-        "first_first_pass": 1.0,
+        "first_all_rotations": pytest.approx(5 / 6),
+        "first_first_rotation": 1.0,
     }
 
 

@@ -296,8 +296,8 @@ def test_tdiuc_knows_which_answers_its_key_lacks(ask):
     answers = [dataclasses.replace(s.answer, text=s.answer.references[0]) for s in read("tdiuc", config)]
     assert [per_answer.tdiuc_match(answer) for answer in answers] == [1, 0, 1]
     told = score_benchmark(config, answers)["metrics"]
-    assert told["official"] == told["official_per_type"] == pytest.approx(2 / 3)
-    assert told["score_per_type"] == 1, "the authors look at no key"
+    assert told["official"] == told["official_mean_per_type"] == pytest.approx(2 / 3)
+    assert told["score_mean_per_type"] == 1, "the authors look at no key"
 
 
 def test_textvqa_takes_the_questions_of_llavas_file(ask):
@@ -800,9 +800,9 @@ def test_tdiuc_has_its_means_over_types_beside_the_plain_one(ask):
     ]
     entry = score_benchmark(config, answers)
     assert entry["value"] == 3 / 5
-    assert entry["metrics"]["score_per_type_and_answer"] == pytest.approx((1 + 1 / 3) / 2)
-    assert entry["metrics"]["score_per_type"] == pytest.approx((1 + 1 / 3) / 2)
-    assert entry["metrics"]["score_per_type_harmonic"] == pytest.approx(2 / (1 + 3))
+    assert entry["metrics"]["score_normalized_mean_per_type"] == pytest.approx((1 + 1 / 3) / 2)
+    assert entry["metrics"]["score_mean_per_type"] == pytest.approx((1 + 1 / 3) / 2)
+    assert entry["metrics"]["score_harmonic_mean_per_type"] == pytest.approx(2 / (1 + 3))
     assert entry["metrics"]["official"] == 2 / 5
 
 

@@ -67,12 +67,13 @@ def _aggregate(config: BenchmarkConfig) -> Aggregate:
 
 
 def _means_per_type(name: str, config: BenchmarkConfig, answers: list[Answer], scores: list[float]) -> dict[str, float]:
-    """Arithmetic and harmonic means over question types, normalised by answer frequency too if configured."""
+    """TDIUC's arithmetic and harmonic mean per type (MPT), and both normalised by answer frequency (N-MPT)."""
     means: dict[str, float] = {}
     for normalised in (False, True) if config.normalized_mean_per_type else (False,) if config.mean_per_type else ():
-        suffix = "_per_type_and_answer" if normalised else "_per_type"
-        means[f"{name}{suffix}"] = mean_per_type(answers, scores, normalised=normalised)
-        means[f"{name}{suffix}_harmonic"] = mean_per_type(answers, scores, harmonic=True, normalised=normalised)
+        prefix = f"{name}_normalized" if normalised else name
+        means[f"{prefix}_mean_per_type"] = mean_per_type(answers, scores, normalised=normalised)
+        harmonic = mean_per_type(answers, scores, harmonic=True, normalised=normalised)
+        means[f"{prefix}_harmonic_mean_per_type"] = harmonic
     return means
 
 
@@ -85,7 +86,7 @@ def _means_of_rotations(answers: list[Answer], scores: list[float]) -> dict[str,
     first: dict[str, float] = {}
     for answer, score in zip(answers, scores, strict=True):
         first.setdefault(answer.group or answer.id, score)
-    return {"_every_row": mean(scores), "_first_pass": mean(first.values())}
+    return {"_all_rotations": mean(scores), "_first_rotation": mean(first.values())}
 
 
 AGGREGATES = {

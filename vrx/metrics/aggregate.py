@@ -1,4 +1,4 @@
-"""One answer with all that scoring it takes, and what is computed from many: means, MPT, CircularEval, perplexity."""
+"""Numbers computed from many answers: means and standard errors, means per type, CircularEval, perplexity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vrx.metrics.answer import Answer
 
 
 def mean(scores: Iterable[float]) -> float:
-    """The plain mean; the order of the scores does not change a bit of it."""
+    """The arithmetic mean, bit-identical for any order of the scores."""
     scores = list(scores)
     if not scores:
         raise UserError("no scores to average: the benchmark has no answers")
@@ -49,9 +49,9 @@ def mean_per_type(
 ) -> float:
     """Mean over question types of the mean score of the type (TDIUC's MPT; BBH's mean over tasks).
 
-    `harmonic` takes the harmonic mean over types, where one type at 0 pulls all to 0. `normalised` (N-MPT)
-    first averages over the distinct references of a type, so that frequent answers count no more than rare
-    ones; those outside the answer key (see `tdiuc_match`) count as one.
+    `harmonic` takes the harmonic mean over types, which is 0 if one type scores 0. `normalised` (N-MPT) first
+    averages over the distinct references of a type, so that frequent answers count no more than rare ones;
+    references outside the answer key (see `tdiuc_match`) count as one.
     """
     by_type: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
     for answer, score in zip(answers, scores, strict=True):
@@ -66,7 +66,7 @@ def mean_per_type(
 def perplexity(answers: Iterable[Answer]) -> dict[str, float]:
     """Perplexity by token, word and byte, and bits per byte, over all answers together (lm-eval's definitions).
 
-    exp(-sum of log-likelihoods / sum of units), so that long texts weigh more; 1e304 at most.
+    exp(-sum of log-likelihoods / sum of units), so that long texts weigh more; at most 1e304.
     """
     answers = list(answers)
     if missing := [answer.id for answer in answers if answer.log_likelihood is None]:
@@ -78,5 +78,5 @@ def perplexity(answers: Iterable[Answer]) -> dict[str, float]:
     if not all(units.values()):
         raise UserError(f"no text to take the perplexity of: {units}")
 
-    found = {unit: math.exp(min(700.0, surprise / number)) for unit, number in units.items()}
-    return {**found, "bits_per_byte": surprise / units["byte"] / math.log(2)}
+    by_unit = {unit: math.exp(min(700.0, surprise / number)) for unit, number in units.items()}
+    return {**by_unit, "bits_per_byte": surprise / units["byte"] / math.log(2)}

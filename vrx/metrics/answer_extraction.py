@@ -1,4 +1,4 @@
-"""What a free text answers: the number, option letter or BIG-bench-Hard target that can be read off it.
+"""Extraction of the answer from a free text: a number, an option letter or a BIG-bench-Hard target.
 
 Every function takes any text, never raises on it, and is written from the published rule that it names.
 """
@@ -28,8 +28,9 @@ def number_from_words(text: str) -> int | float | None:
     """The number that the number words in a text spell; None if there is none or it is malformed.
 
     The rules of word2number 1.1, which the paper's authors and lm-eval use, faults included: other words are
-    skipped ("two dogs" is 2), loose words add up ("five five" is 10), "point" alone is 0, and
-    "one million two thousand" is 1003002.
+    skipped ("two dogs" is 2), separate words add up ("five five" is 10), "point" alone is 0, and
+    "one million two thousand" is 1003002. The package itself is unmaintained, is distributed as source only and
+    reports most texts by an exception.
     """
     text = text.replace("-", " ").lower()
     if text.isdigit():
@@ -116,8 +117,8 @@ def llava_letter(text: str) -> str | None:
         return text
     if text[:1] in _LLAVA_LETTERS and text[1:3] == ". ":
         return text[0]
-    said = re.findall(r"The answer is ([A-Z]).", text)
-    return said[0] if len(said) == 1 and said[0] in _LLAVA_LETTERS else None
+    letters = re.findall(r"The answer is ([A-Z]).", text)
+    return letters[0] if len(letters) == 1 and letters[0] in _LLAVA_LETTERS else None
 
 
 def inferred_letter(text: str, options: Mapping[str, str]) -> str | None:
@@ -136,9 +137,9 @@ def inferred_letter(text: str, options: Mapping[str, str]) -> str | None:
             return named[0]
         if not named and "Z" in words:
             return "Z"
-        said = re.search(r"answer\s+is\s+\**([ABCD])", text, re.IGNORECASE)
-        if said and said.group(1).upper() in options:
-            return said.group(1).upper()
+        match = re.search(r"answer\s+is\s+\**([ABCD])", text, re.IGNORECASE)
+        if match and match.group(1).upper() in options:
+            return match.group(1).upper()
     text = text.lower()
     if len(text) > 2 * sum(len(wording) for wording in options.values()):
         return None
@@ -166,8 +167,8 @@ def bbh_target(text: str, gold: str, options: Mapping[str, str], task: str) -> s
         return _bracketed_letter(text, options)
     if gold.lower() in ("yes", "no"):
         if task in _NO_OR_YES:
-            found = re.search(_NO_OR_YES[task], text.lower())
-            return found and ("no" if found.group(1) else "yes")
+            match = re.search(_NO_OR_YES[task], text.lower())
+            return match and ("no" if match.group(1) else "yes")
         pattern = r"\b(?:Yes|No|yes|no)\b"
     elif gold in ("True", "False"):
         pattern = r"\b(?:True|False)\b"
@@ -181,8 +182,8 @@ def bbh_target(text: str, gold: str, options: Mapping[str, str], task: str) -> s
         words = sorted(gold.split(), key=len, reverse=True)
         mentioned = re.findall("|".join(rf"\b{re.escape(word)}\b" for word in words), text)
         return " ".join(reversed(dict.fromkeys(reversed(mentioned))))
-    found = re.search(pattern, text)
-    return found and found.group().strip()
+    match = re.search(pattern, text)
+    return match and match.group().strip()
 
 
 def _bracketed_letter(text: str, options: Mapping[str, str]) -> str | None:

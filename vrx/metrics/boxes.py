@@ -1,4 +1,4 @@
-"""Boxes in generated text: the three published ways to read one, and intersection over union.
+"""Boxes in generated text: three published ways to parse one, and intersection over union.
 
 Nothing here raises on any text. The official patterns of conv-llava and Qwen-VL can backtrack for hours on a
 long run of brackets and commas; their matches are found here by splitting, in linear time and with the same
@@ -20,7 +20,7 @@ _NORMALISED_BOX = re.compile(rf"\[\s*{_NUMBER},\s*{_NUMBER},\s*{_NUMBER},\s*{_NU
 
 
 def float32(value: float) -> float:
-    """The nearest single-precision number: the official scorers' tensors are such, which can decide a 0.5."""
+    """The nearest single-precision number: the official scorers compute in it, which can decide at IoU 0.5."""
     try:
         return struct.unpack("f", struct.pack("f", value))[0]
     except OverflowError:
@@ -65,8 +65,8 @@ def read_normalised(text: str) -> Box | None:
 
     Blanks may follow a bracket or a comma but not precede a comma; ".5", "+1" and "1e-1" are not plain.
     """
-    found = _NORMALISED_BOX.search(text)
-    return _floats(list(found.groups())) if found else None
+    match = _NORMALISED_BOX.search(text)
+    return _floats(list(match.groups())) if match else None
 
 
 def read_padded(text: str, image_size: tuple[int, int]) -> Box | None:

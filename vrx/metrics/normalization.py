@@ -1,4 +1,4 @@
-"""What the official scorers do to a text before they compare it, and how they measure what is left apart.
+"""How the official scorers normalise a text before they compare it, and how they measure similarity.
 
 Every function takes any text, never raises on it, and is written from the published rule that it names.
 """
@@ -9,20 +9,9 @@ import re
 import string
 from collections.abc import Sequence
 
+from rapidfuzz.distance import Levenshtein
+
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance; time is the product of the lengths, memory that of the shorter text."""
-    if len(a) > len(b):
-        a, b = b, a
-    above = list(range(len(a) + 1))
-    for row, right in enumerate(b, start=1):
-        here = [row]
-        for column, left in enumerate(a):
-            here.append(min(above[column] + (left != right), above[column + 1] + 1, here[column] + 1))
-        above = here
-    return above[-1]
 
 
 def similarity(text: str, gold: str) -> float:
@@ -34,7 +23,7 @@ def similarity(text: str, gold: str) -> float:
     text, gold = " ".join(text.lower().split()), " ".join(gold.lower().split())
     if 2 * abs(len(text) - len(gold)) > length:
         return 0.0
-    return 1 - edit_distance(text, gold) / length if length else 1.0
+    return 1 - Levenshtein.distance(text, gold) / length if length else 1.0
 
 
 def plain_number(text: str) -> float | None:

@@ -1,7 +1,7 @@
-"""How evaluation toolkits score what `vrx.metrics.per_answer` scores as the benchmarks' and the paper's authors do.
+"""The rules of evaluation toolkits where they differ from those of the benchmarks' and the paper's authors.
 
-Numbers of other papers are often theirs. Any of these can stand beside a benchmark's own metric:
-`+benchmark.textvqa.extra_metrics.vlmevalkit=vqa_accuracy_vlmevalkit`. Each is written from the toolkit's rule.
+Many papers report numbers by these rules, so the YAMLs of the benchmarks name them as `extra_metrics`. Each function is
+written from the toolkit's published rule and has the same contract as those of `vrx.metrics.per_answer`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def relaxed_accuracy_unstripped(answer: Answer) -> float:
 
 
 def vqa_accuracy_vlmevalkit(answer: Answer) -> float:
-    """`vqa_accuracy` with a normalisation of its own: "5." stays, commas and "'s" are not taken first."""
+    """`vqa_accuracy` with VLMEvalKit's normalisation: "5." stays, commas and "'s" are not treated first."""
     normalised = normalization.vqa_normalised_vlmevalkit
     return normalization.soft_score(normalised(answer.text), [normalised(gold) for gold in answer.references])
 
@@ -31,7 +31,7 @@ def vqa_accuracy_vlmevalkit(answer: Answer) -> float:
 def gqa_match_qwen(answer: Answer) -> float:
     """1 if the first phrase, cut after "is", "are", "a", "an", "the" and before "of", is the reference (Qwen-VL).
 
-    The words are looked for as letters with a blank, so that "pizza place" is cut to "place".
+    The words are found inside other words too: "pizza place" is cut to "place", because "a " is in it.
     """
     text = re.split("[.,!]", answer.text.strip(), maxsplit=1)[0].lower()
     for word in ("is ", "are ", "a ", "an ", "the "):
@@ -61,8 +61,8 @@ def scienceqa_letter_lmms(answer: Answer) -> float:
 
 def mmlu_letter_simple_evals(answer: Answer) -> float:
     """1 if what follows the first "Answer:" is the right letter, in upper case (OpenAI's simple-evals)."""
-    found = re.search(r"answer[ \t]*:[ \t]*\$?([A-D])", answer.text, re.IGNORECASE)
-    return float(found is not None and found.group(1) in answer.references)
+    match = re.search(r"answer[ \t]*:[ \t]*\$?([A-D])", answer.text, re.IGNORECASE)
+    return float(match is not None and match.group(1) in answer.references)
 
 
 MARKED = ["{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{})."]
@@ -71,8 +71,8 @@ MARKED = ["{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":
 def mmbench_letter_lmms(answer: Answer) -> float:
     """1 if lmms-eval, without a judge model, infers the right option, by VLMEvalKit's rules of 2023.
 
-    That is: the only letter A to E among the words, but "A" in more than three; else the only one with a mark or
-    brackets around it; else the only option whose wording the text contains.
+    The option is the only letter A to E among the words, except "A" among more than three words; else the only letter
+    with a punctuation mark or brackets; else the only option whose wording the text contains.
     """
     return float(_inferred_2023(answer.text, answer.choices) in answer.references)
 
@@ -96,9 +96,9 @@ def _inferred_2023(text: str, choices: Sequence[str]) -> str | None:
 
 
 def box_iou_tri(answer: Answer) -> float:
-    """IoU of a text that is nothing but `[x1, y1, x2, y2]`, relative to the image as it is (TRI's vlm-evaluation).
+    """IoU of a text that is exactly `[x1, y1, x2, y2]`, relative to the unpadded image (TRI's vlm-evaluation).
 
-    A box that leaves the image or has no area is none; the reference is rounded to two decimals.
+    A box that leaves the image or has no area scores 0; the reference is rounded to two decimals.
     """
     try:
         box = ast.literal_eval(answer.text)
@@ -116,10 +116,10 @@ NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
 
 
 def box_iou_vlmevalkit(answer: Answer) -> float:
-    """IoU of the first four numbers in brackets, or else of the first four, whatever they are relative to.
+    """IoU of the first four numbers in brackets, or else of the first four numbers (VLMEvalKit).
 
-    Up to 1.5 they are shares of the image, up to 1000 thousandths of it, else pixels; what leaves the image is cut off,
-    and corners may come in any order.
+    Numbers up to 1.5 are fractions of the image, up to 1000 thousandths of it, else pixels. The box is clipped to the
+    image, and its corners may come in any order.
     """
     reference, (width, height) = boxes.gold(answer)
     bracketed = re.search(rf"\[\s*({NUMBER})\s*,\s*({NUMBER})\s*,\s*({NUMBER})\s*,\s*({NUMBER})\s*\]", answer.text)
@@ -133,5 +133,5 @@ def box_iou_vlmevalkit(answer: Answer) -> float:
         xs, ys = [x / scale * width for x in xs], [y / scale * height for y in ys]
     left, right = sorted(min(max(x, 0.0), float(width)) for x in xs)
     top, bottom = sorted(min(max(y, 0.0), float(height)) for y in ys)
-    found: Box = (left, top, right, bottom)
-    return boxes.iou(found, reference)
+    box: Box = (left, top, right, bottom)
+    return boxes.iou(box, reference)

@@ -1,7 +1,7 @@
-"""Metrics: one answer -> a score in [0, 1], and the aggregates that need all answers.
+"""Metrics of a single answer: a score in [0, 1] by the rules of the benchmarks' and the paper's authors.
 
-Each function follows one published scorer to the letter, odd cases included, because the numbers it is
-compared with were made that way; the docstring names the scorer. Where several are in use, each is here.
+Each function follows one published scorer exactly, odd cases included, because the numbers it is compared with
+were made that way; the docstring names the scorer. Where several scorers are in use, each has its function.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def anls(answer: Answer) -> float:
 def relaxed_accuracy(answer: Answer) -> float:
     """1 if the text is a number within 5 % of a reference, or equals it but for case (ChartQA, VLMEvalKit).
 
-    Only the text is stripped of outer blanks; "5%" is 0.05; a reference of zero is compared as a word.
+    Only the text is stripped of outer blanks; "5%" is 0.05; a reference of zero is compared as text.
     """
     relaxed_equal = normalization.relaxed_equal
     return _any_reference(answer, lambda text, gold: relaxed_equal(target=gold, prediction=text.strip()))
@@ -73,8 +73,8 @@ def relaxed_accuracy_as_called(answer: Answer) -> float:
 def vqa_accuracy(answer: Answer) -> float:
     """Soft accuracy: 1, 2, 3 agreeing annotators of ten give 0.3, 0.6, 0.9, more give 1 (TextVQA in LLaVA).
 
-    That is the mean over all leave-one-out subsets of min(1, agreeing / 3), after EvalAI's normalisation. It
-    wants ten references: with fewer than four even unanimity stays below 1, and a single one scores 0.
+    That is the mean over all leave-one-out subsets of min(1, agreeing / 3), after EvalAI's normalisation. It is
+    made for ten references: with fewer than four even unanimity stays below 1, and a single one scores 0.
     """
     normalised = normalization.vqa_normalised
     return normalization.soft_score(normalised(answer.text), [normalised(gold) for gold in answer.references])
@@ -94,7 +94,7 @@ def tdiuc_match(answer: Answer) -> float:
 
 
 def tdiuc_match_authors(answer: Answer) -> float:
-    """1 if text and reference agree after the paper authors' normalisation (`extraction.tdiuc_equal`).
+    """1 if text and reference agree after the paper authors' normalisation (`answer_extraction.tdiuc_equal`).
 
     The authors drop the questions of type "absurd" and report the plain mean.
     """
@@ -111,7 +111,7 @@ def _options(answer: Answer) -> dict[str, str]:
 
 
 def scienceqa_letter(answer: Answer) -> float:
-    """1 if the text gives the right letter in one of the forms of LLaVA's script (`extraction.llava_letter`).
+    """1 if the text gives the right letter in one of the forms of LLaVA's script (`answer_extraction.llava_letter`).
 
     The paper's IMG-Accuracy is the mean over the questions that have an image.
     """
@@ -120,7 +120,7 @@ def scienceqa_letter(answer: Answer) -> float:
 
 
 def mmbench_letter(answer: Answer) -> float:
-    """1 if VLMEvalKit, without a judge model, infers the right option (`extraction.inferred_letter`).
+    """1 if VLMEvalKit, without a judge model, infers the right option (`answer_extraction.inferred_letter`).
 
     Undecided is wrong. MMBench counts questions, not rows: aggregate with `circular`.
     """
@@ -167,7 +167,7 @@ def bbh_match_normalised(answer: Answer) -> float:
 def bbh_match_lenient(answer: Answer) -> float:
     """1 if the reference can be read off a free text, explanation and all (lm-eval's "flexible-extract").
 
-    See `extraction.bbh_target`. Options named by their wording are found only where `choices` are given.
+    See `answer_extraction.bbh_target`. Options named by their wording are found only where `choices` are given.
     """
     options, level = _options(answer), normalization.bbh_normalised
 
@@ -224,7 +224,7 @@ def box_accuracy_qwen(answer: Answer) -> float:
 
 
 def token_likelihood(answer: Answer) -> float:
-    """What a token of the reference is given, the geometric mean over them: one over the perplexity (Figure 1)."""
+    """The geometric mean of the probabilities of the reference's tokens, which is 1 / perplexity (Figure 1)."""
     if answer.log_likelihood is None or not answer.num_tokens:
         raise UserError(f"answer {answer.id!r} has no log_likelihood; set output_type: loglikelihood for its benchmark")
     return math.exp(min(0.0, answer.log_likelihood / answer.num_tokens))

@@ -14,6 +14,7 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.runs.files import digest, read_json, write_json
 from vrx.runs.identity import hub_commits, migrate_identity
+from vrx.runs.metric_names import migrate_metric_names
 from vrx.runs.provenance import RunProvenance
 from vrx.runs.train_summary import TrainSummary, migrate_train_summary
 from vrx.runs.typed_json import InvalidField, from_json, to_json
@@ -179,6 +180,8 @@ def _migrate(value: Any) -> dict[str, Any]:
     migrated = {**value, "identity": migrate_identity(value["identity"]), "model": facts}
     migrated["schema_version"] = SCHEMA_VERSION
     migrated["train"] = migrate_train_summary(value.get("train"))
+    if isinstance(value.get("scores"), dict):
+        migrated["scores"] = {name: migrate_metric_names(entry) for name, entry in value["scores"].items()}
     provenance = value.get("provenance")
     if provenance and isinstance(value.get("scores"), dict):
         last = {"note": "of the last command that wrote this record"}
