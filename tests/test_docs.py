@@ -1,0 +1,141 @@
+"""Commands, paths and links of README.md and docs/ are valid."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from support.composing import composed
+
+from vrx.config.paths import CONF
+from vrx.config.schema import RunConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+INSTALL = "python3.11 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[test]' && vrx"
+RUN_BY_CI = (INSTALL, "pytest")  # .ci/run executes these; see test_ci_runs_the_commands_of_the_readme
+BUILD = "python -m vrx.tiny.build"
+FINISHED_RUN = "outputs/finetune/tiny/…"  # stands for the directory of any finished run
+HAS_SLURM = importlib.util.find_spec("submitit") is not None
+TINY = ("world.num_images=48", "world.num_questions=6", "wandb.mode=disabled", "train.max_steps=6")
+TINY += ("train.global_batch_size=4", "train.micro_batch_size=2", "engine.name=torch")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """The shell commands of a page, without comments and with continued lines joined."""
+    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := re.sub(r"\s+#.*", "", line).strip())]
+
+
+ALL = [(page.name, command) for page in PAGES for command in commands(page)]
+VRX = [(page, command) for page, command in ALL if command.split()[0] == "vrx"]
+
+
+def words_of(command: str) -> list[str]:
+    """The arguments of a `vrx` command, placeholders replaced."""
+    return shlex.split(command.replace(FINISHED_RUN, "outputs/finetune/tiny/finished_run"))[1:]
+
+
+def first_run(arguments: list[str]) -> list[str]:
+    """The overrides of the first run of a sweep: the first value of each list, on the command line or in a file."""
+    overrides = [word for word in arguments if not word.startswith("-")]
+    if not HAS_SLURM:
+        overrides = [word for word in overrides if not word.startswith(("hydra/launcher", "hydra.launcher"))]
+    fixed = [word for word in overrides if not OverridesParser.create().parse_override(word).is_sweep_override()]
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.get("params") or {}
+    parsed = OverridesParser.create().parse_overrides(
+        [*(f"{key}={value}" for key, value in params.items()), *overrides]
+    )
+    values = {}
+    for override in parsed:
+        key = override.get_key_element()
+        is_list = override.is_sweep_override()
+        values[key] = f"{key}={next(override.sweep_string_iterator())}" if is_list else override.input_line or ""
+    return [override for override in values.values() if not override.startswith(("hydra/", "hydra."))]
+
+
+@pytest.mark.parametrize(("page", "command"), VRX, ids=str)
+def test_a_command_composes_into_a_valid_run(page: str, command: str):
+    arguments = words_of(command)
+    assert isinstance(composed(first_run([word for word in arguments if word not in ("--cfg", "job")])), RunConfig)
+
+
+@pytest.mark.parametrize(("page", "command"), ALL, ids=str)
+def test_every_command_is_checked_somewhere(page: str, command: str):
+    assert command.split()[0] == "vrx" or command in (*RUN_BY_CI, BUILD), "add a check for this kind of command"
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert INSTALL in commands(ROOT / "README.md") and "pytest" in commands(ROOT / "README.md")
+    assert "python3.11 -m venv" in script and "pip install -q -c constraints.txt -e '.[test]'" in script
+    assert re.search(r"^time pytest ", script, re.MULTILINE) and "time vrx)" in script
+
+
+def test_the_build_command_of_the_tiny_model_starts():
+    result = subprocess.run([*shlex.split(BUILD.replace("python", sys.executable, 1)), "--help"], capture_output=True)
+    assert result.returncode == 0
+
+
+TINY_SWEEPS = [command for _, command in VRX if re.search(r"sweep=(?!none)|-m\b", command) and "model=tiny" in command]
+
+
+@pytest.mark.parametrize("command", sorted({*TINY_SWEEPS, "vrx -m seed=0,1,2 layer_count=4_layers,8_layers"}))
+def test_a_sweep_on_the_tiny_model_lists_its_runs(vrx: Callable[..., subprocess.CompletedProcess], command: str):
+    result = vrx(*words_of(command), *TINY, "sweep.dry_run=true")
+    assert result.returncode == 0, result.stderr
+    assert "job=check" in command or "to do" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["vrx --help", "vrx --cfg job"])
+def test_the_configuration_is_shown(vrx: Callable[..., subprocess.CompletedProcess], command: str):
+    assert command in commands(ROOT / "README.md")
+    result = vrx(*words_of(command))
+    assert result.returncode == 0 and "selector" in result.stdout
+
+
+@pytest.mark.slow
+def test_the_experiments_of_the_readme_run(vrx: Callable[..., subprocess.CompletedProcess]):
+    """All of them, on the tiny model and little data; sweeps are listed."""
+    for command in [command for command in commands(ROOT / "README.md") if command.startswith("vrx")]:
+        if "--" in command:
+            continue  # test_the_configuration_is_shown
+        is_sweep = "sweep=" in command or " -m " in command
+        result = vrx(*words_of(command), *TINY, *(["sweep.dry_run=true"] if is_sweep else []))
+        assert result.returncode == 0, f"{command}: {result.stderr}"
+
+
+def test_the_python_example_of_the_readme_loads_an_adapter(tuned: Path):
+    (example,) = blocks(ROOT / "README.md", "python")
+    variables: dict[str, object] = {}
+    exec(example.replace("…", str(tuned)), variables)
+    assert "tuned" in variables
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    links = [target for target in re.findall(r"\]\(([^)#:]+)\)", text) if not (page.parent / target).exists()]
+    paths = re.findall(r"`((?:vrx|tests|conf|sweeps|docs)/[\w./-]*)`", text)
+    assert not links
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
