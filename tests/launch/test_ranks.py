@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from launch.test_multi_node import free_port
-from safetensors.torch import load_file
+from support.training import assert_same_course
 from support.whole_runs import ENVIRONMENT, ZERO, adapter, command, curve, has_steps, kill_at, run_dir
 
 pytestmark = pytest.mark.slow
@@ -18,11 +18,7 @@ def test_zero3_on_one_rank_and_two_agrees_with_plain_torch(undisturbed: Path, tw
     told = vrx(*ZERO)
     assert told.returncode == 0, told.stderr
     for root in (tmp_path, two_ranks):
-        assert curve(run_dir(root)) == pytest.approx(curve(run_dir(undisturbed)), abs=1e-5)
-        for file in ("adapter_model.safetensors", "projector.safetensors"):
-            ours, plain = (load_file(run_dir(where) / "adapter" / file) for where in (root, undisturbed))
-            assert ours.keys() == plain.keys()
-            assert all((ours[key] - plain[key]).abs().max() < 1e-4 for key in ours)
+        assert_same_course(run_dir(root), run_dir(undisturbed))
 
 
 def test_a_killed_run_of_two_ranks_ends_bit_equal(two_ranks: Path, vrx, tmp_path: Path):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SMALL = ["world.num_images=48", "world.num_questions=6", "wandb.mode=disabled"]
 STEPS = ("train.max_steps=6", "train.global_batch_size=4", "train.micro_batch_size=2", "runtime.checkpoint_every=2")

@@ -1,0 +1,82 @@
+"""Training samples whose image is bad or cut follow the policy and are reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from support.training import training_dataset
+
+from vrx.data.batch import TrainingSample, collate
+from vrx.data.encoding import IGNORE
+from vrx.data.image_processing import Pixels
+from vrx.models import loading
+from vrx.training.loss import LvlmWithLoss
+
+
+@pytest.fixture
+def samples(make_run, world):
+    """The training samples of the small world."""
+    return training_dataset(make_run(), world / "data")
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_a_bad_image_found_while_training_follows_the_policy_and_is_told(make_run, samples, tmp_path, policy):
+    row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
+    name = samples.rows[row]["image"]
+    for path in samples.image_folder.rglob("*.png"):
+        target = tmp_path / path.relative_to(samples.image_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes() if target != tmp_path / name else path.read_bytes()[:60])
+    samples.image_folder, samples.on_bad_image = tmp_path, policy
+    found = samples[row]
+    assert len(found.bad_images) == 1 and name in found.bad_images[0]
+    silent = all(label == IGNORE for label in found.labels)
+    assert silent == (policy == "skip")
+    again = samples[row]
+    assert (again.input_ids, again.labels) == (found.input_ids, found.labels)
+
+
+def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
+    row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
+    samples.image_folder = tmp_path
+    with pytest.raises(ValueError, match=r"record tiny_\d+: image .*no such file"):
+        samples[row]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["image first", "image later"])
+def test_a_sample_whose_image_is_cut_trains_on_what_comes_before_it_and_is_counted(make_run, samples, late):
+    """The official model keeps a part of the image's features; the labels before them do not see these."""
+    table = samples.rows
+    row = next(index for index in range(len(table)) if table[index]["image"])
+    seen = {**table[row], "conversations": json.dumps(conversation(late))}
+    samples.rows = [seen]
+    whole = samples[0]
+    first = whole.input_ids.index(samples.image_token_id)
+    samples.config = dataclasses.replace(samples.config, max_length=first + 4)
+    cut = samples[0]
+    assert whole.cut_images == [] and len(cut.cut_images) == 1 and "model.max_length" in cut.cut_images[0]
+    assert cut.pixels is None and not cut.bad_images
+    assert (cut.input_ids, cut.labels) == (whole.input_ids[:first], whole.labels[:first])
+    assert any(label != IGNORE for label in cut.labels) == late
+    module = LvlmWithLoss(loading.load(samples.config), Pixels(samples.config).blank())
+    official = TrainingSample(whole.input_ids[: first + 4], whole.labels[: first + 4])  # with a part of the image
+    with torch.inference_mode():
+        losses = [module(**collate([sample], pad_token_id=0).model_inputs()).item() for sample in (cut, official)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def conversation(late: bool) -> list[dict[str, str]]:
+    image = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "red"}]
+    text = [{"from": "human", "value": "Two and two?"}, {"from": "gpt", "value": "four"}]
+    return text + image if late else image + text
+
+
+def test_an_image_that_is_cut_off_whole_is_counted_too(samples):
+    row = next(index for index in range(len(samples.rows)) if samples.rows[index]["image"])
+    samples.rows = [{**samples.rows[row], "conversations": json.dumps(conversation(True))}]
+    samples.config = dataclasses.replace(samples.config, max_length=5)
+    found = samples[0]
+    assert len(found.cut_images) == 1 and found.pixels is None and len(found.input_ids) == 5
