@@ -2,128 +2,83 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import sys
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from vrx.config.compose import composing, is_local, is_sweep
-from vrx.config.errors import UserError, disk_error_message
-from vrx.config.frozen import to_run
+from vrx.config.command_line import read_arguments, split
+from vrx.config.compose import compose_config, register_schema
+from vrx.config.explain import explain, is_refusal
 from vrx.config.paths import CONF
-from vrx.config.renames import rename_error
-from vrx.config.resolve import resolve_name
-from vrx.config.schema import RunConfig
-from vrx.launch.workers import on_all_nodes
-
-
-def _keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of the schema; `*` stands for the names of a dictionary."""
-    found = []
-    hints = get_type_hints(schema)
-    for item in fields(schema):
-        nested = [part for part in (hints[item.name], *get_args(hints[item.name])) if is_dataclass(part)]
-        star = ".*" if nested and hints[item.name] not in nested and get_args(hints[item.name])[0] is str else ""
-        found.append(prefix + item.name)
-        for part in nested:
-            found += _keys(part, f"{prefix}{item.name}{star}.")
-    return found
-
-
-def _no_such_key(override: str) -> str:
-    name = override.lstrip("+~").partition("=")[0]
-    known = _keys()
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
-    top = [key for key in known if "." not in key]
-    return (
-        f"{override}: no such key; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(siblings or top)}"
-    )
-
-
-def explain(error: Exception, overrides: list[str]) -> str:
-    """One line for a refused configuration: the key, the value, and what would be valid."""
-    if message := disk_error_message(error):
-        return message
-    text = f"{error}\n{error.__cause__ or ''}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: not key=value: {error.message.splitlines()[0]}"
-    if option := re.search(r"Could not (?:find|load) '([\w./-]+)/([^/']+)'", text):
-        group, name = option.groups()
-        valid = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-        close = difflib.get_close_matches(name, valid, 1)
-        return (
-            f"{group}={name}: no such option; {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(valid)}"
-        )
-    if named_override := re.search(r"(?:Could not override|Error merging override) '?([^'\s=]+)", text):
-        start = named_override.group(1)
-        override = next((item for item in overrides if item.lstrip("+~").startswith(start)), start)
-        if "not in" in text or "Could not override" in text:
-            return _no_such_key(override)
-        reason = str(error.__cause__).splitlines()[0]
-        return f"{override}: {reason}"
-    if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
-        override = next((item for item in overrides if key.group(1) in item), key.group(1))
-        return _no_such_key(override)
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-
-
-REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)  # of OSError a full or read-only disk alone
+from vrx.jobs.run_job import is_multirun, run_job
+from vrx.jobs.sweep import launcher
+from vrx.jobs.sweep.plan import PlannedRun
+from vrx.launch.logging import log
 
 
 def main() -> None:
-    """Entry point of the installed command. A refusal is one line and exit status 2, also after a multirun."""
-    full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    overrides = [item for item in sys.argv[1:] if "=" in item]
-    failures: list[str] = []
-    on_cluster = is_sweep(sys.argv[1:]) and not is_local(overrides)
+    """Entry point of the installed command. A user's mistake is one line and exit status 2, also after a multirun."""
+    status = 0
 
-    def report(error: Exception) -> None:
-        of_disk = isinstance(error, OSError) and not isinstance(error, HydraException)
-        if full_traceback or (of_disk and not disk_error_message(error)):
+    def report(error: BaseException) -> None:
+        nonlocal status
+        if not is_refusal(error) or wants_traceback:
             raise error
-        failures.append(explain(error, overrides))
-        print(f"vrx: {failures[-1]}", file=sys.stderr)
+        log(explain(error, split(sys.argv[1:])[1]))
+        status = 2
 
-    def run_job(composed: DictConfig) -> None:
+    def task(composed: DictConfig) -> float | None:
+        if is_multirun():  # an error goes to the launcher, and from there to the sweeper
+            return run_job(composed)
         try:
-            run = to_run(composed)
-            on_all_nodes(resolve_name("job", run.job.name, key="job"), run)
-        except REFUSALS as error:
-            if on_cluster:
-                raise  # there, Hydra brings it back from the job
-            report(error)
+            _run(composed)
+        except Exception as error:
+            report(error)  # here, as Hydra would print several lines
+        return None
 
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    register_schema()
+    launcher.register()
     try:
-        for message in filter(None, map(rename_error, overrides)):
-            raise UserError(message)
-        if is_sweep(sys.argv[1:]) and not on_cluster:
-            with composing(CONF):
-                resolve_name("job", "sweep")(overrides, report, REFUSALS)
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come to us instead of Hydra's several lines
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_job)()
-    except REFUSALS as error:
-        report(error)
-    except AssertionError as error:  # OmegaConf's, for a key below one that is null
-        if not str(error).startswith("Unexpected type for root"):
-            raise
-        override = next((item for item in overrides if item.lstrip("+~").startswith("world.")), overrides)
-        report(UserError(f"{override}: world is null; valid where the model brings its own world, as model=tiny does"))
+        with _as_hydra_reads_it(read_arguments(sys.argv[1:])):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+    except launcher.DryRunDone:
+        pass
     except KeyboardInterrupt:
-        print("vrx: stopped; the same command goes on from here", file=sys.stderr)
+        log("interrupted; run the same command to resume")
         sys.exit(130)
-    if failures:
-        sys.exit(2)
+    except Exception as error:
+        report(error)
+    sys.exit(status)
+
+
+def _run(composed: DictConfig) -> None:
+    """One run outside a sweep; with `sweep.dry_run=true` it is only listed."""
+    if not composed.sweep.dry_run:
+        run_job(composed)
+        return
+    overrides = list(HydraConfig.get().overrides.task)
+    launcher.list_runs([PlannedRun(overrides, composed)], compose_config)
+
+
+@contextmanager
+def _as_hydra_reads_it(arguments: list[str]) -> Iterator[None]:
+    """Give Hydra these arguments, and have it pass on errors instead of printing several lines for each."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 if __name__ == "__main__":

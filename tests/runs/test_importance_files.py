@@ -18,13 +18,14 @@ from support.composing import composed
 from support.whole_runs import SMALL
 
 from vrx.config import errors, validate
+from vrx.config.compose import compose_config, composing
 from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration
 from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.score import driver as job
 from vrx.jobs.score import worker
-from vrx.jobs.sweep.driver import scoring as score_runs
+from vrx.jobs.sweep.plan import PlannedRun, score_overrides
 from vrx.models import from_run, loading, probe
 from vrx.models.merged_state_dict import tuned_state
 from vrx.report.figures import image_attention
@@ -216,12 +217,10 @@ def test_a_frozen_run_needs_no_scores(fresh: MakeRun):
 
 
 def test_a_sweep_takes_missing_scores_first_each_once(world: Path):
-    from hydra import compose, initialize_config_dir
+    def plain(*overrides: str) -> PlannedRun:
+        return PlannedRun(list(overrides), compose_config(list(overrides)))
 
-    def plain(*overrides: str) -> tuple[list[str], Any]:
-        return list(overrides), compose("config", overrides=list(overrides))
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with composing(CONF):
         runs = [
             plain("selector=block_influence", "seed=0", "layer_count=4_layers"),
             plain("selector=parameter_change", "seed=0", "selector.reverse=true"),
@@ -230,7 +229,7 @@ def test_a_sweep_takes_missing_scores_first_each_once(world: Path):
             plain("selector=random", "seed=3"),
             plain("selector=block_influence", "seed=4", "job=report"),
         ]
-        assert [overrides for overrides, _ in score_runs(runs)] == [["seed=0", "job=score"], ["seed=1", "job=score"]]
+        assert score_overrides(runs) == [["seed=0", "job=score"], ["seed=1", "job=score"]]
 
 
 # ---- calibration samples

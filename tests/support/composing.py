@@ -5,19 +5,17 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from support.whole_runs import ENVIRONMENT, command
 
+from vrx.config.compose import compose_config, composing
 from vrx.config.frozen import to_run
 from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
 
 
 def composed(overrides: list[str]) -> RunConfig:
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return to_run(compose("config", overrides=overrides))
+    with composing(CONF):
+        return to_run(compose_config(overrides))
 
 
 def finished(root: Path, *overrides: str) -> Path:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -56,8 +57,11 @@ def known_names(kind: str) -> list[str]:
     module_name = HOMES[kind].partition(":")[0]
     if "{}" in module_name:
         parent = importlib.import_module(module_name.partition(".{}")[0])
-        names = [module.name for module in pkgutil.iter_modules(parent.__path__)]
-        return ["tiny"] if kind == "world" else names
+        if kind == "world":
+            return ["tiny"]
+        if kind == "job":
+            return sorted(path.parent.name for path in Path(parent.__path__[0]).glob("*/driver.py"))
+        return [module.name for module in pkgutil.iter_modules(parent.__path__)]
     module = importlib.import_module(module_name)
     return [name for name in vars(module) if _is_public_function(module, name, getattr(module, name))]
 

@@ -1,11 +1,12 @@
-"""Several runs by one command: each in a process of its own, what is done skipped, a failure told at once."""
+"""The sweep runner: several runs by one command, each in a process of its own on its share of the GPUs."""
 
 from __future__ import annotations
 
+import enum
+import hashlib
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,179 +16,234 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from vrx.config.errors import disk_error_message
+from vrx.config.errors import UserError, disk_error_message
 from vrx.launch.logging import log
 from vrx.launch.ranks import die_with_parent
 from vrx.runs.locks import is_locked
 
-State = Literal["done", "resumable", "to do"]
+STATES = ("done", "resumable", "to do")
+POLL_SECONDS = 0.2
+TERMINATE_SECONDS = 30  # that a run has to end after SIGTERM
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a run is, where it lies (None: not known before its data are made), what runs like it took."""
 
-    state: State
+    state: Literal["done", "resumable", "to do"]
     run_dir: Path | None = None
     expected_seconds: float | None = None
 
 
-@dataclass
-class Job:
-    """One run of a sweep; `look` tells its progress, of which `progress` is the last known."""
+class JobState(enum.Enum):
+    WAITING = "waiting"
+    HELD = "held by another vrx"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
 
-    overrides: list[str]
+
+@dataclass(eq=False)
+class Job:
+    """One run of a sweep: how to start it, how far it is, and what became of it.
+
+    `look` returns the run's current status, of which `status` is the latest.
+    """
+
+    name: str
+    command: list[str]
     look: Callable[[], Progress]
-    progress: Progress
+    status: Progress
+    state: JobState = JobState.WAITING
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     log_file: Path | None = None
     gpus: tuple[str, ...] = ()
-    began: float = 0.0
+    started_at: float = 0.0  # monotonic seconds
 
     @property
-    def name(self) -> str:
-        told = [item for item in self.overrides if not item.startswith(("sweep=", "sweep."))]
-        return " ".join(told) or "the default run"
-
-    def refresh(self) -> None:
-        self.progress = self.look()
+    def is_open(self) -> bool:
+        return self.state not in (JobState.DONE, JobState.FAILED)
 
     @property
-    def state(self) -> State:
-        return self.progress.state
-
-    @property
-    def run_dir(self) -> Path | None:
-        return self.progress.run_dir
-
-    @property
-    def expected_seconds(self) -> float | None:
-        return self.progress.expected_seconds
+    def is_locked(self) -> bool:
+        """Whether any process works on this run now."""
+        return self.status.run_dir is not None and is_locked(self.status.run_dir)
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without those that would train the same run again."""
-    found: dict[Path | int, Job] = {}
+    """The jobs without those that would make the same run again."""
+    by_run: dict[Path | int, Job] = {}
     for job in jobs:
-        found.setdefault(job.run_dir or id(job), job)
-    return list(found.values())
+        by_run.setdefault(job.status.run_dir or id(job), job)
+    return list(by_run.values())
 
 
 def listing(jobs: Sequence[Job]) -> str:
     """What a dry run prints: every run with its state and, where runs like it are known, its expected hours."""
     lines = []
     for job in jobs:
-        hours = f"{job.expected_seconds / 3600:.2f} h" if job.expected_seconds and job.state != "done" else ""
-        lines.append(f"{job.state:<10} {hours:>9}  {job.name}")
-    counts = ", ".join(f"{sum(job.state == state for job in jobs)} {state}" for state in ("done", "resumable", "to do"))
-    open_jobs = [job for job in jobs if job.state in ("resumable", "to do")]
-    known = [job.expected_seconds for job in open_jobs if job.expected_seconds]
-    hours = f"; about {sum(known) / 3600:.2f} h" if known and len(known) == len(open_jobs) else ""
+        seconds = job.status.expected_seconds
+        hours = f"{seconds / 3600:.2f} h" if seconds and job.status.state != "done" else ""
+        lines.append(f"{job.status.state:<10} {hours:>9}  {job.name}")
+    counts = ", ".join(f"{sum(job.status.state == state for job in jobs)} {state}" for state in STATES)
+    unfinished = [job for job in jobs if job.status.state != "done"]
+    known = [job.status.expected_seconds for job in unfinished if job.status.expected_seconds]
+    hours = f"; about {sum(known) / 3600:.2f} h" if known and len(known) == len(unfinished) else ""
     return "\n".join([*lines, f"{len(jobs)} distinct runs: {counts}{hours}"])
 
 
-def run_all(
-    jobs: Sequence[Job], *, logs: Path, gpus: Sequence[str], gpus_per_run: int | None, fail_fast: bool = False
-) -> list[Job]:
-    """Bring every job to its end, as many at a time as the GPUs allow (one where there is none); gives the failed.
+def gpu_shares(gpus: Sequence[str], gpus_per_run: int | None) -> list[tuple[str, ...]]:
+    """The GPUs of each run that can go on at a time: all of them for one run by default, none where there is no GPU."""
+    size = min(gpus_per_run or len(gpus), len(gpus))
+    if not size:
+        return [()]
+    return [tuple(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
 
-    A job whose run another process works on waits for that, and is then looked at again.
+
+class Scheduler:
+    """Brings every job to its end, as many at a time as the GPUs allow.
+
+    A failure is reported at once and stops the others only with `fail_fast`. A job whose run another process works on
+    waits for that process, and is then looked at again.
     """
-    size = min(gpus_per_run or len(gpus), len(gpus)) if gpus else 0
-    starts = range(0, len(gpus) - size + 1, size) if size else ()
-    free: list[tuple[str, ...]] = [tuple(gpus[start : start + size]) for start in starts] or [()]
-    waiting = [job for job in jobs if job.state != "done"]
-    running: list[Job] = []
-    failed: list[Job] = []
-    elsewhere: list[Job] = []  # of the waiting: another vrx works on them
-    slots, durations = len(free), list[float]()
-    logs.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), bar_format="{desc}", disable=None) as bar:
-        try:
-            while waiting or running:
-                for job in [job for job in running if job.process and job.process.poll() is not None]:
-                    running.remove(job)
-                    free.append(job.gpus)
-                    assert job.process and job.log_file
-                    if job.process.returncode == 0:
-                        durations.append(time.monotonic() - job.began)
-                        log(f"done: {job.name}")
-                    elif job.run_dir is not None and is_locked(job.run_dir):
-                        waiting.append(job)  # another vrx was faster
-                    else:
-                        _fail(job, reason(job), failed)
-                        if fail_fast:
-                            return failed
-                held = [job for job in waiting if job.run_dir is not None and is_locked(job.run_dir)]
-                for job in held:
-                    if job not in elsewhere:
-                        log(f"held by another vrx: {job.name}; this one waits for it")
-                elsewhere = held
-                for job in [job for job in waiting if job not in held][: len(free)]:
-                    waiting.remove(job)
-                    try:
-                        job.refresh()  # another driver may have finished it
-                        if job.state == "done":
-                            log(f"done: {job.name}, already")
-                            continue
-                        _start(job, free[0], logs)
-                    except (ValueError, OSError) as error:
-                        _fail(job, disk_error_message(error) or str(error), failed)
-                        if fail_fast:
-                            return failed
-                    else:
-                        free.pop(0)
-                        running.append(job)
-                done = len(jobs) - len(waiting) - len(running) - len(failed)
-                told = f"{done}/{len(jobs)} done, {len(running)} running, {len(failed)} failed"
-                told += f", {len(held)} held by another vrx" if held else ""
-                bar.set_description_str(told + time_left_text([*waiting, *running], durations, slots))
-                time.sleep(0.2)
-        finally:
-            for job in running:
-                if job.process and job.process.poll() is None:
-                    job.process.terminate()
-                    with suppress(subprocess.TimeoutExpired):
-                        job.process.wait(timeout=30)
-    return failed
 
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        logs: Path,
+        gpus: Sequence[str],
+        gpus_per_run: int | None,
+        fail_fast: bool = False,
+    ) -> None:
+        self.jobs = list(jobs)
+        self.logs = logs
+        self.free = gpu_shares(gpus, gpus_per_run)
+        self.num_slots = len(self.free)
+        self.fail_fast = fail_fast
+        self.durations: list[float] = []  # seconds of the runs that ended well
 
-def _fail(job: Job, reason: str, failed: list[Job]) -> None:
-    failed.append(job)
-    log(f"failed: {job.name}: {reason}")
+    def run(self) -> list[Job]:
+        """Run all jobs; returns those that failed."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for job in self.jobs:
+            if job.status.state == "done":
+                self._finish(job, "finished before")
+        with tqdm(total=len(self.jobs), bar_format="{desc}", disable=None) as bar:
+            try:
+                while self._goes_on():
+                    self._collect_ended()
+                    self._mark_held()
+                    self._start_waiting()
+                    bar.set_description_str(self.status_line())
+                    if self._goes_on():
+                        time.sleep(POLL_SECONDS)
+            finally:
+                self._terminate_running()
+        return self.in_state(JobState.FAILED)
+
+    def in_state(self, *states: JobState) -> list[Job]:
+        return [job for job in self.jobs if job.state in states]
+
+    def status_line(self) -> str:
+        """The live line: how many runs are done, running, failed and held, and the time left."""
+        counts = {state: len(self.in_state(state)) for state in JobState}
+        line = (
+            f"{counts[JobState.DONE]}/{len(self.jobs)} done, {counts[JobState.RUNNING]} running, "
+            f"{counts[JobState.FAILED]} failed"
+        )
+        if held := counts[JobState.HELD]:
+            line += f", {held} held by another vrx"
+        return line + time_left_text([job for job in self.jobs if job.is_open], self.durations, self.num_slots)
+
+    def _goes_on(self) -> bool:
+        failed = self.fail_fast and self.in_state(JobState.FAILED)
+        return not failed and any(job.is_open for job in self.jobs)
+
+    def _collect_ended(self) -> None:
+        for job in self.in_state(JobState.RUNNING):
+            assert job.process
+            if job.process.poll() is None:
+                continue
+            self.free.append(job.gpus)
+            if job.process.returncode == 0:
+                self.durations.append(time.monotonic() - job.started_at)
+                self._finish(job)
+            elif job.is_locked:
+                job.state = JobState.WAITING  # another vrx was faster
+            else:
+                self._fail(job, failure_reason(job))
+
+    def _mark_held(self) -> None:
+        for job in self.in_state(JobState.WAITING, JobState.HELD):
+            if not job.is_locked:
+                job.state = JobState.WAITING
+            elif job.state is JobState.WAITING:
+                job.state = JobState.HELD
+                log(f"held by another vrx: {job.name}; this sweep waits for it")
+
+    def _start_waiting(self) -> None:
+        for job in self.in_state(JobState.WAITING):
+            if not self.free or not self._goes_on():
+                return
+            try:
+                job.status = job.look()  # another vrx may have finished it
+                if job.status.state == "done":
+                    self._finish(job, "finished before")
+                else:
+                    _start(job, self.free[0], self.logs)
+                    self.free.pop(0)
+            except (UserError, OSError) as error:
+                self._fail(job, disk_error_message(error) or str(error))
+
+    def _finish(self, job: Job, how: str = "") -> None:
+        job.state = JobState.DONE
+        log(f"done: {job.name}{f', {how}' if how else ''}")
+
+    def _fail(self, job: Job, reason: str) -> None:
+        job.state = JobState.FAILED
+        log(f"failed: {job.name}: {reason}")
+
+    def _terminate_running(self) -> None:
+        for job in self.in_state(JobState.RUNNING):
+            if job.process and job.process.poll() is None:
+                job.process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    job.process.wait(timeout=TERMINATE_SECONDS)
 
 
 def _start(job: Job, gpus: tuple[str, ...], logs: Path) -> None:
-    environment = dict(os.environ)
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    job.gpus, job.began = gpus, time.monotonic()
-    name = job.run_dir.name if job.run_dir else "-".join(job.name.split()).replace("/", "_")[:100]
-    job.log_file = logs / f"{name}.log"
-    command = [sys.executable, "-m", "vrx.main", *job.overrides, "hydra.mode=RUN"]
+    unique_name = job.status.run_dir.name if job.status.run_dir else hashlib.sha256(job.name.encode()).hexdigest()[:12]
+    job.log_file = logs / f"{unique_name}.log"
     with job.log_file.open("wb") as output:
         job.process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
+            job.command, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
         )
+    job.gpus, job.started_at, job.state = gpus, time.monotonic(), JobState.RUNNING
 
 
-def reason(job: Job) -> str:
+def failure_reason(job: Job) -> str:
     """The line in which a run said why it ended, or where to read on."""
     assert job.process and job.log_file
     text = job.log_file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    told = re.findall(r"vrx: (.+)", text)  # behind the progress bar of a worker that was killed, too
+    messages = re.findall(r"vrx: (.+)", text)  # also behind the progress bar of a worker that was killed
     status = job.process.returncode
-    return told[-1] if status == 2 and told else f"ended with status {status}; see {job.log_file}"
+    return messages[-1] if status == 2 and messages else f"ended with status {status}; see {job.log_file}"
 
 
-def time_left_text(jobs: Sequence[Job], durations: Sequence[float], slots: int) -> str:
-    """The time left, from the seconds of the runs that this command finished, before that from what runs like these
-    took; empty where neither is known."""
-    known = list(durations) or [job.expected_seconds for job in jobs if job.expected_seconds]
+def time_left_text(jobs: Sequence[Job], durations: Sequence[float], num_slots: int) -> str:
+    """The time left for the unfinished jobs; empty where nothing is known to estimate it from.
+
+    It comes from the seconds of the runs that this command finished, before that from what runs like these took.
+    """
+    known = list(durations) or [job.status.expected_seconds for job in jobs if job.status.expected_seconds]
     if not jobs or not known:
         return ""
     mean = sum(known) / len(known)
-    expected = sum(mean if durations else job.expected_seconds or mean for job in jobs)
-    elapsed = sum(time.monotonic() - job.began for job in jobs if job.process)
-    seconds = max(0.0, expected - elapsed) / slots
+    expected = sum(mean if durations else job.status.expected_seconds or mean for job in jobs)
+    elapsed = sum(time.monotonic() - job.started_at for job in jobs if job.state is JobState.RUNNING)
+    seconds = max(0.0, expected - elapsed) / num_slots
     return f", {int(seconds // 3600)} h {int(seconds % 3600 // 60)} min left"

@@ -1,0 +1,94 @@
+"""One line for an error in a command: the key, the value, and what is valid."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from vrx.config.errors import UserError, disk_error_message
+from vrx.config.paths import CONF
+from vrx.config.schema import RunConfig
+
+REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError, AssertionError)
+BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a user can correct this error; anything else is a bug and keeps its traceback.
+
+    Of OSError only a full disk or a folder that cannot be written to counts.
+    """
+    if isinstance(error, AssertionError):
+        return str(error).startswith(BELOW_NULL)
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return True
+    return isinstance(error, OSError) and disk_error_message(error) is not None
+
+
+def explain(error: BaseException, overrides: list[str]) -> str:
+    """One line for a refused command; `overrides` are what was typed."""
+    if message := disk_error_message(error):
+        return message
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not key=value: {error.message.splitlines()[0]}"
+    if isinstance(error, AssertionError):
+        return _below_null(overrides)
+    text = f"{error}\n{error.__cause__ or ''}"
+    if option := re.search(r"Could not (?:find|load) '([\w./-]+)/([^/']+)'", text):
+        return _no_such_option(*option.groups())
+    if named := re.search(r"(?:Could not override|Error merging override) '?([^'\s=]+)", text):
+        start = named.group(1)
+        override = next((item for item in overrides if item.lstrip("+~").startswith(start)), start)
+        if "not in" in text or "Could not override" in text:
+            return _no_such_key(override)
+        return f"{override}: {str(error.__cause__).splitlines()[0]}"
+    if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
+        return _no_such_key(next((item for item in overrides if key.group(1) in item), key.group(1)))
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def schema_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
+    """Every dotted key of the schema; `*` stands for the names of a dictionary."""
+    keys = []
+    hints = get_type_hints(schema)
+    for item in fields(schema):
+        nested = [part for part in (hints[item.name], *get_args(hints[item.name])) if is_dataclass(part)]
+        star = ".*" if nested and hints[item.name] not in nested and get_args(hints[item.name])[0] is str else ""
+        keys.append(prefix + item.name)
+        for part in nested:
+            keys += schema_keys(part, f"{prefix}{item.name}{star}.")
+    return keys
+
+
+def did_you_mean(name: str, valid: list[str], *, cutoff: float = 0.6) -> str:
+    """`did you mean …? ` for the valid name that is closest, or nothing."""
+    close = difflib.get_close_matches(name, valid, 1, cutoff=cutoff)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _no_such_option(group: str, name: str) -> str:
+    valid = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if not valid:  # a group of Hydra's own
+        return f"{group}={name}: no such option; see vrx --hydra-help"
+    return f"{group}={name}: no such option; {did_you_mean(name, valid)}valid: {', '.join(valid)}"
+
+
+def _no_such_key(override: str) -> str:
+    name = override.lstrip("+~").partition("=")[0]
+    known = schema_keys()
+    siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
+    top = [key for key in known if "." not in key]
+    return f"{override}: no such key; {did_you_mean(name, known, cutoff=0.5)}valid: {', '.join(siblings or top)}"
+
+
+def _below_null(overrides: list[str]) -> str:
+    """A key below a section that this run does not have: the world of another model."""
+    override = next((item for item in overrides if item.lstrip("+~").startswith("world.")), " ".join(overrides))
+    return f"{override}: world is null; valid where the model brings its own world, as model=tiny does"

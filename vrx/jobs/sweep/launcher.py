@@ -1,0 +1,196 @@
+"""Hydra's launcher `vrx`: the runs of a multirun, each in a process of its own, finished runs skipped."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from vrx.config.errors import RunFailed, UserError
+from vrx.config.schema import RunConfig
+from vrx.jobs.run_job import mean_score
+from vrx.jobs.sweep.plan import Plan, PlannedRun, make_plan, refused_error, score_overrides, takes_all_runs
+from vrx.launch.gpus import gpu_numbers
+from vrx.launch.multi_node import this_node
+from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct, listing
+from vrx.report.paper import load_paper
+from vrx.report.paper_artifacts import artifact_as_text
+
+Compose = Callable[[list[str]], DictConfig]
+PLUGIN_MODULE = "hydra_plugins.vrx"  # Hydra accepts plugins from this package alone; see conf/hydra/launcher/vrx.yaml
+
+
+class RunReturn(JobReturn):
+    """What a sweeper gets of a run; unlike Hydra's own, a failed run prints nothing when its value is asked for."""
+
+    @property
+    def return_value(self) -> Any:
+        if self.status is JobStatus.COMPLETED:
+            return self._return_value
+        raise self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+class DryRunDone(Exception):
+    """A dry run has listed its runs, and the sweeper must not go on as if they had results."""
+
+
+class VrxLauncher(Launcher):
+    """Starts each run as a process of its own; see `vrx.launch.sweep_runner.Scheduler`."""
+
+    __module__ = PLUGIN_MODULE
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by the sweeper, with the configuration of the whole multirun."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if config.sweep.dry_run:  # the sweeper writes multirun.yaml, and a dry run writes nothing
+            self.dry_folder = tempfile.TemporaryDirectory()
+            config.hydra.sweep.dir = self.dry_folder.name
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Bring the runs to their end; returns the mean score of each, in order.
+
+        Scores by which runs select their layers are computed first: which run is which depends on them.
+        """
+        runs = [PlannedRun(list(overrides), self.compose(list(overrides))) for overrides in job_overrides]
+        for number, each in enumerate(runs, initial_job_idx):
+            with open_dict(each.config):
+                each.config.hydra.job.id = each.config.hydra.job.num = number
+        if runs[0].config.sweep.dry_run:
+            list_runs(runs, self.compose)
+            if "basic_sweeper" not in self.config.hydra.sweeper._target_:
+                raise DryRunDone
+            return [_completed(each, None) for each in runs]
+        scoring = [PlannedRun(overrides, self.compose(overrides)) for overrides in score_overrides(runs)]
+        if scoring:
+            self._bring_about(make_plan(scoring, dry_run=False))
+        plan = make_plan(runs, dry_run=False)
+        if plan.runs and takes_all_runs(plan.runs[0]):
+            plan.runs[0].module.together([each.run for each in plan.runs])
+            return self._returns(runs, {each: _completed(each, None) for each in plan.runs})
+        returns, jobs = self._bring_about(plan)
+        self._show(plan, jobs)
+        return self._returns(runs, returns)
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The configuration of one run, Hydra's part included."""
+        return self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+
+    def _bring_about(self, plan: Plan) -> tuple[dict[PlannedRun, JobReturn], list[Job]]:
+        if not plan.runs:
+            return {}, []
+        run = plan.runs[0].run
+        assert run is not None
+        if this_node(run.runtime).num_nodes > 1:
+            raise UserError(
+                "runtime.num_nodes: a sweep starts its runs on this machine; for several nodes a run, start each by "
+                "itself or give them to SLURM, hydra/launcher=submitit_slurm hydra.launcher.nodes=2"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            by_run = {each: _job(each, Path(folder) / str(number)) for number, each in enumerate(plan.runs)}
+            jobs = distinct(list(by_run.values()))
+            options = {"gpus_per_run": run.runtime.gpus_per_run, "fail_fast": run.sweep.fail_fast}
+            Scheduler(jobs, logs=self._logs(run), gpus=gpu_numbers(), **options).run()
+            ended = {job.status.run_dir or id(job): job for job in jobs}
+            returns = {each: _returned(each, ended[job.status.run_dir or id(job)]) for each, job in by_run.items()}
+        return returns, jobs
+
+    def _logs(self, run: RunConfig) -> Path:
+        return Path(self.config.hydra.sweep.dir).absolute() / (run.sweep.name or "command_line")
+
+    def _show(self, plan: Plan, jobs: Sequence[Job]) -> None:
+        """The table or figure that the sweep makes, and how many runs are done."""
+        if not plan.runs:
+            return
+        run = plan.runs[0].run
+        assert run is not None
+        if run.sweep.name is not None and run.sweep.name in load_paper().artefacts:
+            root = Path(run.runtime.output_root).absolute()
+            print(artifact_as_text(run.sweep.name, root, model=run.model.name))
+        num_done = sum(job.state is JobState.DONE for job in jobs)
+        print(f"{num_done} of {len(jobs)} runs done; logs: {self._logs(run)}")
+
+    @staticmethod
+    def _returns(runs: Sequence[PlannedRun], returns: dict[PlannedRun, JobReturn]) -> list[JobReturn]:
+        """What the sweeper gets, in order; one error stands for all failures, since each was reported before."""
+        num_refused = sum(each not in returns for each in runs)
+        num_failed = sum(each.status is JobStatus.FAILED for each in returns.values())
+        error: UserError | None = refused_error(num_refused, len(runs)) if num_refused else None
+        if num_failed:
+            failed = f"{num_failed} of {len(runs)} runs failed; the same command tries just these again"
+            error = RunFailed(f"{failed}; {num_refused} were refused" if num_refused else failed)
+        for each in returns.values():
+            if each.status is JobStatus.FAILED:
+                each.return_value = error
+        return [returns[each] if each in returns else _failed(each, error) for each in runs]
+
+
+def register() -> None:
+    """Make the launcher known to Hydra as `hydra/launcher=vrx`.
+
+    Hydra looks the class up by its name in the package `hydra_plugins`, which exists only where a plugin is installed.
+    """
+    plugins = Plugins.instance()  # imports that package where it exists
+    package_name, _, name = PLUGIN_MODULE.partition(".")
+    package = sys.modules.setdefault(package_name, ModuleType(package_name))
+    setattr(package, name, sys.modules[__name__])
+    plugins.register(VrxLauncher)
+
+
+def list_runs(runs: Sequence[PlannedRun], compose: Compose) -> None:
+    """Print what a command would run; starts nothing and writes nothing. `UserError` where runs are refused."""
+    scoring = [PlannedRun(overrides, compose(overrides)) for overrides in score_overrides(runs)]
+    plan = make_plan([*scoring, *runs], dry_run=True)
+    if plan.runs and takes_all_runs(plan.runs[0]):
+        print("\n".join(f"job={each.config.job.name}  {each.name}" for each in plan.runs))
+    else:
+        print(listing(distinct([Job(each.name, [], each.look, each.status) for each in plan.runs])))
+    if plan.num_refused:
+        raise refused_error(plan.num_refused, len(scoring) + len(runs))
+
+
+def _job(planned: PlannedRun, path: Path) -> Job:
+    path.with_suffix(".config").write_bytes(pickle.dumps(planned.config))
+    command = [sys.executable, "-m", "vrx.jobs.sweep.child", str(path)]
+    return Job(planned.name, command, planned.look, planned.status)
+
+
+def _returned(planned: PlannedRun, job: Job) -> JobReturn:
+    """What the run's process returned, or of a run that was finished before, the score in its record."""
+    if job.state is not JobState.DONE:
+        return _failed(planned, None)
+    result = Path(job.command[-1]).with_suffix(".return")
+    assert planned.run is not None
+    value = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else mean_score(planned.run)
+    return _completed(planned, value)
+
+
+def _completed(planned: PlannedRun, value: float | None) -> JobReturn:
+    result = _job_return(planned, JobStatus.COMPLETED)
+    result.return_value = value
+    return result
+
+
+def _failed(planned: PlannedRun, error: UserError | None) -> JobReturn:
+    result = _job_return(planned, JobStatus.FAILED)
+    result.return_value = error
+    return result
+
+
+def _job_return(planned: PlannedRun, status: JobStatus) -> JobReturn:
+    hydra_config = OmegaConf.masked_copy(planned.config, "hydra")
+    return RunReturn(overrides=planned.overrides, cfg=planned.task_config, hydra_cfg=hydra_config, status=status)

@@ -1,0 +1,132 @@
+"""Which runs a sweep has: checked, named, without those that are refused, and the score runs that they need first."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from vrx.config.errors import NoImportanceScores, UserError
+from vrx.config.explain import REFUSALS, explain
+from vrx.config.frozen import to_run
+from vrx.config.schema import RunConfig
+from vrx.evaluation import evaluate_run
+from vrx.launch.logging import log
+from vrx.launch.sweep_runner import Progress
+
+LAYER_CHOICE = ("selector=", "selector.reverse=", "layer_count=", "layer_count.")
+OF_OTHER_JOBS = ("job=", "prune.", "revert.")
+SELECTING_JOBS = ("finetune", "revert", "prune")  # their layers depend on importance scores
+
+
+@dataclass(eq=False)
+class PlannedRun:
+    """One run of a sweep: its overrides, what Hydra composes from them, and its status once it was looked at."""
+
+    overrides: list[str]
+    config: DictConfig
+    name: str = ""
+    run: RunConfig | None = None
+    status: Progress = Progress("to do")  # noqa: RUF009 (frozen)
+
+    @property
+    def task_config(self) -> DictConfig:
+        """The composed configuration without Hydra's part, to which it may still refer."""
+        if "hydra" not in self.config:
+            return self.config
+        HydraConfig.instance().set_config(self.config)
+        return OmegaConf.masked_copy(self.config, [str(key) for key in self.config if key != "hydra"])
+
+    @property
+    def module(self) -> Any:
+        """The driver module of the run's job."""
+        assert self.run is not None
+        return importlib.import_module(f"vrx.jobs.{self.run.job.name}.driver")
+
+    def look(self) -> Progress:
+        """The run's current status; starts nothing."""
+        progress: Callable[[RunConfig | None], Progress] | None = getattr(self.module, "progress", None)
+        return progress(self.run) if progress else Progress("to do")
+
+
+@dataclass
+class Plan:
+    """The runs of a sweep that can work, and how many were refused."""
+
+    runs: list[PlannedRun] = field(default_factory=list)
+    num_refused: int = 0
+
+
+def names(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each run: the overrides that not all runs share, or all where there are no others."""
+    own = [[item for item in run if not item.startswith(("sweep=", "sweep."))] for run in overrides]
+    shared = functools.reduce(lambda left, right: left & right, map(set, own)) if len(own) > 1 else set()
+    return [" ".join([item for item in run if item not in shared] or run) or "the default run" for run in own]
+
+
+def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
+    """Check every run and look how far it is; a refused run is reported with its reason and left out.
+
+    Where the data of a model's own world are missing, they are made first, since a run's identity depends on them;
+    a dry run makes nothing.
+    """
+    plan, refused = Plan(), dict[str, list[str]]()
+    for candidate, name in zip(candidates, names([each.overrides for each in candidates]), strict=True):
+        candidate.name = name
+        try:
+            candidate.run = to_run(candidate.task_config)
+            if not takes_all_runs(candidate):
+                if not dry_run:
+                    evaluate_run.make_world(candidate.run)
+                candidate.status = _status(candidate, dry_run=dry_run)
+            plan.runs.append(candidate)
+        except REFUSALS as error:
+            refused.setdefault(explain(error, candidate.overrides), []).append(name)
+    for message, run_names in refused.items():
+        plan.num_refused += len(run_names)
+        log(f"refused: {_some(run_names)}: {message}")
+    return plan
+
+
+def takes_all_runs(candidate: PlannedRun) -> bool:
+    """Whether the job of a run takes all runs of a sweep at once, as job=check does."""
+    return hasattr(candidate.module, "together")
+
+
+def score_overrides(candidates: Sequence[PlannedRun]) -> list[list[str]]:
+    """The overrides of the runs that compute the importance scores by which these runs select layers, each once."""
+    unique: list[list[str]] = []
+    for candidate in candidates:
+        selector, job = candidate.config.selector, candidate.config.job.name
+        if selector.formula is None or selector.scores is not None or selector.layers is not None:
+            continue
+        if job in SELECTING_JOBS:
+            own = [item for item in candidate.overrides if not item.startswith(LAYER_CHOICE + OF_OTHER_JOBS)]
+            command = [*own, "job=score"]
+            unique += [command] if command not in unique else []
+    return unique
+
+
+def _status(candidate: PlannedRun, *, dry_run: bool) -> Progress:
+    try:
+        return candidate.look()
+    except NoImportanceScores:
+        if dry_run:
+            return Progress("to do")  # the scores would be computed first
+        raise
+
+
+def _some(run_names: Sequence[str]) -> str:
+    if len(run_names) == 1:
+        return run_names[0]
+    shown = "; ".join(run_names[:3])
+    return f"{len(run_names)} runs ({shown}{f'; and {len(run_names) - 3} more' if len(run_names) > 3 else ''})"
+
+
+def refused_error(num_refused: int, num_runs: int) -> UserError:
+    return UserError(f"{num_refused} of {num_runs} runs were refused, for the reasons above")
