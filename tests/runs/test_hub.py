@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation.test_readers import HUB, picture, table
 from support import hub
+from support.hub_datasets import HUB, table
+from support.official_files import picture
 
 GQA_QUESTION = {"id": "201", "imageId": "n1", "question": "Red?", "answer": "no"}
 TASKS = ("snarks", "navigate")

@@ -1,0 +1,92 @@
+"""Data sets of the hub, as folders, give the same samples as the official files; bad ones are refused by column."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import datasets
+import pytest
+from support.hub_datasets import HUB, REFERENCE_COLUMNS
+from support.official_files import picture
+
+from vrx.config.schema import BenchmarkConfig
+from vrx.evaluation.benchmarks import samples
+from vrx.evaluation.families import Sample
+
+
+def read(name: str, config: BenchmarkConfig) -> list[Sample]:
+    return samples(name, config, limit=None)
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize("name", HUB)
+def test_a_data_set_of_the_hub_gives_the_same_rows(ask, hub, name: str, parquet: bool):
+    rows, expected = HUB[name]
+    split = ask(name, {}).split
+    found = read(name, ask(name, hub(rows, split=split, parquet=parquet)))
+    assert [sample.answer for sample in found] == expected
+    if "image" in rows[0]:
+        assert all(sample.image and sample.image.read_bytes() == picture() for sample in found)
+
+
+def test_gqa_of_the_hub_has_its_pictures_in_a_subset_of_their_own(ask, hub, tmp_path: Path, monkeypatch):
+    told = {"id": "201", "imageId": "n1", "question": "Red?", "answer": "no"}
+    parts = {
+        "testdev_balanced_instructions": datasets.Dataset.from_list([told]),
+        "testdev_balanced_images": datasets.Dataset.from_list(
+            [{"id": "n1", "image": {"bytes": picture(), "path": None}}]
+        ).cast_column("image", datasets.Image()),
+    }
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, subset, split, revision: parts[subset])
+    (sample,) = read("gqa", ask("gqa", "lmms-lab/GQA"))
+    assert (sample.answer.references, sample.image and sample.image.name) == (("no",), "n1.png")
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_column_that_is_missing_is_refused_by_sample_and_name_or_not_needed(ask, hub, name: str, tmp_path: Path):
+    (row, *_), expected = HUB[name]
+    split, needed, kind = ask(name, {}).split, set(), expected[0].question_type
+    for column in row:
+        shutil.rmtree(tmp_path / "hub", ignore_errors=True)
+        other = {**{key: value for key, value in row.items() if key != column}, f"{column}_": row[column]}
+        try:
+            found = [sample.answer for sample in read(name, ask(name, hub([other], split=split)))]
+            assert [dataclasses.replace(answer, question_type=kind) for answer in found] == expected
+        except ValueError as refusal:
+            needed.add(column)
+            assert re.match(
+                rf"benchmark\.{name}: sample 0: column {column} (is missing; there are|is None)", str(refusal)
+            )
+            assert "\n" not in str(refusal)
+    assert REFERENCE_COLUMNS[name] in needed
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_sample_without_references_is_refused(ask, hub, name: str, tmp_path: Path):
+    (row, *_), _ = HUB[name]
+    column, split = REFERENCE_COLUMNS[name], ask(name, {}).split
+    for nothing in (None, [], "", " ", [None]):
+        if isinstance(nothing, list) and not isinstance(row[column], list):
+            continue  # no table holds both
+        shutil.rmtree(tmp_path / "hub", ignore_errors=True)
+        config = ask(name, hub([{**row, column: nothing}], split=split))
+        with pytest.raises(ValueError, match=rf"^benchmark\.{name}: sample 0: column {column} is .*, must be "):
+            read(name, config)
+
+
+def test_a_split_that_a_data_set_of_the_hub_lacks_is_refused(ask, hub):
+    rows, _ = HUB["mmlu"]
+    with pytest.raises(ValueError, match=r"benchmark\.mmlu\.path=.* split=nowhere"):
+        read("mmlu", ask("mmlu", hub(rows, parquet=True), split="nowhere"))
+
+
+def test_an_image_that_leaves_its_folder_is_refused(ask, hub):
+    rows, _ = HUB["ocrvqa"]
+    with pytest.raises(ValueError, match="leaves"):
+        read("ocrvqa", ask("ocrvqa", hub([{**rows[0], "image_id": "../../b"}])))
