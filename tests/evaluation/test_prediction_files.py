@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from vrx.config.errors import UserError
-from vrx.config.schema import ModelConfig
+from vrx.config.schema import BenchmarkConfig, ModelConfig
 from vrx.evaluation.families import Sample
 from vrx.evaluation.prediction_files import (
     PredictionHeader,
@@ -24,7 +24,7 @@ from vrx.evaluation.prediction_files import (
     read_header,
     read_parts,
     read_predictions,
-    update_references,
+    update_scored,
     with_current_references,
     write_predictions,
 )
@@ -212,15 +212,16 @@ def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, t
 
 def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Path):
     path = predictions_file(tmp_path, "gqa")
-    header = PredictionHeader(KEY, {"value": 1.0, "num_samples": 1}, {"metric": "gqa_match"})
+    config = BenchmarkConfig(family="short_answer", metric="gqa_match")
+    header = PredictionHeader(KEY, {"value": 1.0, "num_samples": 1}, dataclasses.asdict(config))
     path.parent.mkdir()
     write_predictions(path, header, [Answer("a", "said", ("old",))])
     right = [Answer("a", "said", ("new",))]
-    update_references(tmp_path, "gqa", right)
+    update_scored(tmp_path, "gqa", right, config)
     assert read_header(tmp_path, "gqa") == header
     assert list(read_predictions(path, KEY).values()) == right
     before = path.stat().st_mtime_ns
-    update_references(tmp_path, "gqa", right)
+    update_scored(tmp_path, "gqa", right, config)
     assert path.stat().st_mtime_ns == before
 
 

@@ -14,7 +14,7 @@ from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig
 from vrx.evaluation.prediction_files import load_predictions, predictions_file, write_predictions
 from vrx.report.collect import Run
-from vrx.report.question_scores import benchmark_config, benchmark_configs, question_scores
+from vrx.report.question_scores import benchmark_config, question_scores
 from vrx.runs.files import write_atomic
 
 
@@ -24,11 +24,12 @@ def test_benchmarks_are_read_from_the_frozen_configuration(
 ):
     run = make_run(f"benchmark={chosen}")
     write_atomic(tmp_path / "config.yaml", freeze(run))
-    assert benchmark_configs(Run(tmp_path, EMPTY_RECORD)) == run.benchmark
+    for name, config in run.benchmark.items():
+        assert benchmark_config(Run(tmp_path, EMPTY_RECORD), name) == config
 
 
 def test_a_run_without_a_configuration_has_no_benchmarks(tmp_path: Path):
-    assert benchmark_configs(Run(tmp_path / "missing", EMPTY_RECORD)) == {}
+    assert benchmark_config(Run(tmp_path / "missing", EMPTY_RECORD), "tiny_gqa") is None
 
 
 def test_settings_beside_the_predictions_win_over_the_frozen_ones(tmp_path: Path):

@@ -6,25 +6,60 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from vrx.config.errors import UserError
+from vrx.config.migrations import SCHEMA_VERSION, VERSION_KEY, migrate_config
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate
 
 
 def to_run(composed: Any) -> RunConfig:
-    """The typed, checked run of a composed configuration (or of a frozen file)."""
-    plain = OmegaConf.to_container(composed)  # untyped, so that the merge refuses a key which `+` put in
-    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), plain))
-    assert isinstance(run, RunConfig)
+    """The typed, checked run of a composed configuration. `UserError` where it cannot work."""
+    run = _typed(OmegaConf.to_container(composed))
     validate(run)
     return run
 
 
-def load_frozen(path: Path) -> RunConfig:
-    """Read a frozen run back."""
-    return to_run(OmegaConf.load(path))
-
-
 def freeze(run: RunConfig) -> str:
-    """The run as YAML, every value resolved: what a worker starts from."""
-    return OmegaConf.to_yaml(OmegaConf.structured(run))
+    """The run as YAML with the schema's version, every value resolved."""
+    return f"{VERSION_KEY}: {SCHEMA_VERSION}\n{OmegaConf.to_yaml(OmegaConf.structured(run))}"
+
+
+def thaw(text: str, *, source: str = "frozen run") -> RunConfig:
+    """A frozen run of this version or an older one.
+
+    Types are checked, values are not: a finished run is read whatever may run today. source: names the file in errors.
+    """
+    try:
+        config = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{source}: not valid YAML: {_first_line(error)}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{source}: not a frozen run")
+    config = migrate_config({str(key): value for key, value in config.items()}, source=source)
+    try:
+        return _typed(config)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{source}: not a frozen run: {_first_line(error)}") from None
+
+
+def load_frozen(path: Path) -> RunConfig:
+    """Read a frozen run back; `UserError` names the file that is broken or of a newer version."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8: {error}") from None
+    return thaw(text, source=str(path))
+
+
+def _typed(plain: Any) -> RunConfig:
+    """The typed run of plain values; the merge refuses a key that the schema does not have."""
+    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), plain))
+    assert isinstance(run, RunConfig)
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.config.frozen import freeze
 from vrx.config.resolve import resolve_name
-from vrx.config.schema import ModelConfig, RunConfig
+from vrx.config.schema import BenchmarkConfig, ModelConfig, RunConfig
 from vrx.evaluation import benchmarks, families, prediction_files, scoring
+from vrx.evaluation.prediction_files import PredictionHeader
 from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.metrics.answer import Answer
 from vrx.runs import content_digest, files
 from vrx.runs.locks import shared_resource_lock
-from vrx.runs.provenance import current_provenance
+from vrx.runs.provenance import Provenance
 from vrx.runs.record import PrunedInfo, Record, ScoreEntry, model_facts, read_record, with_selectors
+from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import TrainSummary
 from vrx.runs.typed_json import from_json
+
+SCORING_KEYS = ("metric", "extra_metrics", "aggregate", "mean_per_type", "normalized_mean_per_type")
 
 
 def make_world(run: RunConfig) -> None:
@@ -67,18 +70,25 @@ def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sampl
         log(f"{error}; it is made again from the answers there are")
         return None
     scores = _scores(run, run_dir, found)
-    return record if scores.items() <= record.scores.items() else None
+    same = all(_is_scored_with(prediction_files.read_header(run_dir, name), run.benchmark[name]) for name in scores)
+    return record if same and scores.items() <= record.scores.items() else None
+
+
+def _is_scored_with(header: PredictionHeader, config: BenchmarkConfig) -> bool:
+    """Whether answers were scored with these settings, as far as their file says."""
+    settings = header.benchmark
+    return settings is None or all(settings.get(key) == getattr(config, key) for key in SCORING_KEYS)
 
 
 def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> dict[str, ScoreEntry]:
     """Scores of the run's benchmarks, by name; answers that are missing are made first, by workers."""
     found = have(run, run_dir, asked)
     if len(found) < len(asked):
-        files.write_atomic(RunDir(run_dir).config, freeze(run))
+        write_config(run_dir, run)
         launch("generate", run_dir, run.runtime)
         found = have(run, run_dir, asked)
     for name, read in found.items():
-        prediction_files.update_references(run_dir, name, read)
+        prediction_files.update_scored(run_dir, name, read, run.benchmark[name])
     return _scores(run, run_dir, {name: found[name] for name in asked})
 
 
@@ -114,7 +124,7 @@ def write_record(
 ) -> Record:
     """Write `record.json`; what earlier commands recorded and this one does not name stays in it.
 
-    The provenance of the training is that in `train`; the record keeps it apart from that of the evaluations.
+    Provenance: of the training as in `train`, of each evaluation as in the header of its predictions.
     """
     before = _existing_record(RunDir(run_dir))
     record = Record(files.digest(identity)[:8], identity, model_facts(model), layers, {})
@@ -123,7 +133,10 @@ def write_record(
     if train is not None:
         record.train = dataclasses.replace(train, provenance=None)
         record.provenance.train = train.provenance
-    record.provenance.evaluations |= {name: current_provenance() for name in scores}
+    for name in scores:
+        header = prediction_files.load_header(RunDir(run_dir).predictions(name))
+        if header and header.provenance is not None:  # else made before provenance was kept with the answers
+            record.provenance.evaluations[name] = from_json(Provenance, header.provenance)
     record.pruned = pruned or record.pruned
     record = with_selectors(record, selectors)
     record.write(RunDir(run_dir).record)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
 from vrx.config.errors import UserError
+from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.families import Sample
 from vrx.metrics.answer import FIELDS, QUESTION_FIELDS, Answer
 from vrx.runs.content_digest import image_digest
@@ -35,15 +36,19 @@ class Agreement(TypedDict):
 class PredictionHeader:
     """The first line of a prediction file.
 
-    `key` comes from `predictions_key`; `benchmark` holds the settings that the benchmark was run with, as plain
-    values; `agreement` is measured where answers can depend on the batch; `dataset_commit` is that of the
-    hub data set that the questions come from.
+    `key` comes from `predictions_key`, `weights` and `questions` are digests of two of its parts; `benchmark` holds the
+    settings that the record's score was computed with, as plain values; `provenance` is that of the answers;
+    `agreement` is measured where answers can depend on the batch; `dataset_commit` is that of the hub data set that the
+    questions come from.
     """
 
     key: str
     agreement: Agreement | None = None
     benchmark: dict[str, Any] | None = None
     dataset_commit: str | None = None
+    weights: str | None = None
+    questions: str | None = None
+    provenance: dict[str, Any] | None = None
     version: int = VERSION
 
 
@@ -63,13 +68,23 @@ def predictions_key(
     Images count by content, not by path. References count only where their log-likelihood is asked for. `dtype` is
     the precision that a GPU computes in.
     """
-    questions = []
-    for sample in samples:
-        row = [sample.answer.id, sample.prompt, image_digest(sample.image) if sample.image else ""]
-        questions.append([*row, *sample.answer.references[:1]] if output_type == "loglikelihood" else row)
+    questions = _question_rows(samples, output_type)
     hashed_type = "likelihood" if output_type == "loglikelihood" else output_type  # its old name, so that keys stay
     inputs = [weights, questions, max_new_tokens, hashed_type]
     return digest(inputs if dtype == "float32" else [*inputs, dtype])[:16]
+
+
+def questions_digest(samples: Sequence[Sample], *, output_type: str = "text") -> str:
+    """Digest of what is asked: 16 hexadecimal digits."""
+    return digest(_question_rows(samples, output_type))[:16]
+
+
+def _question_rows(samples: Sequence[Sample], output_type: str) -> list[list[str]]:
+    rows = []
+    for sample in samples:
+        row = [sample.answer.id, sample.prompt, image_digest(sample.image) if sample.image else ""]
+        rows.append([*row, *sample.answer.references[:1]] if output_type == "loglikelihood" else row)
+    return rows
 
 
 def predictions_file(run_dir: Path, benchmark: str) -> Path:
@@ -109,13 +124,10 @@ def load_predictions(path: Path) -> Predictions | None:
     A last line that was cut is left out. Keys of a line that `Answer` does not have are ignored. Raises `UserError`
     for a file of a newer version.
     """
-    lines = path.read_bytes().splitlines() if path.is_file() else []  # str.splitlines would split at U+2028 too
-    try:
-        header = _parse_header(lines[0])
-    except (IndexError, ValueError):
+    header = load_header(path)
+    if header is None:
         return None
-    if header.version > VERSION:
-        raise UserError(f"{path}: predictions of version {header.version}; this program reads up to {VERSION}")
+    lines = path.read_bytes().splitlines()  # str.splitlines would split at U+2028 too
     predictions = Predictions(header)
     for line in lines[1:]:
         try:
@@ -126,6 +138,18 @@ def load_predictions(path: Path) -> Predictions | None:
     return predictions
 
 
+def load_header(path: Path) -> PredictionHeader | None:
+    """The header of a prediction file; None without a file or a valid header. `UserError` for a newer version."""
+    try:
+        with path.open("rb") as file:
+            header = _parse_header(file.readline())
+    except (FileNotFoundError, ValueError):
+        return None
+    if header.version > VERSION:
+        raise UserError(f"{path}: predictions of version {header.version}; this program reads up to {VERSION}")
+    return header
+
+
 def read_predictions(path: Path, key: str) -> dict[str, Answer]:
     """Answers by sample id; none where the file has another key."""
     predictions = load_predictions(path)
@@ -134,9 +158,9 @@ def read_predictions(path: Path, key: str) -> dict[str, Answer]:
 
 def read_header(run_dir: Path, benchmark: str) -> PredictionHeader:
     """The header of a benchmark's prediction file, which must be there."""
-    predictions = load_predictions(predictions_file(run_dir, benchmark))
-    assert predictions is not None, f"no predictions of {benchmark} in {run_dir}"
-    return predictions.header
+    header = load_header(predictions_file(run_dir, benchmark))
+    assert header is not None, f"no predictions of {benchmark} in {run_dir}"
+    return header
 
 
 def with_current_references(samples: Sequence[Sample], predictions: dict[str, Answer]) -> list[Answer]:
@@ -149,13 +173,14 @@ def with_current_references(samples: Sequence[Sample], predictions: dict[str, An
     ]
 
 
-def update_references(run_dir: Path, benchmark: str, answers: list[Answer]) -> None:
-    """Write the answers that were scored into the benchmark's prediction file if it holds other references."""
+def update_scored(run_dir: Path, benchmark: str, answers: list[Answer], config: BenchmarkConfig) -> None:
+    """Write the references and settings of a score into the benchmark's prediction file if it holds others."""
     path = predictions_file(run_dir, benchmark)
     predictions = load_predictions(path)
     assert predictions is not None, f"no predictions of {benchmark} in {run_dir}"
-    if list(predictions.answers.values()) != answers:
-        write_predictions(path, predictions.header, answers)
+    header = dataclasses.replace(predictions.header, benchmark=dataclasses.asdict(config))
+    if header != predictions.header or list(predictions.answers.values()) != answers:
+        write_predictions(path, header, answers)
 
 
 def read_parts(run_dir: Path, benchmark: str, key: str) -> dict[str, Answer]:

@@ -19,11 +19,13 @@ from vrx.evaluation.generation import AnswerFunction, EncodedSample, Generator, 
 from vrx.evaluation.image_loading import load_images
 from vrx.evaluation.loglikelihood import loglikelihoods
 from vrx.evaluation.prediction_files import Agreement, PredictionHeader
-from vrx.launch.devices import device
+from vrx.launch.devices import device, device_facts
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, world_size
 from vrx.metrics.answer import Answer
 from vrx.runs import content_digest
+from vrx.runs.provenance import current_provenance
+from vrx.runs.typed_json import to_json
 
 UNLIMITED_TOKENS = 1 << 40  # in a batch on a GPU, until its memory refuses one
 CPU_TOKENS = 1 << 14  # in a batch on a CPU, whose memory runs out without a refusal
@@ -54,11 +56,19 @@ def run_benchmarks(generator: Generator, run: RunConfig, run_dir: Path) -> None:
         )
         barrier()
         if is_main():
-            header = PredictionHeader(key, dataset_commit=dataset_commit(config))
+            header = PredictionHeader(
+                key,
+                benchmark=dataclasses.asdict(config),
+                weights=weights,
+                questions=prediction_files.questions_digest(samples, output_type=config.output_type),
+                dataset_commit=dataset_commit(config),
+                provenance=to_json(current_provenance(**device_facts())),
+            )
             if config.output_type != "loglikelihood" and batch_size > 1 and not generator.is_exact:
                 predictions = prediction_files.read_parts(run_dir, name, key)
-                agreement = agreement_with_batch_1(generator, samples, predictions, answer)
-                header = dataclasses.replace(header, agreement=agreement)
+                header = dataclasses.replace(
+                    header, agreement=agreement_with_batch_1(generator, samples, predictions, answer)
+                )
             prediction_files.merge_parts(run_dir, name, samples, header)
             log(f"{name}: {len(samples)} questions answered")
         barrier()

@@ -1,6 +1,6 @@
 """The process that touches weights: `python -m vrx.launch.worker <stage> <run_dir>`, started by the driver.
 
-It starts from the frozen `config.yaml` of the run directory and knows nothing else.
+It starts from the frozen configuration in the run directory and knows nothing else.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import torch
 import torch.distributed as dist
 import transformers
 
-from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.launch.ranks import die_with_parent, local_rank, report_error
-from vrx.runs.run_dir import RunDir
+from vrx.runs.run_config import read_command_config
 
 STAGES = {
     "train": "vrx.jobs.finetune.worker:train",
@@ -44,7 +43,7 @@ def main() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     try:
-        run = load_frozen(RunDir(run_dir).config)
+        run = read_command_config(run_dir)
         torch.backends.cuda.matmul.allow_tf32 = run.train.tf32 is not False
         _stage(stage)(run, run_dir)
     except Exception as error:

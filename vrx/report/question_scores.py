@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import yaml
 
 from vrx.config.errors import UserError
+from vrx.config.migrations import migrate_benchmark
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.prediction_files import Predictions, load_predictions
 from vrx.evaluation.scoring import scores_by_question
@@ -24,36 +23,28 @@ from vrx.runs.run_dir import RunDir
 QuestionScores = Callable[[Run, str], Mapping[str, float] | None]  # (run, its benchmark) -> score by question
 
 
-def benchmark_configs(run: Run) -> dict[str, BenchmarkConfig]:
-    """The benchmarks of the run's last command, from its frozen configuration; none where that cannot be read."""
+@functools.cache
+def _frozen_benchmarks(path: Path) -> dict[str, Any]:
+    """The benchmarks that a frozen configuration names, as plain values; none where it cannot be read."""
     try:
-        text = RunDir(run.folder).config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        with path.open("rb") as file:
+            return dict(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["benchmark"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return {}
-    part = re.search(r"^benchmark:.*(?:\n(?: .*)?)*", text, re.MULTILINE)
-    return _benchmarks_in(part.group()) if part else {}
 
 
-@functools.cache  # parsing a whole configuration for each of thousands of runs takes longer than all else
-def _benchmarks_in(text: str) -> dict[str, BenchmarkConfig]:
+def _to_config(settings: Any) -> BenchmarkConfig | None:
+    """Settings of this version or an older one; None for those of a newer version, or none at all."""
     try:
-        parts = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["benchmark"]
-        configs = {name: _to_config(settings) for name, settings in parts.items()}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return {}
-    return {name: config for name, config in configs.items() if config is not None}
-
-
-def _to_config(settings: Mapping[str, Any]) -> BenchmarkConfig | None:
-    """The settings of a benchmark as they were written; None where this version does not have one of them."""
-    fields = {field.name for field in dataclasses.fields(BenchmarkConfig)}
-    return BenchmarkConfig(**settings) if set(settings) <= fields else None
+        return BenchmarkConfig(**migrate_benchmark(settings))
+    except (TypeError, AttributeError):
+        return None
 
 
 def benchmark_config(run: Run, name: str) -> BenchmarkConfig | None:
-    """The settings that a run was asked a benchmark with: those beside its predictions, else its frozen ones.
+    """The settings that a run's score of a benchmark was computed with; None where they are not known.
 
-    None where neither can be read; predictions of earlier versions have no settings.
+    They stand with the predictions; those of older versions have them in the run's own `config.yaml`.
     """
     return _config_of(run, name, _load_predictions(run, name))
 
@@ -74,7 +65,7 @@ def _load_predictions(run: Run, name: str) -> Predictions | None:
 
 def _config_of(run: Run, name: str, predictions: Predictions | None) -> BenchmarkConfig | None:
     settings = predictions.header.benchmark if predictions else None
-    return _to_config(settings) if settings is not None else benchmark_configs(run).get(name)
+    return _to_config(settings or _frozen_benchmarks(RunDir(run.folder).config).get(name))
 
 
 def question_scores(runs: Sequence[Run]) -> QuestionScores:

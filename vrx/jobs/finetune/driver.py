@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import instruction_dataset
@@ -20,6 +19,7 @@ from vrx.runs.layer_selection import select_layers, selector_label
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import run_directory, run_identity, run_label
 from vrx.runs.record import Record, all_layers_record, typical_seconds, with_selectors
+from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import read_train_summary
 
@@ -50,7 +50,7 @@ def finetune(run: RunConfig) -> None:
                     table = instruction_dataset.table(run.instructions, data, digest=digest)
                 files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
                 files.write_json(RunDir(run_dir).layers, layers)
-                files.write_atomic(RunDir(run_dir).config, freeze(run))
+                write_config(run_dir, run)
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
             scores = evaluate_run.measure(run, run_dir, asked)
             record = evaluate_run.write_record(

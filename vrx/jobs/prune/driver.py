@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.config.frozen import freeze
 from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.jobs import source_run
@@ -23,6 +22,7 @@ from vrx.runs import files, surgery_manifest
 from vrx.runs.identity import base_identity
 from vrx.runs.importance_files import read_scores, scores_file
 from vrx.runs.record import PrunedInfo, Record, read_record
+from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.typed_json import from_json
 
@@ -58,7 +58,7 @@ def prune(run: RunConfig) -> None:
                 surgery_manifest.write_surgery(
                     run_dir, surgery_manifest.LayerSurgery(origin.run_dir or run_dir, pruned=layers)
                 )
-                files.write_atomic(RunDir(run_dir).config, freeze(one))
+                write_config(run_dir, one)
                 if not _is_made(one, run_dir):
                     launch("prune", run_dir, one.runtime)
                 scores = evaluate_run.measure(one, run_dir, asked)

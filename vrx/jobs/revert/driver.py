@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vrx.config.frozen import freeze
 from vrx.config.job_options import RevertConfig
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
@@ -22,7 +21,8 @@ from vrx.report.figures.reversion import figure1_reversion
 from vrx.report.paper import load_paper
 from vrx.report.wandb_run import following
 from vrx.runs import files, record, surgery_manifest
-from vrx.runs.files import write_atomic, write_json
+from vrx.runs.files import write_json
+from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 
 
@@ -76,7 +76,7 @@ def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: dict[str, list
     unanswered = [folder for folder, run in missing.items() if len(evaluate_run.have(run, folder, asked)) < len(asked)]
     if unanswered:
         for folder in unanswered:
-            write_atomic(RunDir(folder).config, freeze(missing[folder]))
+            write_config(folder, missing[folder])
         write_json(reversions_file(unanswered[0]), [folder.name for folder in unanswered])
         launch("revert", unanswered[0], missing[unanswered[0]].runtime)
         reversions_file(unanswered[0]).unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import run_benchmarks
@@ -15,7 +14,7 @@ from vrx.launch.ranks import set_ready
 from vrx.models import from_run
 from vrx.models.surgery import reverted
 from vrx.runs.files import read_json
-from vrx.runs.run_dir import RunDir
+from vrx.runs.run_config import read_command_config
 from vrx.runs.surgery_manifest import read_surgery
 
 
@@ -33,4 +32,4 @@ def revert(run: RunConfig, run_dir: Path) -> None:
         layers = read_surgery(folder).reverted
         log(f"reverted layers: {', '.join(map(str, layers)) or 'none'}")
         with reverted(generator.lvlm, backbone, layers):
-            run_benchmarks(generator, load_frozen(RunDir(folder).config), folder)
+            run_benchmarks(generator, read_command_config(folder), folder)

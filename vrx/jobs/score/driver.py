@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration, evaluate_run
 from vrx.jobs import source_run
@@ -20,7 +19,7 @@ from vrx.runs import content_digest, files, identity, importance_files
 from vrx.runs.layer_selection import num_selected
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.provenance import current_provenance
-from vrx.runs.run_dir import RunDir
+from vrx.runs.run_config import write_config
 from vrx.runs.typed_json import to_json
 from vrx.selectors import rules
 
@@ -41,7 +40,7 @@ def score(run: RunConfig) -> None:
             log(f"{run_dir.name} is scored on these samples; nothing to do")
         else:
             files.write_json(inputs_file(run_dir), told)
-            files.write_atomic(RunDir(run_dir).config, freeze(run))
+            write_config(run_dir, run)
             launch("score", run_dir, run.runtime)
     _show(run, importance_files.scores_file(run, source.name), k)
 

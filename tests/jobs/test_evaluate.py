@@ -1,0 +1,84 @@
+"""`vrx evaluate` on a finished run: its configuration and the provenance of its training are never touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vrx.config.frozen import load_frozen
+from vrx.config.schema import RunConfig
+from vrx.evaluation.prediction_files import read_header
+from vrx.jobs.evaluate.driver import evaluate
+from vrx.report.collect import Run
+from vrx.report.question_scores import benchmark_config, question_scores
+from vrx.runs.provenance import Provenance
+from vrx.runs.record import Record, read_record
+
+Make = Callable[..., RunConfig]
+TRAINED_WITH = Provenance(git_commit="a" * 40, dirty=False, python="3.0", device_name="Z1", device_count=8, tf32=True)
+
+
+@pytest.fixture
+def run_dir(tuned: Path) -> Path:
+    """A finished run of the small world, trained elsewhere, long ago."""
+    folder = tuned.with_name("elsewhere_00000000")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(tuned, folder)
+    record = read_record(folder / "record.json")
+    record.provenance.train = TRAINED_WITH
+    record.write(folder / "record.json")
+    return folder
+
+
+def evaluated(make_run: Make, run_dir: Path, *overrides: str) -> Record:
+    evaluate(make_run("job=evaluate", f"job.run={run_dir}", "wandb.mode=disabled", "eval.limit=3", *overrides))
+    return read_record(run_dir / "record.json")
+
+
+def test_a_new_evaluation_leaves_the_provenance_of_the_training_alone(make_run: Make, run_dir: Path):
+    record = evaluated(make_run, run_dir, "benchmark=tiny_gqa")
+    assert record.provenance.train == TRAINED_WITH
+    assert record.provenance.evaluations.keys() == {"tiny_gqa"}
+    first = record.provenance.evaluations["tiny_gqa"]
+    assert first.python != "3.0" and first.device_count == 1 and first.device_name and first.tf32 is False
+
+
+def test_the_provenance_of_an_evaluation_is_that_of_its_answers(make_run: Make, run_dir: Path):
+    first = evaluated(make_run, run_dir, "benchmark=tiny_gqa")
+    first.provenance.evaluations["tiny_gqa"].git_commit = "b" * 40
+    first.write(run_dir / "record.json")
+    both = evaluated(make_run, run_dir, "benchmark=tiny_mmlu")
+    assert both.provenance.evaluations["tiny_gqa"].git_commit == "b" * 40
+    assert both.provenance.evaluations["tiny_mmlu"].git_commit != "b" * 40
+    assert both.scores.keys() == {"tiny_gqa", "tiny_mmlu"}
+
+
+def test_the_frozen_configuration_is_written_once(make_run: Make, run_dir: Path):
+    before = (run_dir / "config.yaml").read_bytes()
+    evaluated(make_run, run_dir, "benchmark=[tiny_mmlu,tiny_scienceqa]", "eval.batch_size=2")
+    assert (run_dir / "config.yaml").read_bytes() == before
+    assert load_frozen(run_dir / "config.yaml").benchmark.keys() == {"tiny_gqa"}
+
+
+def test_each_benchmark_is_scored_again_with_the_settings_of_its_own_score(make_run: Make, run_dir: Path):
+    evaluated(make_run, run_dir, "benchmark=tiny_gqa", "benchmark.tiny_gqa.metric=containment")
+    record = evaluated(make_run, run_dir, "benchmark=tiny_mmlu")
+    run = Run(run_dir, record)
+    assert dataclasses.replace(load_frozen(run_dir / "config.yaml")).benchmark["tiny_gqa"].metric == "gqa_match"
+    settings = benchmark_config(run, "tiny_gqa")
+    assert settings is not None and settings.metric == "containment"
+    scores = question_scores([run])
+    assert all(scores(run, name) is not None for name in ("tiny_gqa", "tiny_mmlu"))
+
+
+def test_a_metric_that_changes_is_scored_from_the_same_answers(make_run: Make, run_dir: Path):
+    evaluated(make_run, run_dir, "benchmark=tiny_gqa")
+    before = read_header(run_dir, "tiny_gqa")
+    evaluated(make_run, run_dir, "benchmark=tiny_gqa", "benchmark.tiny_gqa.metric=containment")
+    after = read_header(run_dir, "tiny_gqa")
+    assert after.benchmark is not None and after.benchmark["metric"] == "containment"
+    assert dataclasses.replace(after, benchmark=before.benchmark) == before
