@@ -23,7 +23,7 @@ from vrx.models import loading
 from vrx.models.architecture import parameter_counts
 from vrx.report.paper import load_paper
 
-FIGURE = load_paper().artefacts["figure3"]
+FIGURE = load_paper().artifacts["figure3"]
 LLAVA = ("model=llava-1.5-7b", "recipe=paper")
 
 

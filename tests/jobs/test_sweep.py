@@ -18,7 +18,7 @@ from vrx.runs import files
 from vrx.runs.lookup import run_identity
 
 Command = Callable[..., subprocess.CompletedProcess]
-ARTEFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
+ARTIFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
 MODELS = {"figure3": ("bunny-llama3-8b", "llava-1.5-7b"), "table4": ("bunny-llama3-8b", "llava-1.5-7b")}
 FINE_TUNES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "figure2")
 
@@ -35,7 +35,7 @@ def test_the_papers_fifty_fine_tunes_are_forty_one():
     assert set(identities("sweep=figure3")) <= set(listed)
 
 
-@pytest.mark.parametrize("name", ARTEFACTS)
+@pytest.mark.parametrize("name", ARTIFACTS)
 def test_every_sweep_composes_at_full_size_and_in_small(name: str):
     chosen = ["selector=random"] if name == "controls" else []  # its others wait for importance scores
     full = identities(f"sweep={name}", *chosen)

@@ -75,17 +75,17 @@ def test_a_table_does_not_depend_on_the_order_of_the_runs(tmp_path: Path):
     texts = set()
     for seed in range(4):
         random.Random(seed).shuffle(runs)
-        tables = build_tables(PAPER.artefacts["table1"], PAPER, runs, question_scores(runs))
+        tables = build_tables(PAPER.artifacts["table1"], PAPER, runs, question_scores(runs))
         texts |= {render_markdown(table) for table in tables}
     assert len(texts) == 1
 
 
 def test_rows_have_layers_in_models_of_another_depth():
-    (eight,) = [row for row in PAPER.artefacts["table1"].rows if row.label == "Sparse & Uniform"]
+    (eight,) = [row for row in PAPER.artifacts["table1"].rows if row.label == "Sparse & Uniform"]
     assert row_layers(eight, 32, PAPER) == SPARSE
     assert row_layers(eight, 40, PAPER) == sparse_uniform(40, 8)
     assert row_layers(eight, 6, PAPER) is None
-    for row in PAPER.artefacts["table1"].rows:
+    for row in PAPER.artifacts["table1"].rows:
         layers = row_layers(row, 40, PAPER)
         assert row.selector is not None
         assert layers is None if row.selector.endswith("_paper") else layers == tuple(sorted(set(layers or ())))

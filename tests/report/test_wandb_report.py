@@ -73,11 +73,11 @@ def test_the_page_follows_the_paper(root: Path):
     headings = [block.text for block in blocks if block.kind == "heading"]
     parts: list[Table | Figure] = [*tables, *figures]
     assert sorted(headings) == sorted([*(part.title for part in parts), "The runs"])
-    order = [name for name in PAPER.artefacts for part in parts if part.name.startswith(name)]
-    assert sorted(order, key=list(PAPER.artefacts).index) == order
+    order = [name for name in PAPER.artifacts for part in parts if part.name.startswith(name)]
+    assert sorted(order, key=list(PAPER.artifacts).index) == order
     assert [block.text for block in blocks if block.kind == "figure"] == [
         f"figures/{figure.name}"
-        for name in PAPER.artefacts
+        for name in PAPER.artifacts
         for figure in figures
         if figure.name == name or figure.name.startswith(f"{name}_")
     ]

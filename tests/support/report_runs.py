@@ -24,7 +24,7 @@ from vrx.selectors.rules import sparse_uniform
 
 PAPER = load_paper()
 GOLDEN = Path(__file__).parents[1] / "golden" / "report"
-VISUAL = PAPER.artefacts["table1"].columns
+VISUAL = PAPER.artifacts["table1"].columns
 ALL, SPARSE, TOP = tuple(range(32)), sparse_uniform(32, 8), tuple(range(24, 32))
 BUNNY = "bunny-llama3-8b"
 NUM_QUESTIONS = 40
@@ -101,7 +101,7 @@ def write_run(
 def tables_of(root: Path, name: str) -> list[Table]:
     """A table of the paper from the runs below a folder."""
     runs = find_runs(root)
-    return build_tables(PAPER.artefacts[name], PAPER, runs, question_scores(runs))
+    return build_tables(PAPER.artifacts[name], PAPER, runs, question_scores(runs))
 
 
 def row_of(table: Table, label: str) -> TableRow:

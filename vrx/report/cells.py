@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vrx.report.bootstrap import Difference, pair_scores, paired_bootstrap
 from vrx.report.collect import Run
-from vrx.report.paper import Artefact, Erratum, PaperRow
+from vrx.report.paper import Artifact, Erratum, PaperRow
 from vrx.report.question_scores import QuestionScores
 
 SEED = 0  # of the bootstrap
@@ -58,11 +58,11 @@ def measured_cell(
     )
 
 
-def with_published(cell: Cell, artefact: Artefact, row: PaperRow, column: str) -> Cell:
+def with_published(cell: Cell, artifact: Artifact, row: PaperRow, column: str) -> Cell:
     """The cell with what the paper prints there."""
     totals = {"average": row.average, "share": row.share}
-    published = totals[column] if column in totals else row.values[artefact.columns.index(column)]
-    erratum = artefact.erratum(row, column)
+    published = totals[column] if column in totals else row.values[artifact.columns.index(column)]
+    erratum = artifact.erratum(row, column)
     right = published if erratum is None or erratum.recomputed is None else erratum.recomputed
     difference = None if cell.value is None or right is None else cell.value - right
     return dataclasses.replace(cell, published=published, difference=difference, erratum=erratum)

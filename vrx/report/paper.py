@@ -1,6 +1,6 @@
 """What the paper prints, read from `paper.yaml`: its tables, its figures where the text gives numbers, its misprints.
 
-Numbers are as printed: percent (perplexities where an artefact says so), in the order of the artefact's columns.
+Numbers are as printed: percent (perplexities where an artifact says so), in the order of the artifact's columns.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """A table, or a figure's numbers. Its rows may be of several models."""
 
     name: str
@@ -84,7 +84,7 @@ class Artefact:
         return next(matches, None)
 
     def rows_of(self, model: str) -> tuple[PaperRow, ...]:
-        """The rows of one model; none where the artefact is of other models."""
+        """The rows of one model; none where the artifact is of other models."""
         return tuple(row for row in self.rows if row.model == model)
 
     def all_layers(self, row: PaperRow) -> PaperRow | None:
@@ -101,7 +101,7 @@ class Paper:
     arxiv: str
     models: Mapping[str, PaperModel]
     columns: Mapping[str, str]
-    artefacts: Mapping[str, Artefact]
+    artifacts: Mapping[str, Artifact]
     errata: tuple[Remark, ...]
 
 
@@ -114,13 +114,13 @@ def load_paper() -> Paper:
         arxiv=content["arxiv"],
         models={name: PaperModel(name, **rest) for name, rest in content["models"].items()},
         columns=content["columns"],
-        artefacts={name: _artefact(name, part, content) for name, part in content["artefacts"].items()},
+        artifacts={name: _artifact(name, part, content) for name, part in content["artifacts"].items()},
         errata=tuple(Remark(**remark) for remark in content["errata"]),
     )
 
 
-def _artefact(name: str, part: dict[str, Any], content: dict[str, Any]) -> Artefact:
-    return Artefact(
+def _artifact(name: str, part: dict[str, Any], content: dict[str, Any]) -> Artifact:
+    return Artifact(
         name=name,
         title=part["title"],
         unit=part.get("unit", "percent"),
@@ -130,10 +130,10 @@ def _artefact(name: str, part: dict[str, Any], content: dict[str, Any]) -> Artef
     )
 
 
-def _row(row: dict[str, Any], name: str, artefact: dict[str, Any], content: dict[str, Any]) -> PaperRow:
-    model, selector = row.get("model") or artefact["model"], row.get("selector")
-    values = tuple(row.get("values", [None] * len(artefact["columns"])))
-    assert len(values) == len(artefact["columns"]), f"paper.yaml: {name}, {row['label']}: {len(values)} values"
+def _row(row: dict[str, Any], name: str, artifact: dict[str, Any], content: dict[str, Any]) -> PaperRow:
+    model, selector = row.get("model") or artifact["model"], row.get("selector")
+    values = tuple(row.get("values", [None] * len(artifact["columns"])))
+    assert len(values) == len(artifact["columns"]), f"paper.yaml: {name}, {row['label']}: {len(values)} values"
     depth = content["models"][model]["num_layers"]
     layers = content["layers"].get(depth, {}).get(selector, {}).get(row["num_layers"])
     first_last = row.get("reverted")

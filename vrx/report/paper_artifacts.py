@@ -39,7 +39,7 @@ def artifact_as_text(name: str, root: Path, *, model: str | None = None) -> str:
         raise UserError(f"no table or figure {name}; valid: {', '.join(valid)}")
     paper, runs = load_paper(), [run for run in find_runs(root) if model in (None, run.model)]
     if name in TABLES:
-        tables = build_tables(paper.artefacts[name], paper, runs, question_scores(runs))
+        tables = build_tables(paper.artifacts[name], paper, runs, question_scores(runs))
         return "\n".join(render_markdown(table) for table in tables)
     return "\n".join(figure.as_text() for figure in FIGURES[name](FigureInputs(runs, paper, root, model)))
 
@@ -49,8 +49,8 @@ def all_tables(paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> lis
     return [
         table
         for name in TABLES
-        for table in build_tables(paper.artefacts[name], paper, runs, scores)
-        if name not in OWN_MODEL_ONLY or paper.artefacts[name].rows_of(table.model)
+        for table in build_tables(paper.artifacts[name], paper, runs, scores)
+        if name not in OWN_MODEL_ONLY or paper.artifacts[name].rows_of(table.model)
     ]
 
 

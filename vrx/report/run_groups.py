@@ -27,11 +27,11 @@ def group_by_setting(runs: Sequence[Run], model: str) -> list[list[Run]]:
 
 
 def group_by_identity(runs: Sequence[Run], *, except_for: Sequence[str]) -> list[list[Run]]:
-    """Runs that differ only in the seed and these parts of the identity; the largest group of a model first."""
+    """Runs of one model that differ only in the seed and these parts of the identity; the largest group first."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         rest = {key: part for key, part in run.record.identity.items() if key not in (*except_for, "seed")}
-        groups.setdefault(digest(rest), []).append(run)
+        groups.setdefault(digest([run.model, rest]), []).append(run)
     return sorted(groups.values(), key=lambda group: (group[0].model, -len(group)))
 
 

@@ -18,30 +18,31 @@ def table_notes(rows: Sequence[TableRow], *, is_papers_model: bool) -> list[str]
 
 def _uncertainty_notes(rows: Sequence[TableRow]) -> Iterator[str]:
     cells = [cell for row in rows for cell in row.cells.values()]
-    yield "In percent; ± is the standard error over the questions."
+    yield "All numbers are percentages; ± is the standard error over questions."
     if seeds := sorted({cell.num_seeds for cell in cells if cell.num_seeds > 1}):
         numbers = " or ".join(map(str, seeds))
-        yield f"Of {numbers} seeds the mean stands there, and ± is the standard deviation between them."
+        yield f"Rows with {numbers} seeds show the mean, and ± is the standard deviation between seeds."
     if any(cell.versus for cell in cells):
         yield (
-            "* differs from all layers: zero is outside the 95 % interval of a paired bootstrap over the questions. "
-            "Of such marks one in twenty comes by chance; what another seed would change is not in it."
+            "* differs from all layers: the 95 % interval of a paired bootstrap over questions excludes zero. "
+            "Expect about 1 in 20 of these marks by chance; variation between training seeds is not included."
         )
 
 
 def _row_notes(rows: Sequence[TableRow]) -> Iterator[str]:
     sizes = [{row.cells[name].num_samples for row in rows} - {None} for name in rows[0].cells]
     if any(len(numbers) > 1 for numbers in sizes):
-        yield "Not all rows were asked the same number of questions."
+        yield "Not all rows were evaluated on the same number of questions."
     if any(row.layers is None and row.runs for row in rows):
-        yield "Rows of ours whose seeds chose different layers go by the selector's name."
+        yield "Our rows are named by their selector where seeds chose different layers."
 
 
 def _errata_notes(rows: Sequence[TableRow]) -> Iterator[str]:
     for row in rows:
         for cell in row.cells.values():
             if cell.erratum is not None:
-                yield f"† {row.label}: {cell.erratum.printed:.2f} is printed; {'; '.join(_corrections(cell.erratum))}."
+                corrections = "; ".join(_corrections(cell.erratum))
+                yield f"† {row.label}: the paper prints {cell.erratum.printed:.2f}; {corrections}."
 
 
 def _corrections(erratum: Erratum) -> Iterator[str]:
@@ -53,4 +54,7 @@ def _corrections(erratum: Erratum) -> Iterator[str]:
 
 def _model_notes(is_papers_model: bool) -> Iterator[str]:
     if not is_papers_model:
-        yield "The paper's scores, of another model and other questions, are left out; its shares of all layers stand."
+        yield (
+            "The paper's scores are omitted, because they are of another model and other questions; its shares of all "
+            "layers are shown."
+        )

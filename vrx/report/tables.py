@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
-from vrx.report.paper import Artefact, Paper, PaperRow
+from vrx.report.paper import Artifact, Paper, PaperRow
 from vrx.report.paper_layers import row_layers
 from vrx.report.question_scores import QuestionScores
 from vrx.report.run_groups import describe_differences, group_by_setting, setting
@@ -45,7 +45,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def build_tables(artefact: Artefact, paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Table]:
+def build_tables(artifact: Artifact, paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Table]:
     """The table for each model that has runs of it, and for each setting of these runs.
 
     Inside a table nothing but layers, data and seed differs. Settings beside the largest need two rows. A model that is
@@ -57,7 +57,7 @@ def build_tables(artefact: Artefact, paper: Paper, runs: Sequence[Run], scores: 
         for number, (group, differences) in enumerate(zip(groups, describe_differences(groups), strict=True), start=1):
             weights = setting(group[0])["weights"]
             untouched = [run for run in runs if run.is_untouched and run.record.identity["weights"] == weights]
-            contents = _TableContents(artefact, paper, (*group, *untouched), scores)
+            contents = _TableContents(artifact, paper, (*group, *untouched), scores)
             table = contents.table(differences, number)
             filled = [row for row in table.rows if row.is_filled]
             all_layers = tuple(range(contents.depth))
@@ -70,7 +70,7 @@ def build_tables(artefact: Artefact, paper: Paper, runs: Sequence[Run], scores: 
 class _TableContents:
     """The runs of one setting, tuned and untouched, and the table they fill."""
 
-    artefact: Artefact
+    artifact: Artifact
     paper: Paper
     runs: tuple[Run, ...]  # of one model, at least one
     scores: QuestionScores
@@ -85,28 +85,28 @@ class _TableContents:
 
     @property
     def is_papers_model(self) -> bool:
-        return bool(self.artefact.rows_of(self.model))
+        return bool(self.artifact.rows_of(self.model))
 
     @property
     def papers_model(self) -> str:
         """The model whose rows give the layout."""
-        return self.model if self.is_papers_model else self.artefact.rows[0].model
+        return self.model if self.is_papers_model else self.artifact.rows[0].model
 
     def table(self, differences: str, number: int) -> Table:
         """The table; `differences` from other settings go into its title, the number of its setting into its name."""
-        artefact = self.artefact
-        columns = {name: self.paper.columns[name] for name in artefact.columns}
-        if artefact.has_average:
+        artifact = self.artifact
+        columns = {name: self.paper.columns[name] for name in artifact.columns}
+        if artifact.has_average:
             columns |= {"average": "average", "share": "of all layers"}
-        rows = [self._printed_row(row) for row in artefact.rows_of(self.papers_model)]
-        if artefact.name == "table1":
+        rows = [self._printed_row(row) for row in artifact.rows_of(self.papers_model)]
+        if artifact.name == "table1":
             rows += self._other_selectors()
-        title = artefact.title
+        title = artifact.title
         if not self.is_papers_model:
             title += f", with {self.model} for {self.paper.models[self.papers_model].title}"
         if differences:
             title += f" ({differences})"
-        name = f"{artefact.name}_{self.model}" + (f"_{number}" if number > 1 else "")
+        name = f"{artifact.name}_{self.model}" + (f"_{number}" if number > 1 else "")
         notes = table_notes(rows, is_papers_model=self.is_papers_model)
         return Table(name, title, self.model, columns, tuple(rows), tuple(notes))
 
@@ -119,7 +119,7 @@ class _TableContents:
         runs = self._runs_of(layers, printed.fraction)
         cells = self._cells(runs, self._runs_of(tuple(range(self.depth)), printed.fraction), compare=not is_all)
         for column in cells if self.is_papers_model else cells.keys() & {"share"}:
-            cells[column] = with_published(cells[column], self.artefact, printed, column)
+            cells[column] = with_published(cells[column], self.artifact, printed, column)
         return TableRow(label, layers, printed.fraction, tuple(runs), cells)
 
     def _other_selectors(self) -> list[TableRow]:
@@ -127,7 +127,7 @@ class _TableContents:
 
         Such rows are named by their selector: with another seed it chooses other layers.
         """
-        printed = self.artefact.rows_of(self.papers_model)
+        printed = self.artifact.rows_of(self.papers_model)
         on_all_data = [run for run in self.runs if run.is_tuned and run.fraction == 1]
         all_layers = [run for run in self.runs if run.fraction == 1 and len(run.layers) == self.depth]
         by_selector: dict[str, list[Run]] = {}
@@ -144,9 +144,9 @@ class _TableContents:
         return rows
 
     def _cells(self, runs: Sequence[Run], all_layers: Sequence[Run], *, compare: bool) -> dict[str, Cell]:
-        columns = self.artefact.columns
+        columns = self.artifact.columns
         cells = {name: measured_cell([name], runs, all_layers, self.scores, compare=compare) for name in columns}
-        if self.artefact.has_average:
+        if self.artifact.has_average:
             cells["average"] = measured_cell(columns, runs, all_layers, self.scores, compare=compare)
             cells["share"] = Cell(value=cells["average"].share)
         return cells

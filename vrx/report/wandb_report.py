@@ -127,7 +127,7 @@ def page_blocks(paper: Paper, tables: Sequence[Table], figures: Sequence[Figure]
         "`vrx job=report`; the report's W&B run has the same as tables, files and one page."
     )
     blocks = [Block("markdown", introduction)]
-    for name in paper.artefacts:
+    for name in paper.artifacts:
         for table in (table for table in tables if _belongs_to(table.name, name)):
             blocks += [Block("heading", table.title), Block("markdown", render_markdown(table))]
         for figure in (figure for figure in figures if _belongs_to(figure.name, name)):
@@ -135,8 +135,8 @@ def page_blocks(paper: Paper, tables: Sequence[Table], figures: Sequence[Figure]
     return [*blocks, Block("heading", "The runs"), Block("runs", "")]
 
 
-def _belongs_to(name: str, artefact: str) -> bool:
-    return name == artefact or name.startswith(f"{artefact}_")
+def _belongs_to(name: str, artifact: str) -> bool:
+    return name == artifact or name.startswith(f"{artifact}_")
 
 
 def save_page(remote: Any, folder: Path, blocks: Sequence[Block]) -> None:

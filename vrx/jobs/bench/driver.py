@@ -51,7 +51,7 @@ def bench(run: RunConfig) -> None:
             about=f"{about}. {_full_size_saving(full_size, layer_counts(run))}",
             full_run=num_processes(run.runtime) * steps if is_full_size else None,
         )
-        figure3 = load_paper().artefacts["figure3"]
+        figure3 = load_paper().artifacts["figure3"]
         plot = results.results_figure(costs, figure3, model=run.model.name, about=about, full_size=full_size)
         files.write_atomic(bench_dir.result("md"), table)
         files.write_atomic(bench_dir.result("png"), plot.draw("png"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from vrx.jobs.bench.variants import BASELINE
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
-from vrx.report.paper import Artefact
+from vrx.report.paper import Artifact
 
 
 @dataclass
@@ -98,7 +98,7 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 def results_figure(
-    costs: Sequence[VariantCost], artefact: Artefact, *, model: str, about: str, full_size: Mapping[int, float]
+    costs: Sequence[VariantCost], artifact: Artifact, *, model: str, about: str, full_size: Mapping[int, float]
 ) -> LinePlot:
     """Figure 3 with our measurements: seconds of a step by the number of tuned layers.
 
@@ -120,7 +120,7 @@ def results_figure(
     ]
     points = tuple((float(k), 100 * full_size[k] / full_size[most], None) for k in sorted(full_size))
     relative.append(Line("FLOPs, full size", points))
-    for row in artefact.rows_of(model):
+    for row in artifact.rows_of(model):
         if row.values[0] is not None:
             point = (float(row.num_layers), 100 - row.values[0], None)
             relative.append(Line(f"published: {row.values[0]:g} % less", (point,), is_papers=True))
@@ -128,7 +128,7 @@ def results_figure(
         Panel("a training step", "layers tuned", "seconds", tuple(seconds), from_zero=True),
         Panel("against all layers", "layers tuned", "% of the time", tuple(relative), from_zero=True),
     )
-    return LinePlot("figure3_bench", artefact.title, panels, about)
+    return LinePlot("figure3_bench", artifact.title, panels, about)
 
 
 def _title(variant: str) -> str:

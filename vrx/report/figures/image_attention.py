@@ -41,5 +41,5 @@ def read_heat_map(path: Path, inputs: FigureInputs) -> HeatMap:
     if not all(math.isfinite(value) for row in values for value in row):
         raise UserError("a score is not a finite number")
     run_label = source.rpartition("_")[0] or source
-    title = f"{inputs.paper.artefacts['figure5'].title}, {inputs.model_title(model)}, {run_label}"
+    title = f"{inputs.paper.artifacts['figure5'].title}, {inputs.model_title(model)}, {run_label}"
     return HeatMap(f"figure5_{model}_{source}", title, "image attention", samples, values)

@@ -8,7 +8,7 @@ from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel, Points
 from vrx.report.figures.points import mean_points
-from vrx.report.paper import Artefact
+from vrx.report.paper import Artifact
 from vrx.report.run_groups import group_by_setting
 from vrx.selectors.rules import sparse_uniform
 
@@ -17,16 +17,16 @@ LEVEL = 0.98  # of the score with all layers: the dashed lines of the paper's Fi
 
 def figure2(inputs: FigureInputs) -> list[LinePlot]:
     """Score against the number of layers for each amount of data: a plot a model, a panel a benchmark."""
-    artefact, plots = inputs.paper.artefacts["figure2"], []
+    artifact, plots = inputs.paper.artifacts["figure2"], []
     for model, runs in _sparse_uniform_runs(inputs.runs):
         panels = []
-        for column in artefact.columns:
+        for column in artifact.columns:
             lines = _lines_by_fraction(runs, column)
             if any(len(line.points) > 1 for line in lines):
-                lines += _paper_line(artefact, model, column)
+                lines += _paper_line(artifact, model, column)
                 panels.append(Panel(inputs.paper.columns[column], "layers tuned", "score (%)", tuple(lines)))
         if panels:
-            title = f"{artefact.title}, {inputs.model_title(model)}"
+            title = f"{artifact.title}, {inputs.model_title(model)}"
             note = f"thin lines: {100 * LEVEL:g} % of all layers"
             plots.append(LinePlot(f"figure2_{model}", title, tuple(panels), note))
     return plots
@@ -34,7 +34,7 @@ def figure2(inputs: FigureInputs) -> list[LinePlot]:
 
 def figure3(inputs: FigureInputs) -> list[LinePlot]:
     """Training cost on all the data against the number of layers, a panel a model: GPU-hours, seconds without a GPU."""
-    artefact, panels = inputs.paper.artefacts["figure3"], []
+    artifact, panels = inputs.paper.artifacts["figure3"], []
     for model, runs in _sparse_uniform_runs(inputs.runs):
         timed = [run for run in runs if run.fraction == 1 and run.train.seconds]
         on_gpus, unit = all(run.train.gpu_hours for run in timed), "GPU-hours"
@@ -44,9 +44,9 @@ def figure3(inputs: FigureInputs) -> list[LinePlot]:
         points = _by_num_layers(timed, costs)
         if len(points) < 2:
             continue
-        lines = [Line("ours", points), *_paper_savings(artefact, model, _at(points, runs[0].depth))]
+        lines = [Line("ours", points), *_paper_savings(artifact, model, _at(points, runs[0].depth))]
         panels.append(Panel(inputs.model_title(model), "layers tuned", unit, tuple(lines), from_zero=True))
-    return [LinePlot("figure3", artefact.title, tuple(panels))] if panels else []
+    return [LinePlot("figure3", artifact.title, tuple(panels))] if panels else []
 
 
 def _sparse_uniform_runs(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
@@ -72,18 +72,18 @@ def _lines_by_fraction(runs: Sequence[Run], column: str) -> list[Line]:
     return lines
 
 
-def _paper_line(artefact: Artefact, model: str, column: str) -> list[Line]:
+def _paper_line(artifact: Artifact, model: str, column: str) -> list[Line]:
     """The paper's scores, where it prints any for this model."""
-    position = artefact.columns.index(column)
-    printed = [(row.num_layers, row.values[position]) for row in artefact.rows_of(model)]
+    position = artifact.columns.index(column)
+    printed = [(row.num_layers, row.values[position]) for row in artifact.rows_of(model)]
     points = tuple((float(x), y, None) for x, y in printed if y is not None)
     return [Line("paper, 100 %", points, is_papers=True)] if points else []
 
 
-def _paper_savings(artefact: Artefact, model: str, all_layers: float | None) -> list[Line]:
+def _paper_savings(artifact: Artifact, model: str, all_layers: float | None) -> list[Line]:
     """What the paper says is saved, in percent of the cost of all layers; nothing where that cost is unknown."""
     lines = []
-    for row in artefact.rows_of(model) if all_layers is not None else ():
+    for row in artifact.rows_of(model) if all_layers is not None else ():
         saved = row.values[0] or 0.0
         point = (float(row.num_layers), (all_layers or 0.0) * (1 - saved / 100), None)
         lines.append(Line(f"paper: {saved:g} % less than all layers", (point,), is_papers=True))

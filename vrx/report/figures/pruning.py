@@ -8,7 +8,7 @@ from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
 from vrx.report.figures.points import mean_points, tuned_layers_label, unique_name
-from vrx.report.paper import Artefact
+from vrx.report.paper import Artifact
 from vrx.report.run_groups import group_by_identity
 
 X_LABEL, Y_LABEL = "layers pruned", "score (%)"
@@ -17,10 +17,10 @@ Lines = dict[str, list[Line]]  # by benchmark, in the order of the legend
 
 def figure1_pruning(inputs: FigureInputs) -> list[LinePlot]:
     """Score against the number of layers pruned from an LVLM with all layers tuned, a line a benchmark."""
-    artefact = inputs.paper.artefacts["figure1_pruning"]
+    artifact = inputs.paper.artifacts["figure1_pruning"]
     plots: list[LinePlot] = []
     for group in _groups([run for run in inputs.runs if len(run.layers) in (0, run.depth)]):
-        by_benchmark, marks = _lines(artefact, group), _marks(group)
+        by_benchmark, marks = _lines(artifact, group), _marks(group)
         if not by_benchmark or len(marks) < 2:
             continue
         several = any(len(lines) > 1 for lines in by_benchmark.values())
@@ -40,10 +40,10 @@ def figure4(inputs: FigureInputs) -> list[LinePlot]:
     Layers are chosen outside the tuned region or anywhere, in the LVLM with a region tuned and in the one with all
     layers tuned.
     """
-    artefact = inputs.paper.artefacts["figure4"]
+    artifact = inputs.paper.artifacts["figure4"]
     plots: list[LinePlot] = []
     for group in _groups(inputs.runs):
-        by_benchmark, marks = _lines(artefact, group), _marks(group)
+        by_benchmark, marks = _lines(artifact, group), _marks(group)
         if not by_benchmark or len(marks) < 2:
             continue
         panels = tuple(Panel(name, X_LABEL, Y_LABEL, tuple(lines), marks=marks) for name, lines in by_benchmark.items())
@@ -57,9 +57,9 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
     return group_by_identity(pruned, except_for=("pruned", "layers"))
 
 
-def _lines(artefact: Artefact, group: Sequence[Run]) -> Lines:
+def _lines(artifact: Artifact, group: Sequence[Run]) -> Lines:
     """The lines of each benchmark that all runs have: one for each number of tuned layers and way to choose."""
-    names = [name for column in artefact.columns if (name := _shared_score_name(group, column))]
+    names = [name for column in artifact.columns if (name := _shared_score_name(group, column))]
     kinds = {(len(run.layers), "anywhere" in way, way) for run in group for way in run.pruned_by}
     lines: Lines = {name: [] for name in names}
     for num_tuned, _, way in sorted(kinds):
@@ -87,5 +87,5 @@ def _plot(
     figure: str, inputs: FigureInputs, group: Sequence[Run], panels: tuple[Panel, ...], before: Sequence[LinePlot]
 ) -> LinePlot:
     model = group[0].model
-    title = f"{inputs.paper.artefacts[figure].title}, {inputs.model_title(model)}"
+    title = f"{inputs.paper.artifacts[figure].title}, {inputs.model_title(model)}"
     return LinePlot(unique_name(f"{figure}_{model}", [plot.name for plot in before]), title, panels)

@@ -9,12 +9,12 @@ from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
 from vrx.report.figures.points import mean_points, tuned_layers_label, unique_name
-from vrx.report.paper import Artefact
+from vrx.report.paper import Artifact
 from vrx.report.question_scores import benchmark_config
 from vrx.report.run_groups import group_by_identity
 from vrx.runs.layer_selection import format_layers
 
-NOTE = "↑ above the thin line: the LVLM without reversion (tasks with images) or its backbone (text)"
+NOTE = "↑ marks points above the thin line: the LVLM without reversion on images, its backbone on text"
 X_LABEL = "reverted layers"
 LayerSets = list[tuple[int, ...]]
 
@@ -25,20 +25,20 @@ def figure1_reversion(inputs: FigureInputs) -> list[LinePlot]:
     Arrows as in the paper: above the LVLM without reversion on tasks with images, above its backbone on text. One plot
     for each tuned LVLM with reversions; points are means over seeds.
     """
-    artefact = inputs.paper.artefacts["figure1_reversion"]
+    artifact = inputs.paper.artifacts["figure1_reversion"]
     plots: list[LinePlot] = []
     for group in group_by_identity([run for run in inputs.runs if run.reverted is not None], except_for=("reverted",)):
         first = group[0]
         layer_sets = sorted({run.reverted or () for run in group}, key=lambda layers: (len(layers), layers))
         if len(layer_sets) < 2:
             continue
-        title = f"{artefact.title}; {inputs.model_title(first.model)}, {tuned_layers_label(first)}"
+        title = f"{artifact.title}; {inputs.model_title(first.model)}, {tuned_layers_label(first)}"
         name = unique_name(f"figure1_reversion_{first.model}", [plot.name for plot in plots])
-        plots.append(LinePlot(name, title, _panels(artefact, group, layer_sets), NOTE))
+        plots.append(LinePlot(name, title, _panels(artifact, group, layer_sets), NOTE))
     return plots
 
 
-def _panels(artefact: Artefact, group: Sequence[Run], layer_sets: LayerSets) -> tuple[Panel, ...]:
+def _panels(artifact: Artifact, group: Sequence[Run], layer_sets: LayerSets) -> tuple[Panel, ...]:
     first, positions = group[0], [float(layer_sets.index(run.reverted or ())) for run in group]
     marks = tuple(_mark(layers, first.depth) for layers in layer_sets)
     names = [name for name in first.record.scores if all(name in run.record.scores for run in group)]
@@ -48,7 +48,7 @@ def _panels(artefact: Artefact, group: Sequence[Run], layer_sets: LayerSets) -> 
             points = mean_points(positions, [_perplexity(run, name) or 0.0 for run in group])
             reference = tuple(range(first.depth)) if _is_text(group, name) else ()
             level = next((y for x, y, _ in points if layer_sets[int(x)] == reference), None)
-            lines = (Line("ours", points, level=level), *_paper_line(artefact, first, name, layer_sets))
+            lines = (Line("ours", points, level=level), *_paper_line(artifact, first, name, layer_sets))
             panels.append(Panel(name, X_LABEL, "perplexity", lines, marks=marks, is_ordered=False, arrows=True))
     scored = [name for name in names if not _perplexity(first, name)]
     if scored:
@@ -73,13 +73,13 @@ def _is_text(group: Sequence[Run], name: str) -> bool:
     return next((config.image_folder is None for config in configs if config), False)
 
 
-def _paper_line(artefact: Artefact, run: Run, name: str, layer_sets: LayerSets) -> list[Line]:
+def _paper_line(artifact: Artifact, run: Run, name: str, layer_sets: LayerSets) -> list[Line]:
     """The paper's perplexities for the same reversions, where it is the paper's model."""
-    position = next((index for index, column in enumerate(artefact.columns) if name.startswith(column)), None)
+    position = next((index for index, column in enumerate(artifact.columns) if name.startswith(column)), None)
     if position is None:
         return []
     points = []
-    for row in artefact.rows_of(run.model):
+    for row in artifact.rows_of(run.model):
         layers = tuple(range(row.reverted[0], row.reverted[1] + 1)) if row.reverted else ()
         value = row.values[position]
         if layers in layer_sets and value is not None:
