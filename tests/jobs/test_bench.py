@@ -21,6 +21,7 @@ from vrx.jobs.bench.synthetic_run import NUM_LENGTHS, lengths_of_data
 from vrx.jobs.bench.variants import variants, with_recipe
 from vrx.models import loading
 from vrx.models.architecture import parameter_counts
+from vrx.models.lvlm import decoder_layers
 from vrx.report.paper import load_paper
 
 FIGURE = load_paper().artifacts["figure3"]
@@ -45,7 +46,7 @@ def test_a_narrow_lvlm_has_the_depth_and_vocabulary_of_the_real_one(narrow):
     assert shape.backbone.num_layers == real.backbone.num_layers == 32
     assert shape.backbone.vocabulary == real.backbone.vocabulary
     assert (shape.backbone.hidden, shape.backbone.intermediate) == (4096 // 64, 11008 // 64)
-    assert len(loading.decoder_layers(loading.load(model))) == 32
+    assert len(decoder_layers(loading.load(model))) == 32
 
 
 @pytest.mark.parametrize("lengths", [[256], [150, 333, 600]])

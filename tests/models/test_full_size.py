@@ -20,6 +20,7 @@ from vrx.data.encoding import IGNORE
 from vrx.data.image_processing import Pixels
 from vrx.models import loading, lora
 from vrx.models.assemble import TOWERS
+from vrx.models.lvlm import decoder_layers
 from vrx.selectors import rules
 from vrx.training import engine
 from vrx.training.loss import LvlmWithLoss, num_supervised
@@ -53,7 +54,7 @@ def test_the_trainable_parameters_are_the_papers(name):
             lvlm = LlavaForConditionalGeneration(
                 LlavaConfig(text_config=part(run.model.backbone), vision_config=part(run.model.vision_tower))
             )
-            assert len(loading.decoder_layers(lvlm)) == run.model.num_layers
+            assert len(decoder_layers(lvlm)) == run.model.num_layers
             lora.apply_lora(lvlm, rules.sparse_uniform(run.model.num_layers, number), run.lora)
         assert sum(tensor.numel() for tensor in lora.trainable_parameters(lvlm).values()) == expected
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from vrx.data import batch, dataset, instruction_dataset
 from vrx.data.image_processing import Pixels
 from vrx.models import checkpoint_layouts, from_run, loading, lora, lora_checkpoint
+from vrx.models.lvlm import projector
 from vrx.runs.layer_selection import select_layers
 from vrx.training import engine, loss
 
@@ -113,7 +114,7 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
     assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
 
     plain = peft.PeftModel.from_pretrained(loading.load(run.model), str(tmp_path))
-    loading.projector(plain).load_state_dict(load_file(tmp_path / checkpoint_layouts.PROJECTOR_FILE))
+    projector(plain).load_state_dict(load_file(tmp_path / checkpoint_layouts.PROJECTOR_FILE))
     assert torch.equal(plain.eval()(**call).logits, expected)
 
     merged = from_run.load_adapter(loading.load(run.model), tmp_path)

@@ -18,8 +18,8 @@ from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
 from vrx.models import probe
 from vrx.models.lazy_state_dict import LazyStateDict
-from vrx.models.loading import decoder_layers
 from vrx.models.lora import apply_lora
+from vrx.models.lvlm import decoder_layers
 from vrx.selectors import importance
 
 
@@ -190,7 +190,7 @@ def test_weight_scores_are_those_of_the_changed_layers(kind, tmp_path):
 
 def test_a_lora_that_was_not_merged_has_nothing_to_stand_against():
     tuned = apply_lora(small_lvlm(), (1,), LoraConfig(r=2)).get_base_model()
-    with pytest.raises(ValueError, match=r"decoder layer 1: of tensors the other lacks, .*lora_A"):
+    with pytest.raises(ValueError, match=r"decoder layer 1: only the model has .*lora_A"):
         probe.weight_scores(tuned.state_dict(), small_backbone().state_dict())
 
 

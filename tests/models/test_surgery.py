@@ -25,8 +25,9 @@ from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig
 from vrx.data.batch import MicroBatch
 from vrx.models import lazy_state_dict, surgery
-from vrx.models.loading import decoder_layers
+from vrx.models.layer_matching import match_layers
 from vrx.models.lora import apply_lora
+from vrx.models.lvlm import decoder_layers
 
 DEPTH = 4
 IMAGE = 63  # the id whose place an image's features take
@@ -170,7 +171,7 @@ def test_weights_in_another_dtype_are_rounded_to_the_models():
     [
         ("llama", {"num_hidden_layers": 5}, "the backbone has 5 decoder layers, the model has 4"),
         ("llama", {"intermediate_size": 40}, r"layer 0: mlp\.\w+\.weight is \(.*48.*\), in the backbone \(.*40.*\)"),
-        ("phi3", {}, r"layer 0: .*'mlp.gate_proj.weight'.*, the backbone's has \['mlp.gate_up_proj.weight'"),
+        ("phi3", {}, r"layer 0: .*'mlp.gate_proj.weight'.*, only the backbone \['mlp.gate_up_proj.weight'"),
     ],
 )
 def test_a_backbone_that_does_not_match_is_refused_and_nothing_is_touched(text, changed, complaint):
@@ -318,7 +319,7 @@ def test_the_model_card_says_what_was_cut(tmp_path):
     surgery.prune_layers(model, (3,))
     surgery.save_pruned(model, small_tokenizer(), tmp_path / "tiny-3", "Decoder layer 3 of 4 was cut.")
     card = (tmp_path / "tiny-3" / "README.md").read_text()
-    assert "# tiny-3\n\nDecoder layer 3 of 4 was cut.\n\n3 decoder layers are left" in card
+    assert "# tiny-3\n\nDecoder layer 3 of 4 was cut.\n\n3 decoder layers remain" in card
     assert "LlavaForConditionalGeneration.from_pretrained" in card
 
 
@@ -364,7 +365,7 @@ def test_every_layout_of_names_is_read(tmp_path):
     bare = lvlm.model.language_model.state_dict()
     backbone = {f"model.{name}": tensor for name, tensor in bare.items()}
     for other in (stored, bare, backbone):
-        for match in surgery.match_layers(names, other):
+        for match in match_layers(names, other):
             assert len(match) == 9
             assert all(torch.equal(names[here], other[there]) for here, there in match.values())
 
@@ -373,7 +374,7 @@ def test_a_buffer_that_old_checkpoints_hold_does_not_matter():
     model = small_lvlm()
     state = small_backbone().state_dict()
     old = {**state, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
-    assert surgery.match_layers(model.state_dict(), old) == surgery.match_layers(model.state_dict(), state)
+    assert match_layers(model.state_dict(), old) == match_layers(model.state_dict(), state)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

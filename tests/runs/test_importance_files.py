@@ -27,6 +27,7 @@ from vrx.jobs.score import driver as job
 from vrx.jobs.score import worker
 from vrx.jobs.sweep.plan import PlannedRun, score_overrides
 from vrx.models import from_run, loading, probe
+from vrx.models.lvlm import decoder_layers
 from vrx.models.merged_state_dict import tuned_state
 from vrx.report.figures import image_attention
 from vrx.report.figures.figure import FigureInputs
@@ -279,7 +280,7 @@ def slow(run: RunConfig, source: Path) -> tuple[dict[str, torch.Tensor], torch.T
     for _, sample in calibration.draw_samples(run):
         (batch,) = prompt_batches(generator, [sample], batch_size=1)
         kept: list[torch.Tensor] = []
-        handle = loading.decoder_layers(lvlm)[-1].register_forward_hook(lambda *told, kept=kept: kept.append(told[2]))
+        handle = decoder_layers(lvlm)[-1].register_forward_hook(lambda *told, kept=kept: kept.append(told[2]))
         with torch.inference_mode():
             output = lvlm(
                 input_ids=batch.input_ids,

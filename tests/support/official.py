@@ -17,7 +17,7 @@ from vrx.data import batch, dataset
 from vrx.data.encoding import expand_images
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.models import loading, lora
-from vrx.models.lora_checkpoint import Adapter, beside_adapter
+from vrx.models.lora_checkpoint import Adapter, tensors_beside_adapter
 from vrx.training import loss
 
 # The repository holds a part, to stay small; the same tests run on all of it where it is at hand.
@@ -147,7 +147,7 @@ def tuning(family: str):
     tuned = lora.apply_lora(lvlm, layers, LoraConfig(r=8, alpha=16, dropout=0.0))
     adapter = Adapter(folder)
     assert adapter.scale == 2
-    state = beside_adapter(folder)
+    state = tensors_beside_adapter(folder)
     for weight in adapter:
         for which in "AB":
             state[weight.replace("weight", f"lora_{which}.default.weight")] = adapter.part(weight, which)

@@ -7,6 +7,7 @@ import torch
 
 from vrx.config.schema import LoraConfig
 from vrx.models import loading, lora
+from vrx.models.lvlm import decoder_layers
 from vrx.training import fused_lora
 
 
@@ -19,7 +20,7 @@ def decoder(make_run):
     for name, tensor in lora.trainable_parameters(lvlm).items():
         if "lora_B" in name:
             tensor.data.normal_(std=0.1)
-    return loading.decoder_layers(lvlm)[3].train()
+    return decoder_layers(lvlm)[3].train()
 
 
 def test_a_fused_adapter_is_pefts_with_the_same_mask(decoder, monkeypatch):

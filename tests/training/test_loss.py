@@ -10,6 +10,7 @@ from vrx.config.schema import EngineConfig
 from vrx.data.batch import collate
 from vrx.data.image_processing import Pixels
 from vrx.models import loading
+from vrx.models.lvlm import projector
 from vrx.training.loss import LvlmWithLoss, num_supervised
 
 
@@ -33,13 +34,13 @@ def test_the_loss_is_that_of_transformers(make_run, samples):
 def test_text_without_images_gives_the_projector_a_gradient_of_exactly_zero(make_run, samples):
     run = make_run()
     lvlm = loading.load(run.model)
-    loading.projector(lvlm).requires_grad_(True)
+    projector(lvlm).requires_grad_(True)
     row = next(index for index in range(len(samples)) if samples[index].pixels is None)
     batch = collate([samples[row]], pad_token_id=samples.tokenizer.pad_token_id)
     loss = LvlmWithLoss(lvlm, Pixels(run.model).blank())(**batch.model_inputs())
     loss.backward()
     assert loss.item() > 0
-    for parameter in loading.projector(lvlm).parameters():
+    for parameter in projector(lvlm).parameters():
         assert parameter.grad is not None and not parameter.grad.any()
 
 

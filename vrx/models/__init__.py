@@ -4,8 +4,8 @@ from typing import Any
 
 _HOMES = {
     "load": "loading",
-    "decoder_layers": "loading",
-    "projector": "loading",
+    "decoder_layers": "lvlm",
+    "projector": "lvlm",
     "apply_lora": "lora",
     "revert_layers": "surgery",
     "prune_layers": "surgery",

@@ -1,7 +1,7 @@
-"""Checkpoint layouts: what a folder holds, and the name that each of its tensors has in the LVLM in memory.
+"""Checkpoint layouts: the contents of a folder, and the name in memory of each of its tensors.
 
-Known are the original LLaVA and Bunny (`model.layers`, `model.mm_projector`, the tower inside or not), llava-hf before
-and since transformers 4.52, and what `save_pretrained` writes. Adapters are in `vrx/adapters.py`.
+Known are the original LLaVA and Bunny (`model.layers`, `model.mm_projector`, with or without the vision tower),
+llava-hf before and since transformers 4.52, and the output of `save_pretrained`. `lora_checkpoint` reads adapters.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from transformers import LlamaConfig, LlavaConfig, Phi3Config, PreTrainedConfig
 
 from vrx.config.errors import UserError
 from vrx.models.lazy_state_dict import WEIGHTS
+from vrx.models.lvlm import DECODER, PROJECTOR, TOWER
 from vrx.runs.files import read_json
 
-PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.", "model.language_model."
-RENAMES = [  # the first that matches counts
+RENAMES = [  # checkpoint -> memory; the first match counts
     (r"model\.mm_projector\.0\.", f"{PROJECTOR}linear_1."),
     (r"model\.mm_projector\.2\.", f"{PROJECTOR}linear_2."),
     (r"(model\.)?multi_modal_projector\.", PROJECTOR),
@@ -39,8 +39,8 @@ OLD_KEYS = {"rope_theta", "rope_scaling"}  # transformers 5 reads them, and keep
 PROJECTOR_FILE = "projector.safetensors"  # beside an adapter of ours
 
 
-def canonical(name: str) -> str | None:
-    """The name in memory (transformers 5) of a checkpoint's tensor; None where no layout has such a tensor."""
+def memory_name(name: str) -> str | None:
+    """The name in memory (transformers 5) of a checkpoint's tensor; None for a tensor that no layout has."""
     name = name.removeprefix("base_model.model.")  # PEFT's wrapping
     for pattern, replacement in RENAMES:
         if re.match(pattern, name):
@@ -48,23 +48,23 @@ def canonical(name: str) -> str | None:
     return None
 
 
-def named(names: Iterable[str], where: Path) -> dict[str, str]:
-    """Name in memory -> name in the checkpoint; a checkpoint with tensors that no layout has is refused."""
-    kept = [name for name in names if not DERIVED.fullmatch(name)]
-    unexpected = [name for name in kept if canonical(name) is None]
+def map_names(names: Iterable[str], source: Path) -> dict[str, str]:
+    """Name in memory -> name in the checkpoint `source`; tensors that no layout has are refused."""
+    stored_names = [name for name in names if not DERIVED.fullmatch(name)]
+    unexpected = [name for name in stored_names if memory_name(name) is None]
     if unexpected:
-        raise UserError(f"{where}: no LVLM in a known layout: unexpected {some(unexpected)}")
-    return {str(canonical(name)): name for name in kept}
+        raise UserError(f"{source}: no LVLM in a known layout: unexpected {summarize_names(unexpected)}")
+    return {str(memory_name(name)): name for name in stored_names}
 
 
-def some(names: Iterable[str]) -> str:
-    """The first few of many names, and how many there are."""
-    found = sorted(names)
-    return ", ".join(found[:3]) + (f" … ({len(found)} tensors)" if len(found) > 3 else "")
+def summarize_names(names: Iterable[str]) -> str:
+    """The first three names, and the number of all where there are more."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (f" … ({len(ordered)} tensors)" if len(ordered) > 3 else "")
 
 
-def refuse_other(folder: Path) -> None:
-    """Refuse a folder that holds no LVLM, with what it holds instead where that is known."""
+def require_full_checkpoint(folder: Path) -> None:
+    """Refuse a folder that holds no LVLM, and name its contents where they are known."""
     if any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS):
         if not (folder / "config.json").is_file():
             raise UserError(f"model.lvlm={folder}: has weights but no config.json")
@@ -84,25 +84,25 @@ def is_official(folder: Path) -> bool:
     return (folder / "config.json").is_file() and "text_config" not in read_json(folder / "config.json")
 
 
-def shape_of(folder: Path, tower: PreTrainedConfig | None, options: Mapping[str, Any]) -> LlavaConfig:
-    """The configuration of a checkpoint's LVLM, read as JSON: code that a repository brings along is not run.
+def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: Mapping[str, Any]) -> LlavaConfig:
+    """The configuration of a checkpoint's LVLM, read as JSON: code from a repository is never run.
 
-    `tower` is the configuration for a checkpoint that tells none; `options` are fields of LlavaConfig.
+    `tower` is the vision tower's configuration for a checkpoint without one; `options` are fields of LlavaConfig.
     """
-    told = read_json(folder / "config.json")
-    layer = told.get("mm_vision_select_layer", told.get("vision_feature_layer", options["vision_feature_layer"]))
+    config = read_json(folder / "config.json")
+    layer = config.get("mm_vision_select_layer", config.get("vision_feature_layer", options["vision_feature_layer"]))
     if layer != options["vision_feature_layer"]:
         raise UserError(f"model.vision_feature_layer={options['vision_feature_layer']}: {folder} was made with {layer}")
-    if "text_config" in told:
+    if "text_config" in config:
         try:
-            return LlavaConfig.from_dict({**told, **options})
+            return LlavaConfig.from_dict({**config, **options})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{folder / 'config.json'}: no configuration of an LVLM: {error}") from None
-    kind = told.get("model_type")
+    kind = config.get("model_type")
     if kind not in BACKBONES:
         raise UserError(f"model.lvlm={folder}: model_type={kind}; known are {', '.join(BACKBONES)}")
     known = (BACKBONES[kind]().to_dict().keys() | OLD_KEYS) - {"model_type", "architectures", "_name_or_path", "dtype"}
-    backbone = BACKBONES[kind].from_dict({key: value for key, value in told.items() if key in known})
+    backbone = BACKBONES[kind].from_dict({key: value for key, value in config.items() if key in known})
     assert tower is not None
     return LlavaConfig(
         vision_config=tower, text_config=backbone, tie_word_embeddings=backbone.tie_word_embeddings, **options

@@ -11,7 +11,8 @@ from transformers import LlavaForConditionalGeneration
 from vrx.config.schema import ModelConfig
 from vrx.models.checkpoint_layouts import PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict
-from vrx.models.loading import load, merge_adapter, projector
+from vrx.models.loading import load, merge_adapter
+from vrx.models.lvlm import projector
 from vrx.models.surgery import prune_layers, revert_layers
 from vrx.runs.hub import resolve_checkpoint
 from vrx.runs.run_dir import RunDir

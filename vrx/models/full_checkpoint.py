@@ -1,4 +1,4 @@
-"""A finished LVLM, read from a checkpoint of all of it in any layout that `checkpoint_layouts` knows."""
+"""A finished LVLM, loaded from a full checkpoint in any layout that `checkpoint_layouts` knows."""
 
 from __future__ import annotations
 
@@ -8,53 +8,78 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedConfig
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models import checkpoint_layouts
-from vrx.models.assemble import TOWERS, tower
-from vrx.models.checkpoint_layouts import TOWER, some
+from vrx.models.assemble import TOWERS, load_vision_tower
+from vrx.models.checkpoint_layouts import summarize_names
 from vrx.models.lazy_state_dict import LazyStateDict
+from vrx.models.lvlm import TOWER
 from vrx.runs.hub import resolve_checkpoint
 
+HEAD = "lm_head.weight"
 
-def read_whole(
+
+def load_full_checkpoint(
     config: ModelConfig, folder: Path, options: Mapping[str, Any], dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """A checkpoint of the whole LVLM, read tensor by tensor; the tower is `model.vision_tower` where none is inside.
+    """Load a checkpoint of the whole LVLM, tensor by tensor.
 
-    What lies behind the tower's feature layer is never used, and may be missing.
+    `options` are fields of LlavaConfig. A checkpoint without a vision tower gets `model.vision_tower`. Vision layers
+    after `model.vision_feature_layer` are unused and may be absent.
     """
-    checkpoint_layouts.refuse_other(folder)
+    checkpoint_layouts.require_full_checkpoint(folder)
     stored = LazyStateDict(folder)
-    names = checkpoint_layouts.named(stored, folder)
+    names = checkpoint_layouts.map_names(stored, folder)
     tower_config = _tower_config(config) if checkpoint_layouts.is_official(folder) else None
-    shape = checkpoint_layouts.shape_of(folder, tower_config, options)
+    lvlm_config = checkpoint_layouts.read_lvlm_config(folder, tower_config, options)
     if config.image_processor == "siglip":
-        shape.vision_config.vision_use_head = False  # see tower  # type: ignore[union-attr]
-        names = {name: there for name, there in names.items() if not name.startswith(f"{TOWER}head.")}
+        lvlm_config.vision_config.vision_use_head = False  # see load_vision_tower  # type: ignore[union-attr]
+        names = {name: stored_name for name, stored_name in names.items() if not name.startswith(f"{TOWER}head.")}
     with init_empty_weights(include_buffers=False):
-        model = LlavaForConditionalGeneration(shape)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if shape.tie_word_embeddings:
-        wanted.pop("lm_head.weight")
-    lacking = wanted.keys() - names.keys()
-    of_tower = {name for name in lacking if name.startswith(TOWER)}
-    has_tower = any(name.startswith(TOWER) for name in names)
-    missing = lacking - (_behind_features(of_tower, shape) if has_tower else of_tower)
-    unexpected = names.keys() - wanted.keys() - {"lm_head.weight"}
-    other = [name for name in names.keys() & wanted.keys() if stored.shapes[names[name]] != wanted[name]]
-    for what, found in {"missing": missing, "unexpected": unexpected, "of another shape": other}.items():
-        if found:
-            raise UserError(f"model.lvlm={config.lvlm}: incomplete or of another kind: {what} {some(found)}")
-    state = {name: stored[there].to(dtype) for name, there in names.items() if name in wanted}
-    if of_tower:
-        beside = tower(config, dtype).state_dict()
-        state |= {name: beside[name.removeprefix(TOWER)] for name in of_tower}
+        model = LlavaForConditionalGeneration(lvlm_config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if lvlm_config.tie_word_embeddings:
+        shapes.pop(HEAD)
+    _require_complete(config, names, shapes=shapes, stored=stored, lvlm_config=lvlm_config)
+    state: dict[str, Tensor] = {
+        name: stored[stored_name].to(dtype) for name, stored_name in names.items() if name in shapes
+    }
+    tower_names = {name for name in shapes.keys() - names.keys() if name.startswith(TOWER)}
+    if tower_names:
+        tower_state = load_vision_tower(config, dtype).state_dict()
+        state |= {name: tower_state[name.removeprefix(TOWER)] for name in tower_names}
     model.load_state_dict(state, assign=True, strict=False)
     model.tie_weights()
     return model
+
+
+def _require_complete(
+    config: ModelConfig,
+    names: Mapping[str, str],
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: LazyStateDict,
+    lvlm_config: LlavaConfig,
+) -> None:
+    """Refuse a checkpoint whose tensors are missing, unexpected or of another shape than the model's.
+
+    names: name in memory -> name in the checkpoint; shapes: of the model's tensors, by name in memory.
+    """
+    absent = shapes.keys() - names.keys()
+    absent_in_tower = {name for name in absent if name.startswith(TOWER)}
+    has_tower = any(name.startswith(TOWER) for name in names)
+    missing = absent - (_unused_tower_tensors(absent_in_tower, lvlm_config) if has_tower else absent_in_tower)
+    unexpected = names.keys() - shapes.keys() - {HEAD}
+    misshapen = [name for name in names.keys() & shapes.keys() if stored.shapes[names[name]] != shapes[name]]
+    for problem, tensors in {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}.items():
+        if tensors:
+            raise UserError(
+                f"model.lvlm={config.lvlm}: incomplete or of another kind: {problem} {summarize_names(tensors)}"
+            )
 
 
 def _tower_config(config: ModelConfig) -> PreTrainedConfig:
@@ -67,13 +92,13 @@ def _tower_config(config: ModelConfig) -> PreTrainedConfig:
         raise UserError(f"model.vision_tower={config.vision_tower}: config.json cannot be read: {reason}") from None
 
 
-def _behind_features(names: Iterable[str], shape: LlavaConfig) -> set[str]:
-    """Those of a tower's tensors that its feature layer does not depend on."""
-    eye: Any = shape.vision_config
-    first = eye.num_hidden_layers + shape.vision_feature_layer + 1  # -2 of 24 layers: layer 23
+def _unused_tower_tensors(names: Iterable[str], lvlm_config: LlavaConfig) -> set[str]:
+    """The tensors of a vision tower that its feature layer does not depend on."""
+    vision: Any = lvlm_config.vision_config
+    first_unused = vision.num_hidden_layers + lvlm_config.vision_feature_layer + 1  # -2 of 24 layers: layer 23
 
-    def unused(name: str) -> bool:
+    def is_unused(name: str) -> bool:
         layer = name.partition("encoder.layers.")[2].partition(".")[0]
-        return int(layer) >= first if layer else name.startswith(f"{TOWER}post_layernorm.")
+        return int(layer) >= first_unused if layer else name.startswith(f"{TOWER}post_layernorm.")
 
-    return {name for name in names if unused(name)}
+    return {name for name in names if is_unused(name)}

@@ -1,22 +1,23 @@
-"""LVLMs: one class for all of them, loaded from what a configuration names, and where things are in it."""
+"""Loading an LVLM and its tokenizer from the parts or the checkpoint that a configuration names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data.chat_templates import get_template
 from vrx.data.tokenizers import load_tokenizer
-from vrx.models import checkpoint_layouts
 from vrx.models.assemble import assemble, read_projector
-from vrx.models.checkpoint_layouts import PROJECTOR, TOWER
-from vrx.models.full_checkpoint import read_whole
-from vrx.models.lora_checkpoint import Adapter, adapter_of, beside_adapter, refuse_other_base
+from vrx.models.checkpoint_layouts import is_official
+from vrx.models.full_checkpoint import load_full_checkpoint
+from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
+from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
 from vrx.runs.hub import resolve_checkpoint, split_revision
 
 
@@ -32,36 +33,19 @@ def tokenizer_of(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def image_token_id(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that stands in the input where an image's features go."""
-    found = tokenizer.convert_tokens_to_ids(config.image_token)
-    if not isinstance(found, int) or found == tokenizer.unk_token_id:
+    """The token id at the positions of an image's features."""
+    token_id = tokenizer.convert_tokens_to_ids(config.image_token)
+    if not isinstance(token_id, int) or token_id == tokenizer.unk_token_id:
         raise UserError(f"model.image_token={config.image_token}: valid is a token of the tokenizer's vocabulary")
-    return found
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The decoder layers of the backbone, in order; wrappers such as PEFT's are looked through."""
-    return _lvlm(model).model.language_model.layers
-
-
-def projector(model: nn.Module) -> nn.Module:
-    """The module that takes image features into the backbone's embedding space."""
-    return _lvlm(model).model.multi_modal_projector
-
-
-def _lvlm(model: nn.Module) -> LlavaForConditionalGeneration:
-    found = next((module for module in model.modules() if isinstance(module, LlavaForConditionalGeneration)), None)
-    if found is None:
-        raise TypeError(f"{type(model).__name__} holds no LlavaForConditionalGeneration")
-    return found
+    return token_id
 
 
 def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaForConditionalGeneration:
-    """The LVLM on the CPU: assembled from its parts, as tuning starts from, or a finished one where `lvlm` names it.
+    """Load an LVLM on the CPU: assembled from its parts, as before tuning, or a finished one that `model.lvlm` names.
 
-    LLaVA-1.5 and Bunny are the same architecture: features of one tower layer, Linear-GELU-Linear into the embedding
-    space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. What does not fit together is
-    refused with the names of the first tensors that are missing, unexpected or of another shape.
+    LLaVA-1.5 and Bunny are the same architecture: features of one vision tower layer, Linear-GELU-Linear into the
+    embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. Parts that do not fit
+    together are refused with the names of the first tensors that are missing, unexpected or of another shape.
     """
     tokenizer = tokenizer_of(config)
     options = {
@@ -72,30 +56,18 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
         "image_seq_length": config.num_image_tokens,
     }
     if config.lvlm is None:
-        model = assemble(
-            config, options, read_projector(resolve_checkpoint("model.projector", config.projector)), dtype
-        )
+        projector_state = read_projector(resolve_checkpoint("model.projector", config.projector))
+        model = assemble(config, options, projector_state, dtype)
     else:
         folder = resolve_checkpoint("model.lvlm", config.lvlm)
-        adapter = adapter_of(folder)
+        adapter = find_adapter(folder)
         if adapter is None:
-            model = read_whole(config, folder, options, dtype)
+            model = load_full_checkpoint(config, folder, options, dtype)
         else:
-            refuse_other_base(
-                folder,
-                split_revision(config.backbone)[0],
-                resolve_checkpoint("model.backbone", config.backbone, weights=False),
-            )
-            beside = beside_adapter(adapter)
-            state = {name.removeprefix(PROJECTOR): tensor for name, tensor in beside.items() if PROJECTOR in name}
-            model = assemble(config, options, state, dtype)
-            model.load_state_dict({name: tensor for name, tensor in beside.items() if TOWER in name}, strict=False)
-            merge_adapter(model, adapter)
-        if checkpoint_layouts.is_official(
-            folder
-        ):  # their builders cut embeddings and head to the tokenizer, or fill them up
+            model = _load_lora_output(config, folder, adapter, options=options, dtype=dtype)
+        if is_official(folder):  # the official builders fit embeddings and head to the tokenizer
             model.resize_token_embeddings(len(tokenizer))
-    _check(config, model, len(tokenizer))
+    _require_fit(config, model, len(tokenizer))
     end = tokenizer.convert_tokens_to_ids(get_template(config.template).end)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False
@@ -104,20 +76,36 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
     return model.eval()
 
 
+def _load_lora_output(
+    config: ModelConfig, folder: Path, adapter: Path, *, options: Mapping[str, Any], dtype: torch.dtype
+) -> LlavaForConditionalGeneration:
+    """The LVLM of a LoRA output or a run: the parts, with what was tuned beside the adapter, and the adapter merged."""
+    backbone = resolve_checkpoint("model.backbone", config.backbone, weights=False)
+    require_same_backbone(folder, split_revision(config.backbone)[0], backbone)
+    tensors = tensors_beside_adapter(adapter)
+    projector_state = {
+        name.removeprefix(PROJECTOR): tensor for name, tensor in tensors.items() if name.startswith(PROJECTOR)
+    }
+    model = assemble(config, options, projector_state, dtype)
+    model.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(TOWER)}, strict=False)
+    merge_adapter(model, adapter)
+    return model
+
+
 def merge_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Add an adapter's changes to the weights it was trained beside, in place; one made for another base is refused."""
+    """Merge an adapter into the weights it was trained beside, in place; an adapter for another base is refused."""
     adapter, weights = Adapter(folder), dict(model.named_parameters())
-    adapter.refuse_other({name: tuple(tensor.shape) for name, tensor in weights.items()})
+    adapter.require_fit({name: tuple(tensor.shape) for name, tensor in weights.items()})
     for name in adapter:
         weights[name].data.copy_(adapter.merge(name, weights[name].data))
 
 
-def _check(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens: int) -> None:
+def _require_fit(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens: int) -> None:
     layers, weights = len(decoder_layers(model)), config.lvlm or config.backbone
     if layers != config.num_layers:
         raise UserError(f"model.num_layers={config.num_layers}: {weights} has {layers} decoder layers")
     embeddings = model.get_input_embeddings().weight
-    rows = getattr(embeddings, "ds_shape", embeddings.shape)[0]  # ds_shape: where ZeRO-3 has shared it out
+    rows = getattr(embeddings, "ds_shape", embeddings.shape)[0]  # ds_shape: of a tensor that ZeRO-3 has partitioned
     if num_tokens > rows:
         raise UserError(f"model.tokenizer={config.tokenizer}: {num_tokens} tokens, {weights} embeds {rows}")
     meta = [name for name, tensor in model.named_parameters() if tensor.is_meta]

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vrx.config.errors import UserError
-from vrx.models.checkpoint_layouts import PROJECTOR, PROJECTOR_FILE, canonical, named, some
+from vrx.models.checkpoint_layouts import PROJECTOR_FILE, map_names, memory_name, summarize_names
 from vrx.models.lazy_state_dict import ADAPTER, LazyStateDict, read_bin
+from vrx.models.lvlm import PROJECTOR
 from vrx.runs.files import read_json
 
 WRAPPED = "base_model.model."  # what PEFT puts before the names of the model it wraps
@@ -44,7 +45,7 @@ class Adapter(Mapping[str, Tensor]):
         self._tensor_names: dict[str, dict[str, str]] = {}
         for name in self._stored:
             match = TENSOR_NAME.fullmatch(name)
-            weight = canonical(f"{match[1]}.weight") if match else None
+            weight = memory_name(f"{match[1]}.weight") if match else None
             if match is None or weight is None:
                 raise UserError(f"{folder}: {name} is no LoRA tensor of a decoder layer")
             self._tensor_names.setdefault(weight, {})[match[2] or match[3]] = name
@@ -52,7 +53,9 @@ class Adapter(Mapping[str, Tensor]):
         incomplete = [name for name, tensors in self._tensor_names.items() if tensors.keys() != parts]
         if incomplete or not self._tensor_names:
             needed = ", ".join(f"lora_{part}" for part in sorted(parts))
-            raise UserError(f"{folder}: an incomplete adapter, one of {needed} is missing of {some(incomplete)}")
+            raise UserError(
+                f"{folder}: an incomplete adapter, one of {needed} is missing of {summarize_names(incomplete)}"
+            )
         self.shapes = {
             name: (self._stored.shapes[tensors["B"]][0], self._stored.shapes[tensors["A"]][1])
             for name, tensors in self._tensor_names.items()
@@ -73,11 +76,11 @@ class Adapter(Mapping[str, Tensor]):
         magnitude = self.part(weight, "magnitude_vector").float().to(tensor.device)
         return merged * (magnitude / torch.linalg.norm(merged, dim=1))[:, None]
 
-    def refuse_other(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def require_fit(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse weights (their shapes by name in memory) that this adapter cannot have been trained beside."""
         foreign = self.keys() - shapes.keys()
         if foreign:
-            raise UserError(f"{self.folder}: an adapter for another base, this one has no {some(foreign)}")
+            raise UserError(f"{self.folder}: an adapter for another base, this one has no {summarize_names(foreign)}")
         for name, shape in self.shapes.items():
             if shapes[name] != shape:
                 mismatch = f"{name} is {shapes[name]}, the adapter's {shape}"
@@ -112,13 +115,13 @@ def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) 
     save_file(tensors, folder / PROJECTOR_FILE)
 
 
-def adapter_of(folder: Path) -> Path | None:
+def find_adapter(folder: Path) -> Path | None:
     """The folder of the adapter in a run directory or a LoRA output; None where there is none."""
     candidates = (folder / "adapter", folder)
     return next((candidate for candidate in candidates if (candidate / "adapter_config.json").is_file()), None)
 
 
-def beside_adapter(folder: Path) -> dict[str, Tensor]:
+def tensors_beside_adapter(folder: Path) -> dict[str, Tensor]:
     """What was tuned beside an adapter, by name in memory: the projector, and the tower where it was not frozen."""
     if (folder / PROJECTOR_FILE).is_file():
         stored = LazyStateDict(folder, (PROJECTOR_FILE,))
@@ -127,13 +130,13 @@ def beside_adapter(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{folder}: an adapter without its projector, non_lora_trainables.bin is missing")
     tensors = read_bin(path)
-    by_memory_name = {name: tensors[stored_name] for name, stored_name in named(tensors, path).items()}
+    by_memory_name = {name: tensors[stored_name] for name, stored_name in map_names(tensors, path).items()}
     if not any(name.startswith(PROJECTOR) for name in by_memory_name):
-        raise UserError(f"{path}: holds no projector (model.mm_projector.…), only {some(tensors)}")
+        raise UserError(f"{path}: holds no projector (model.mm_projector.…), only {summarize_names(tensors)}")
     return by_memory_name
 
 
-def refuse_other_base(folder: Path, backbone: str, backbone_folder: Path) -> None:
+def require_same_backbone(folder: Path, backbone: str, backbone_folder: Path) -> None:
     """Refuse an adapter that was tuned on another backbone, whose shapes may well be the same.
 
     A run's `config.yaml` and PEFT's `adapter_config.json` name the backbone. Names are compared without owner, folders

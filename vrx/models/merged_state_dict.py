@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from vrx.config.schema import ModelConfig
-from vrx.models.checkpoint_layouts import canonical
+from vrx.models.checkpoint_layouts import memory_name
 from vrx.models.lazy_state_dict import LazyStateDict
-from vrx.models.lora_checkpoint import Adapter, adapter_of
+from vrx.models.lora_checkpoint import Adapter, find_adapter
 from vrx.runs.hub import resolve_checkpoint
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
@@ -21,7 +21,7 @@ def tuned_state(config: ModelConfig, run_dir: Path) -> Mapping[str, Tensor] | No
     state: MergedStateDict | LazyStateDict | None = None
     if config.lvlm is not None:
         folder = resolve_checkpoint("model.lvlm", config.lvlm)
-        adapter = adapter_of(folder)
+        adapter = find_adapter(folder)
         state = LazyStateDict(folder) if adapter is None else MergedStateDict(_backbone(config), adapter)
     adapter = RunDir(read_surgery(run_dir).source).adapter
     return MergedStateDict(state or _backbone(config), adapter) if adapter.is_dir() else state
@@ -39,10 +39,10 @@ class MergedStateDict(Mapping[str, Tensor]):
 
     def __init__(self, state: LazyStateDict | MergedStateDict, folder: Path) -> None:
         self.state, self.shapes, self._adapter = state, state.shapes, Adapter(folder)
-        self._adapter.refuse_other({str(canonical(name)): shape for name, shape in state.shapes.items()})
+        self._adapter.require_fit({str(memory_name(name)): shape for name, shape in state.shapes.items()})
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor, weight = self.state[name], str(canonical(name))
+        tensor, weight = self.state[name], str(memory_name(name))
         return self._adapter.merge(weight, tensor) if weight in self._adapter.shapes else tensor
 
     def __iter__(self) -> Iterator[str]:

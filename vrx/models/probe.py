@@ -15,8 +15,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from vrx.config.errors import UserError
 from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
-from vrx.models.loading import decoder_layers
-from vrx.models.surgery import match_layers
+from vrx.models.layer_matching import match_layers
+from vrx.models.lvlm import decoder_layers
 from vrx.selectors import importance
 
 # These take the state after the decoder's final norm for the last layer's output, as the released code does. The norm

@@ -29,6 +29,7 @@ from vrx.data.batch import TrainingSample, collate
 from vrx.data.encoding import expand_images, tokenize
 from vrx.data.image_processing import Pixels
 from vrx.models import loading
+from vrx.models.lvlm import projector as find_projector
 from vrx.tiny import questions
 from vrx.tiny.backbone import build_backbone, build_tokenizer, train
 from vrx.tiny.scenes import CELL, COLOURS, GRID, SIZE, THINGS, draw, sample
@@ -85,7 +86,7 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batc
     lvlm = loading.load(config)
     tokenizer, pixels = loading.tokenizer_of(config), Pixels(config)
     image_id = loading.image_token_id(config, tokenizer)
-    projector = loading.projector(lvlm).requires_grad_(True)
+    projector = find_projector(lvlm).requires_grad_(True)
 
     def step(number: int) -> torch.Tensor:
         samples = []

@@ -13,7 +13,7 @@ from transformers import LlavaForConditionalGeneration
 from vrx.config.schema import EngineConfig
 from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
-from vrx.models.loading import projector
+from vrx.models.lvlm import projector
 from vrx.training import packing
 
 CHUNK = 1024  # supervised positions whose logits are in memory at a time

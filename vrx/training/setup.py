@@ -20,6 +20,7 @@ from vrx.launch.devices import DTYPES, device
 from vrx.launch.logging import log
 from vrx.launch.ranks import world_size
 from vrx.models import architecture, loading, lora
+from vrx.models.lvlm import decoder_layers
 from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora
 from vrx.training.activation_checkpointing import Mode
 from vrx.training.deepspeed_engine import zero3_loading
@@ -96,7 +97,7 @@ def checkpoint_and_compile(
     switches = dataclasses.asdict(run.engine)
     switches["gradient_checkpointing"] = str(_set_checkpointing(model, run, largest_batch))
     if run.engine.compile:
-        for layer in loading.decoder_layers(model.lvlm):
+        for layer in decoder_layers(model.lvlm):
             layer.compile(dynamic=True)
     return switches
 

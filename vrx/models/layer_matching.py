@@ -1,0 +1,53 @@
+"""The decoder layers of two models side by side, tensor by tensor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vrx.config.errors import UserError
+from vrx.models.checkpoint_layouts import DERIVED
+
+# In memory and in a backbone's files; in an LVLM's files; in a bare decoder. A vision tower's layers match none.
+LAYER = re.compile(r"(?:model\.language_model\.|language_model\.model\.|model\.|)layers\.(\d+)\.(.+)")
+Match = dict[str, tuple[str, str]]  # name within the layer -> (name in the model, name in the backbone)
+
+
+def match_layers(state: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor]) -> list[Match]:
+    """Match the decoder layers of two models, which must have the same names and shapes; one match per layer.
+
+    Either state may be that of a backbone or of an LVLM, in memory or a `LazyStateDict`. Other tensors do not matter.
+    """
+    ours, theirs = _layer_tensors(state), _layer_tensors(backbone_state)
+    if len(ours) != len(theirs):
+        raise UserError(f"the backbone has {len(theirs)} decoder layers, the model has {len(ours)}")
+    matches = []
+    for layer, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+        if own.keys() != other.keys():
+            only = f"{sorted(own.keys() - other.keys())}, only the backbone {sorted(other.keys() - own.keys())}"
+            raise UserError(f"decoder layer {layer}: only the model has {only}")
+        for name in own:
+            shape, backbone_shape = _shape(state, own[name]), _shape(backbone_state, other[name])
+            if shape != backbone_shape:
+                raise UserError(f"decoder layer {layer}: {name} is {shape}, in the backbone {backbone_shape}")
+        matches.append({name: (own[name], other[name]) for name in sorted(own)})
+    return matches
+
+
+def _layer_tensors(state: Mapping[str, Tensor]) -> list[dict[str, str]]:
+    """For each decoder layer: name within the layer -> name in the state."""
+    layers: dict[int, dict[str, str]] = {}
+    for full_name in state:
+        match = LAYER.fullmatch(full_name)
+        if match and not DERIVED.fullmatch(full_name):
+            layers.setdefault(int(match[1]), {})[match[2]] = full_name
+    if not layers:
+        raise UserError(f"no decoder layers among {len(state)} tensors, the first ones {list(state)[:3]}")
+    return [layers.get(layer, {}) for layer in range(max(layers) + 1)]
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    shapes = getattr(state, "shapes", None)  # a LazyStateDict knows them without reading the tensor
+    return tuple(shapes[name] if shapes is not None else state[name].shape)

@@ -1,0 +1,53 @@
+"""Where the parts of an LVLM are in memory. Every LVLM here is a `LlavaForConditionalGeneration`.
+
+LLaVA-1.5 and Bunny share that class: features of one vision tower layer, a Linear-GELU-Linear projector, a decoder. A
+new family starts from these five files:
+1. `conf/model/<name>.yaml`: its parts, template, image tokens and number of layers;
+2. this file: where its decoder, its projector and its vision tower are;
+3. `vrx/models/loading.py`: how it is loaded, and `checkpoint_layouts.py` for tensor names of other layouts;
+4. `vrx/data/chat_templates.py`: how a conversation is written down and masked;
+5. `vrx/data/image_processing.py`: what its vision tower takes.
+LoRA, reversion, pruning, probing and training find layers through this file only. `training/loss.py` inserts image
+features into the token embeddings by hand, which holds for this class; a family with other position ids needs its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import LlavaForConditionalGeneration, PreTrainedModel
+
+PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.", "model.language_model."
+
+
+def find_lvlm(model: nn.Module) -> LlavaForConditionalGeneration | None:
+    """The LVLM inside wrappers such as PEFT's or ours; None where there is none."""
+    return next((module for module in model.modules() if isinstance(module, LlavaForConditionalGeneration)), None)
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The decoder layers of an LVLM, in order, looked for inside wrappers."""
+    return _require_lvlm(model).model.language_model.layers
+
+
+def projector(model: nn.Module) -> nn.Module:
+    """The module that maps image features to the decoder's embedding space."""
+    return _require_lvlm(model).model.multi_modal_projector
+
+
+def decoder(model: PreTrainedModel) -> Any:
+    """The decoder of an LVLM or of a plain backbone: the module that holds `layers`."""
+    if isinstance(model, LlavaForConditionalGeneration):
+        return model.model.language_model
+    core = getattr(model, getattr(model, "base_model_prefix", ""), model)
+    if not isinstance(getattr(core, "layers", None), nn.ModuleList):
+        raise TypeError(f"{type(model).__name__}: valid are LlavaForConditionalGeneration and decoder-only backbones")
+    return core
+
+
+def _require_lvlm(model: nn.Module) -> LlavaForConditionalGeneration:
+    lvlm = find_lvlm(model)
+    if lvlm is None:
+        raise TypeError(f"{type(model).__name__} holds no LlavaForConditionalGeneration")
+    return lvlm
