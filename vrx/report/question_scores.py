@@ -23,28 +23,28 @@ from vrx.runs.run_dir import RunDir
 QuestionScores = Callable[[Run, str], Mapping[str, float] | None]  # (run, its benchmark) -> score by question
 
 
-@functools.cache
-def _frozen_benchmarks(path: Path) -> dict[str, Any]:
-    """The benchmarks that a frozen configuration names, as plain values; none where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return dict(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["benchmark"])
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return {}
+def question_scores(runs: Sequence[Run]) -> QuestionScores:
+    """A function that gives the scores by question; None where the answers do not give what the record says."""
+    by_folder = {run.folder: run for run in runs}
 
+    @functools.cache
+    def scored(folder: Path, name: str) -> Mapping[str, float] | None:
+        run = by_folder[folder]
+        loaded, entry = load_answers(run, name), run.record.scores[name]
+        try:
+            scores = scores_by_question(*loaded) if loaded else {}
+        except ValueError:
+            return None
+        same = 0 < len(scores) == entry.num_samples and math.isclose(aggregate.mean(scores.values()), entry.value)
+        return scores if same else None
 
-def _to_config(settings: Any) -> BenchmarkConfig | None:
-    """Settings of this version or an older one; None for those of a newer version, or none at all."""
-    try:
-        return BenchmarkConfig(**migrate_benchmark(settings))
-    except (TypeError, AttributeError):
-        return None
+    return lambda run, name: scored(run.folder, name)
 
 
 def benchmark_config(run: Run, name: str) -> BenchmarkConfig | None:
     """The settings that a run's score of a benchmark was computed with; None where they are not known.
 
-    They stand with the predictions; those of older versions have them in the run's own `config.yaml`.
+    They are in the header of the predictions; older versions have them in the run's own `config.yaml` only.
     """
     return _config_of(run, name, _load_predictions(run, name))
 
@@ -68,19 +68,19 @@ def _config_of(run: Run, name: str, predictions: Predictions | None) -> Benchmar
     return _to_config(settings or _frozen_benchmarks(RunDir(run.folder).config).get(name))
 
 
-def question_scores(runs: Sequence[Run]) -> QuestionScores:
-    """A function that gives the scores by question; None where the answers do not give what the record says."""
-    by_folder = {run.folder: run for run in runs}
+@functools.cache
+def _frozen_benchmarks(path: Path) -> dict[str, Any]:
+    """The benchmarks that a frozen configuration names, as plain values; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return dict(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["benchmark"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return {}
 
-    @functools.cache
-    def scored(folder: Path, name: str) -> Mapping[str, float] | None:
-        run = by_folder[folder]
-        loaded, entry = load_answers(run, name), run.record.scores[name]
-        try:
-            scores = scores_by_question(*loaded) if loaded else {}
-        except ValueError:
-            return None
-        same = 0 < len(scores) == entry.num_samples and math.isclose(aggregate.mean(scores.values()), entry.value)
-        return scores if same else None
 
-    return lambda run, name: scored(run.folder, name)
+def _to_config(settings: Any) -> BenchmarkConfig | None:
+    """Settings of this version or an older one; None for those of a newer version, or none at all."""
+    try:
+        return BenchmarkConfig(**migrate_benchmark(settings))
+    except (TypeError, AttributeError):
+        return None

@@ -36,11 +36,17 @@ def group_by_identity(runs: Sequence[Run], *, except_for: Sequence[str]) -> list
 
 
 def describe_differences(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """For each group the settings that differ between groups: `train.lr=0.002`; empty where there is one group."""
+    """For each group the settings that not all groups share: `train.lr=0.002`; empty for a single group.
+
+    Settings that a group does not have are left out.
+    """
     flat_settings = [_flatten(setting(group[0])) for group in groups]
     all_keys = dict.fromkeys(key for flat in flat_settings for key in flat)
     differing = [key for key in all_keys if len({repr(flat.get(key)) for flat in flat_settings}) > 1]
-    return [", ".join(f"{key}={str(flat.get(key))[:SHOWN_LENGTH]}" for key in differing) for flat in flat_settings]
+    return [
+        ", ".join(f"{key}={str(flat[key])[:SHOWN_LENGTH]}" for key in differing if flat.get(key) is not None)
+        for flat in flat_settings
+    ]
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def table_notes(rows: Sequence[TableRow], *, is_papers_model: bool) -> list[str]:
     """The notes that apply to these rows."""
-    return [*_uncertainty_notes(rows), *_row_notes(rows), *_errata_notes(rows), *_model_notes(is_papers_model)]
+    return [*_uncertainty_notes(rows), *_row_notes(rows), *_errata_notes(rows), *_model_notes(rows, is_papers_model)]
 
 
 def _uncertainty_notes(rows: Sequence[TableRow]) -> Iterator[str]:
@@ -52,9 +52,8 @@ def _corrections(erratum: Erratum) -> Iterator[str]:
         yield erratum.note
 
 
-def _model_notes(is_papers_model: bool) -> Iterator[str]:
+def _model_notes(rows: Sequence[TableRow], is_papers_model: bool) -> Iterator[str]:
     if not is_papers_model:
-        yield (
-            "The paper's scores are omitted, because they are of another model and other questions; its shares of all "
-            "layers are shown."
-        )
+        note = "The paper's scores are omitted, because they are of another model and other questions"
+        has_shares = any(row.cells["share"].published is not None for row in rows if "share" in row.cells)
+        yield f"{note}; its shares of all layers are shown." if has_shares else f"{note}."
