@@ -23,7 +23,7 @@ def samples(make_run, world):
 
 
 @pytest.mark.parametrize("policy", ["skip", "replace"])
-def test_a_bad_image_found_while_training_follows_the_policy_and_is_told(make_run, samples, tmp_path, policy):
+def test_a_bad_image_follows_the_policy_and_is_reported(make_run, samples, tmp_path, policy):
     row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
     name = samples.rows[row]["image"]
     for path in samples.image_folder.rglob("*.png"):
@@ -31,12 +31,12 @@ def test_a_bad_image_found_while_training_follows_the_policy_and_is_told(make_ru
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes() if target != tmp_path / name else path.read_bytes()[:60])
     samples.image_folder, samples.on_bad_image = tmp_path, policy
-    found = samples[row]
-    assert len(found.bad_images) == 1 and name in found.bad_images[0]
-    silent = all(label == IGNORE for label in found.labels)
+    sample = samples[row]
+    assert len(sample.bad_images) == 1 and name in sample.bad_images[0]
+    silent = all(label == IGNORE for label in sample.labels)
     assert silent == (policy == "skip")
     again = samples[row]
-    assert (again.input_ids, again.labels) == (found.input_ids, found.labels)
+    assert (again.input_ids, again.labels) == (sample.input_ids, sample.labels)
 
 
 def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
@@ -47,7 +47,7 @@ def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["image first", "image later"])
-def test_a_sample_whose_image_is_cut_trains_on_what_comes_before_it_and_is_counted(make_run, samples, late):
+def test_a_sample_with_a_cut_image_trains_on_the_text_before_it_and_is_reported(make_run, samples, late):
     """The official model keeps a part of the image's features; the labels before them do not see these."""
     table = samples.rows
     row = next(index for index in range(len(table)) if table[index]["image"])
@@ -74,9 +74,9 @@ def conversation(late: bool) -> list[dict[str, str]]:
     return text + image if late else image + text
 
 
-def test_an_image_that_is_cut_off_whole_is_counted_too(samples):
+def test_an_image_that_is_cut_off_entirely_is_reported_too(samples):
     row = next(index for index in range(len(samples.rows)) if samples.rows[index]["image"])
     samples.rows = [{**samples.rows[row], "conversations": json.dumps(conversation(True))}]
     samples.config = dataclasses.replace(samples.config, max_length=5)
-    found = samples[0]
-    assert len(found.cut_images) == 1 and found.pixels is None and len(found.input_ids) == 5
+    sample = samples[0]
+    assert len(sample.cut_images) == 1 and sample.pixels is None and len(sample.input_ids) == 5

@@ -11,10 +11,11 @@ from vrx.config.errors import UserError
 from vrx.config.validate import validate
 from vrx.runs.identity import finetune_identity
 from vrx.training import engine, optimizer
+from vrx.training.deepspeed_engine import start_deepspeed
 
 
-def test_in_half_precision_steps_too_small_for_it_add_up(make_run):
-    """As with DeepSpeed, the optimizer has the weights in full; resumed, it goes on from those."""
+def test_updates_too_small_for_half_precision_add_up(make_run):
+    """The optimizer keeps fp32 master weights, as DeepSpeed's does, and a resume restores them."""
     run = make_run("engine.name=torch", "train.dtype=bfloat16", "train.global_batch_size=2", "train.micro_batch_size=1")
 
     def started() -> engine.Engine:
@@ -63,6 +64,37 @@ def test_8_bit_adamw_without_bitsandbytes_is_a_one_line_error(make_run, monkeypa
     linear = torch.nn.Linear(3, 2)
     with pytest.raises(UserError, match=r"^train\.optimizer=adamw_8bit: bitsandbytes is not installed[^\n]*$"):
         engine.create(linear, [{"params": list(linear.parameters()), "lr": 1e-3}], run.train, run.engine)
+
+
+def test_8_bit_adamw_resumes_to_the_same_bits(make_run):
+    pytest.importorskip("bitsandbytes")
+    batch = ("train.global_batch_size=1", "train.micro_batch_size=1")
+    run = make_run("engine.name=torch", "train.optimizer=adamw_8bit", *batch)
+    inputs = torch.randn(6, 4, 128, generator=torch.Generator().manual_seed(0))
+
+    def started() -> engine.Engine:
+        linear = torch.nn.Linear(128, 64)
+        torch.nn.init.constant_(linear.weight, 0.1)
+        torch.nn.init.zeros_(linear.bias)
+        return engine.create(linear, [{"params": list(linear.parameters()), "lr": 1e-3}], run.train, run.engine)
+
+    uninterrupted, first, resumed = started(), started(), started()
+    for number, x in enumerate(inputs):
+        uninterrupted.backward(uninterrupted(x).square().mean())
+        if number == 3:
+            resumed.load_optimizer_state(first.optimizer_state())
+        runner = first if number < 3 else resumed
+        runner.backward(runner(x).square().mean())
+    assert torch.equal(resumed.module.weight, uninterrupted.module.weight)
+    assert torch.equal(resumed.module.bias, uninterrupted.module.bias)
+
+
+def test_another_release_of_deepspeed_is_refused(monkeypatch):
+    import deepspeed
+
+    monkeypatch.setattr(deepspeed, "__version__", "0.20.1")
+    with pytest.raises(UserError, match=r"^deepspeed 0\.20\.1: vrx supports 0\.19; run `pip install"):
+        start_deepspeed()
 
 
 def test_integers_of_an_optimizers_state_survive_a_checkpoint():

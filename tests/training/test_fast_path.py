@@ -86,7 +86,7 @@ def test_compiled_layers_change_no_number(paper, world, tmp_path):
     assert_agree(trained(world, tmp_path, *options), paper)
 
 
-def test_at_zero_3_switches_that_reach_into_modules_are_off_and_say_why():
+def test_switches_that_zero_3_does_not_allow_are_off_for_a_reason():
     wanted = EngineConfig(zero_stage=3, packed=True, fused_lora=True, compile="always", skip_vision_tower=True)
     decided, off = fast_path.decide(wanted, weight_bytes=1.0, total_flops=1e30)
     assert decided == dataclasses.replace(wanted, fused_lora=None, compile=None)
@@ -97,7 +97,9 @@ def test_at_zero_3_switches_that_reach_into_modules_are_off_and_say_why():
     ("weight_bytes", "processes", "name", "stage"),
     [(1e6, 1, "torch", 0), (1e6, 2, "deepspeed", 2), (1e15, 1, "deepspeed", 3), (None, 2, "deepspeed", 3)],
 )
-def test_weights_that_do_not_fit_are_shared_out(weight_bytes, processes, name, stage, monkeypatch):
+def test_the_engine_follows_the_size_of_the_weights_and_the_number_of_processes(
+    weight_bytes, processes, name, stage, monkeypatch
+):
     monkeypatch.setattr(fast_path, "world_size", lambda: processes)
     decided, _ = fast_path.decide(EngineConfig(zero_stage=None), weight_bytes=weight_bytes, total_flops=0)
     assert (decided.name, decided.zero_stage) == (name, stage)

@@ -13,7 +13,7 @@ from vrx.training import fused_lora
 
 @pytest.fixture
 def decoder(make_run):
-    """The embedded LVLM with adapters that do something, dropout on, and inputs of a Linear."""
+    """A decoder layer of the embedded LVLM in training, with adapters that are not zero and dropout."""
     lvlm = loading.load(make_run().model)
     lora.apply_lora(lvlm, [3], LoraConfig(r=4, alpha=8, dropout=0.25))
     torch.manual_seed(1)
@@ -23,7 +23,7 @@ def decoder(make_run):
     return decoder_layers(lvlm)[3].train()
 
 
-def test_a_fused_adapter_is_pefts_with_the_same_mask(decoder, monkeypatch):
+def test_a_fused_adapter_with_the_same_mask_has_pefts_output_and_gradients(decoder, monkeypatch):
     linear = decoder.mlp.up_proj
     x = torch.randn(2, 5, 64, requires_grad=True)
     keep = torch.rand(2, 5, 64) > 0.25
@@ -40,7 +40,7 @@ def test_a_fused_adapter_is_pefts_with_the_same_mask(decoder, monkeypatch):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_fused_adapters_gradients_are_those_of_small_differences(decoder):
+def test_the_gradients_of_a_fused_adapter_match_finite_differences(decoder):
     torch.manual_seed(0)
     x, w, a, b = (torch.randn(*shape, dtype=torch.float64) for shape in ((3, 6), (5, 6), (2, 6), (5, 2)))
     keep = torch.rand(3, 6) > 0.3
@@ -53,7 +53,7 @@ def test_a_fused_adapters_gradients_are_those_of_small_differences(decoder):
 
 
 @pytest.mark.parametrize("dropout", [0.05, 0.5])
-def test_a_mask_keeps_its_share_and_differs_each_time(dropout):
+def test_a_dropout_mask_keeps_its_share_and_is_new_each_time(dropout):
     torch.manual_seed(0)
     masks = [fused_lora.keep_mask(torch.empty(1001, 33), dropout) for _ in range(2)]
     assert masks[0].shape == (1001, 33) and not torch.equal(*masks)
@@ -64,7 +64,7 @@ def test_a_mask_keeps_its_share_and_differs_each_time(dropout):
             assert abs(1 - mask.flatten()[lane::4].float().mean().item() - dropout) < 10 * spread
 
 
-def test_out_of_training_a_fused_adapter_drops_nothing(decoder):
+def test_in_evaluation_a_fused_adapter_drops_nothing(decoder):
     x = torch.randn(1, 3, 64)
     plain = decoder.eval().mlp.up_proj(x)
     fused_lora.fuse(decoder)

@@ -31,7 +31,7 @@ def test_the_loss_is_that_of_transformers(make_run, samples):
     assert ours.item() / num_supervised(batch) == pytest.approx(theirs.item(), abs=1e-5)
 
 
-def test_text_without_images_gives_the_projector_a_gradient_of_exactly_zero(make_run, samples):
+def test_a_batch_without_images_gives_the_projector_a_gradient_of_exactly_zero(make_run, samples):
     run = make_run()
     lvlm = loading.load(run.model)
     projector(lvlm).requires_grad_(True)
@@ -58,16 +58,16 @@ def test_padding_changes_no_loss(make_run, samples):
     assert loss(rows) == pytest.approx(sum(loss([row]) for row in rows), rel=1e-5)
 
 
-def test_the_head_in_many_chunks_is_the_head_in_one(make_run, monkeypatch):
+def test_the_loss_does_not_depend_on_the_chunks_of_the_head(make_run, monkeypatch):
     run = make_run()
     lvlm = loading.load(run.model)
     module = LvlmWithLoss(lvlm, Pixels(run.model).blank(), EngineConfig(zero_stage=2, supervised_head=True))
     torch.manual_seed(0)
     states = torch.randn(50, 64, requires_grad=True)
-    wanted = torch.randint(0, 100, (50,)).masked_fill(torch.rand(50) > 0.5, -100)
-    plain = torch.nn.functional.cross_entropy(lvlm.lm_head(states), wanted, reduction="sum")
+    labels = torch.randint(0, 100, (50,)).masked_fill(torch.rand(50) > 0.5, -100)
+    plain = torch.nn.functional.cross_entropy(lvlm.lm_head(states), labels, reduction="sum")
     module.chunk = 7
-    chunked = module.nll_sum(states, wanted)
+    chunked = module.nll_sum(states, labels)
     torch.testing.assert_close(chunked, plain)
     torch.testing.assert_close(torch.autograd.grad(chunked, states), torch.autograd.grad(plain, states))
     nothing = module.nll_sum(states, torch.full((50,), -100))

@@ -11,7 +11,7 @@ from vrx.training import loss, packing
 
 @pytest.mark.parametrize("lengths", [[4, 1, 7], [4, 4, 4], [12]])
 @pytest.mark.parametrize("window", [None, 3, 100])
-def test_packed_samples_attend_as_if_each_were_alone(window, lengths):
+def test_each_packed_sample_attends_to_itself_only(window, lengths):
     torch.manual_seed(0)
     module = torch.nn.Module()
     module.num_key_value_groups, module.is_causal = 2, True
@@ -27,7 +27,7 @@ def test_packed_samples_attend_as_if_each_were_alone(window, lengths):
         first += length
 
 
-def test_in_a_row_no_sample_tells_the_first_token_of_the_next():
+def test_no_packed_sample_predicts_the_first_token_of_the_next():
     samples = [
         TrainingSample([5, 6, 7], [5, 6, 7]),
         TrainingSample([8, 9], [8, 9], bad_images=["x"]),

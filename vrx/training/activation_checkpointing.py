@@ -28,7 +28,7 @@ class Mode(StrEnum):
 EVERY_N_LAYERS = {Mode.HALF: 2, Mode.FULL: 1}
 
 
-class _OverBudget(Exception):
+class _OverBudgetError(Exception):
     """Autograd saved more bytes than the budget allows."""
 
 
@@ -73,12 +73,12 @@ def saved_bytes(lvlm: torch.nn.Module, forward: Callable[[], object], *, budget:
             seen.add(storage.data_ptr())
             saved += storage.nbytes()
             if saved > budget:
-                raise _OverBudget
+                raise _OverBudgetError
         return tensor
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             forward()
-    except (_OverBudget, torch.OutOfMemoryError):
+    except (_OverBudgetError, torch.OutOfMemoryError):
         return None
     return saved

@@ -33,7 +33,7 @@ class DeepSpeedEngine:
         self.module, self.optimizer, self.zero_stage = self.engine.module, optimizer, zero_stage
         self.grad_norm: float | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, *args: object, **kwargs: object) -> Tensor:
         return self.engine(*args, **kwargs)
 
     def backward(self, loss: Tensor) -> None:

@@ -22,7 +22,7 @@ class Engine(Protocol):
     module: nn.Module
     grad_norm: float | None  # of the last update: 2-norm of all gradients before clipping
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...
+    def __call__(self, *args: object, **kwargs: object) -> Tensor: ...
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of one micro-batch; update the weights at the end of the global batch.
@@ -78,7 +78,7 @@ class TorchEngine:
                     group["params"][index] = nn.Parameter(weight.detach().float())
                     self.low_precision.append((weight, group["params"][index]))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, *args: object, **kwargs: object) -> Tensor:
         return self.module(*args, **kwargs)
 
     def backward(self, loss: Tensor) -> None:
