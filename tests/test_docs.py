@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 import shlex
@@ -14,6 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from support.composing import composed
 
 from vrx.config.paths import CONF
@@ -45,6 +47,19 @@ ALL = [(page.name, command) for page in PAGES for command in commands(page)]
 VRX = [(page, command) for page, command in ALL if command.split()[0] == "vrx"]
 
 
+def inline_code(page: Path) -> list[str]:
+    """The code spans of a page outside fenced blocks."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+PARTS = "|".join(field.name for field in dataclasses.fields(RunConfig))
+SPANS = sorted({span for page in PAGES for span in inline_code(page)})
+SPAN_OVERRIDES = [span for span in SPANS if re.fullmatch(rf"({PARTS})(\.\w+)*=[\w.,\[\]-]+", span)]
+SPAN_KEYS = [span for span in SPANS if re.fullmatch(rf"({PARTS})(\.(?!jsonl?)\w+)+", span)]
+SPAN_COMMANDS = [span for span in SPANS if span.startswith("vrx ") and "…" not in span]
+
+
 def words_of(command: str) -> list[str]:
     """The arguments of a `vrx` command, placeholders replaced."""
     return shlex.split(command.replace(FINISHED_RUN, "outputs/finetune/tiny/finished_run"))[1:]
@@ -74,6 +89,24 @@ def first_run(arguments: list[str]) -> list[str]:
 def test_a_command_composes_into_a_valid_run(page: str, command: str):
     arguments = words_of(command)
     assert isinstance(composed(first_run([word for word in arguments if word not in ("--cfg", "job")])), RunConfig)
+
+
+@pytest.mark.parametrize("command", [*SPAN_COMMANDS, *(f"vrx {span}" for span in SPAN_OVERRIDES)])
+def test_a_command_or_setting_in_the_text_is_valid(command: str):
+    assert isinstance(composed(first_run(words_of(command))), RunConfig)
+
+
+def test_keys_in_the_text_exist():
+    schema = OmegaConf.structured(RunConfig)
+    assert len(SPAN_KEYS) > 10
+    unknown = []
+    for key in SPAN_KEYS:
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(schema, parent)
+        kind = OmegaConf.get_type(schema, parent) if node is None else OmegaConf.get_type(node)
+        if name not in {field.name for field in dataclasses.fields(kind)}:
+            unknown.append(key)
+    assert not unknown
 
 
 @pytest.mark.parametrize(("page", "command"), ALL, ids=str)
