@@ -180,7 +180,7 @@ BAD: dict[str, tuple[str, list[dict[str, Any]] | str, str]] = {
     "image is a number": ("short_answer", [{**SHORT, "image": 3}], "line 1: image 3 is no path"),
     "image is empty": ("short_answer", [{**SHORT, "image": ""}], "line 1: image '' is no path"),
     "empty": ("short_answer", "", "benchmark.gqa.path={path}: holds no question"),
-    "one id twice": ("short_answer", [SHORT, {**SHORT, "id": 2}, SHORT], "benchmark.gqa.path={path}: the id 1 stands"),
+    "one id twice": ("short_answer", [SHORT, {**SHORT, "id": 2}, SHORT], "benchmark.gqa.path={path}: duplicate id 1"),
 }  # fmt: skip
 
 

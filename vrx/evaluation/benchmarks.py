@@ -1,4 +1,4 @@
-"""The samples of a benchmark: its data converted once, read by its family, checked."""
+"""The samples of a benchmark, from any form of its data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from vrx.evaluation.families import Sample
 
 
 def samples(name: str, config: BenchmarkConfig, *, limit: int | None) -> list[Sample]:
-    """The samples of a benchmark, the first `limit`; an empty one is refused."""
+    """The first `limit` samples of a benchmark in the order of its data; all if None.
+
+    Data that are not in the form of a question file are converted by the benchmark's reader, once. Raises `UserError`
+    for invalid or empty data and for duplicate ids, wherever they are.
+    """
     config = convert(name, config)
-    found: list[Sample] = resolve_name("family", config.family, key=f"benchmark.{name}.family")(name, config)
-    if not found:
+    family = resolve_name("family", config.family, key=f"benchmark.{name}.family")
+    all_samples: list[Sample] = family(name, config)
+    if not all_samples:
         raise UserError(f"benchmark.{name}.path={config.path}: holds no question")
-    ids = [sample.answer.id for sample in found]
+    ids = [sample.answer.id for sample in all_samples]
     if len(set(ids)) < len(ids):
-        twice = next(text for text in ids if ids.count(text) > 1)
-        raise UserError(f"benchmark.{name}.path={config.path}: the id {twice} stands there twice")
-    return found[:limit]
+        duplicate = next(sample_id for sample_id in ids if ids.count(sample_id) > 1)
+        raise UserError(f"benchmark.{name}.path={config.path}: duplicate id {duplicate}")
+    return all_samples[:limit]

@@ -1,4 +1,4 @@
-"""From a benchmark's own data to the one form that the families read, once: `<cache>/<name>-<digest>.jsonl`."""
+"""Question files `<cache>/<name>-<digest>.jsonl`: a benchmark's own data, converted once to the form families read."""
 
 from __future__ import annotations
 
@@ -17,37 +17,24 @@ from vrx.runs.files import digest, write_atomic
 from vrx.runs.hub import hub_commit
 from vrx.runs.locks import shared_resource_lock
 
-VERSION = 2  # of what readers write; a change converts anew
-DATA = {
-    ".json",
-    ".jsonl",
-    ".gz",
-    ".zip",
-    ".tsv",
-    ".csv",
-    ".p",
-    ".parquet",
-    ".arrow",
-    ".txt",
-    ".token",
-    ".tokens",
-    ".raw",
-}
+VERSION = 2  # of the rows that readers write; data are converted again when it changes
+TABLE_SUFFIXES = {".json", ".jsonl", ".tsv", ".csv", ".parquet", ".arrow"}
+DATA_SUFFIXES = TABLE_SUFFIXES | {".gz", ".zip", ".p", ".txt", ".token", ".tokens", ".raw"}
 
 
 def convert(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
-    """The benchmark with its questions in our form: as it is where they are so already, else converted by its reader.
+    """The benchmark with `path` naming a question file: its own, or one that its reader makes from its data.
 
-    Images come from `image_folder`, else from `images/` beside the questions, else from where the questions lie; those
-    that stand inside the data are written to a folder of their own.
+    Images come from `image_folder`, else from `images/` in the folder of the data, else from that folder. Images that
+    are part of the data are written to a folder beside the question file.
     """
-    if config.reader is None or config.path is None or _is_ours(Path(config.path)):
+    if config.reader is None or config.path is None or _is_question_file(Path(config.path)):
         return config
-    place, cache = Path(config.path), Path(config.cache).absolute()
-    if not place.exists() and not is_hub_id(config.path):
+    path, cache = Path(config.path), Path(config.cache).absolute()
+    if not path.exists() and not is_hub_id(config.path):
         raise UserError(f"benchmark.{name}.path={config.path}: no such file or folder, and no hub id")
     commit = dataset_commit(config)
-    made_from = [VERSION, config.reader, str(place.absolute()), config.subset, config.split, _state(place, cache)]
+    made_from = [VERSION, config.reader, str(path.absolute()), config.subset, config.split, _file_states(path, cache)]
     stem = f"{name}-{digest([*made_from, commit] if commit else made_from)[:12]}"
     target, own_images = cache / f"{stem}.jsonl", cache / f"{stem}-images"
     with shared_resource_lock(target):
@@ -74,30 +61,33 @@ def _line(row: dict[str, Any]) -> str:
     return json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file is JSON Lines of our own form, by its first row: an `id`, and a `question` or a `text`."""
+def _is_question_file(path: Path) -> bool:
+    """Whether a file is a question file already, by its first row, which has an `id`.
+
+    True also for files that are missing or damaged in a way that the family reports better.
+    """
     if path.suffix != ".jsonl" or not path.is_file():
-        return path.suffix == ".jsonl" and not path.exists()  # the family says that it is not there
+        return path.suffix == ".jsonl" and not path.exists()  # the family reports that it is missing
     with path.open("rb") as file:
         try:
             row = json.loads(file.readline())
         except ValueError:
-            return True  # the family names the line
+            return True  # the family reports the line
     return not isinstance(row, dict) or "id" in row
 
 
 def _image_folder(config: BenchmarkConfig, own_images: Path) -> str | None:
-    place = Path(config.path or "")
-    beside = place if place.is_dir() else place.parent
+    path = Path(config.path or "")
+    folder = path if path.is_dir() else path.parent
     if own_images.is_dir():
         return str(own_images)
-    if config.image_folder is not None or not place.exists():
+    if config.image_folder is not None or not path.exists():
         return config.image_folder
-    return str(beside / "images" if (beside / "images").is_dir() else beside)
+    return str(folder / "images" if (folder / "images").is_dir() else folder)
 
 
-def _state(place: Path, cache: Path) -> list[Any]:
-    """What tells one state of local data from another; a hub's data set is told by its commit."""
-    found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.suffix in DATA)
-    files = [path for path in found if cache not in path.absolute().parents]
+def _file_states(path: Path, cache: Path) -> list[Any]:
+    """Name, size and time of all local data files; a data set of the hub is identified by its commit."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in DATA_SUFFIXES)
+    files = [file for file in files if cache not in file.absolute().parents]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

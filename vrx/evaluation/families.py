@@ -1,10 +1,17 @@
-"""Families of benchmarks: how the rows of a file become samples.
+"""Families of benchmarks: how the rows of a question file become samples.
 
-A family is a function `(name, config) -> samples`. Its file is JSON Lines, one question a line:
-`id`, `image` (a path under the image folder; none for text only), `question`, and
-short answers: `answers` (list), `question_type`, `choices`; multiple choice: `choices` (list), `answer` (letter),
-`hint`, `group` (the question a rotation belongs to); grounding: `box` (x1, y1, x2, y2 in pixels), `width`, `height`;
-documents: `text` in place of a question, `num_words`, `num_bytes`. `vrx/evaluation/readers` make such files.
+A family is a function `(name, config) -> samples`. Its file is JSON Lines, one question a line, which the readers in
+`vrx/evaluation/readers` write. Every row has an `id`, a `question` and, unless it is text only, an `image` (a path in
+the image folder). Further keys, by family:
+
+- short_answer: `answers` (list), optionally `question_type` and `choices`
+- multiple_choice: `choices` (list), `answer` (a letter), optionally `hint`, and `group`, shared by all rotations of one
+  question
+- grounding: `box` (x1, y1, x2, y2 in pixels), `width`, `height`
+- document: `text` instead of a question, optionally `num_words` and `num_bytes`
+
+A benchmark with another answer format needs a YAML in `conf/benchmark`, a metric and, if its data are not in this form,
+a reader. It needs a new family only if its rows do not fit any of these.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Sample:
-    """One question as the model gets it; `answer` holds all that scoring needs, its text still empty."""
+    """One question: the prompt, the image, and an answer that holds everything scoring needs except the text."""
 
     prompt: str
     image: Path | None
@@ -88,7 +95,7 @@ def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
 
 
 def document(name: str, config: BenchmarkConfig) -> list[Sample]:
-    """Whole texts, whose likelihood is asked for; words and bytes are counted in them, or told by the file."""
+    """Whole texts, for log-likelihoods; words and bytes are counted in the text unless the row gives their numbers."""
 
     def build(row: dict[str, Any]) -> Sample:
         text = row["text"]
@@ -108,35 +115,40 @@ def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], Sample]) -> Iterator[Sample]:
-    """The samples of a file with their images; what is wrong is named by file, line and key."""
+    """The samples of a question file with their images; errors name file, line and key."""
     if config.path is None:
-        known = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/benchmarks.py"
-        raise UserError(f"benchmark.{name}.path=null: name its questions; {known} says in which forms they are read")
+        forms = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/evaluation/families.py"
+        raise UserError(f"benchmark.{name}.path=null: name its questions; {forms} lists the accepted forms")
     path = Path(config.path)
     if not path.is_file():
         raise UserError(f"benchmark.{name}.path={path}: no such file")
     folder = Path(config.image_folder).resolve() if config.image_folder else None
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):  # str would split at U+2028 too
-        where = f"{path}: line {number}"
+        label = f"{path}: line {number}"
         try:
             row = json.loads(line)
             sample = build(row)
         except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not valid JSON: {error.msg}") from None
+            raise UserError(f"{label}: not valid JSON: {error.msg}") from None
         except KeyError as error:
-            raise UserError(f"{where}: key {error} is missing") from None
+            raise UserError(f"{label}: key {error} is missing") from None
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{where}: {error}") from None
+            raise UserError(f"{label}: {error}") from None
         if row.get("image") is not None:
-            if not isinstance(row["image"], str) or not row["image"]:
-                raise UserError(f"{where}: image {row['image']!r} is no path")
-            if folder is None:
-                raise UserError(f"{where}: image {row['image']}, but benchmark.{name}.image_folder is not set")
-            try:
-                image = inside(folder, row["image"])
-            except ValueError as error:
-                raise UserError(f"{where}: image {error}") from None
-            if not image.is_file():
-                raise UserError(f"{where}: image {image} does not exist")
-            sample = replace(sample, image=image)
+            sample = replace(sample, image=_image(row["image"], folder, name, label))
         yield sample
+
+
+def _image(value: Any, folder: Path | None, name: str, label: str) -> Path:
+    """The image file that a row names; `label` is the row's file and line."""
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{label}: image {value!r} is no path")
+    if folder is None:
+        raise UserError(f"{label}: image {value}, but benchmark.{name}.image_folder is not set")
+    try:
+        image = inside(folder, value)
+    except ValueError as error:
+        raise UserError(f"{label}: image {error}") from None
+    if not image.is_file():
+        raise UserError(f"{label}: image {image} does not exist")
+    return image

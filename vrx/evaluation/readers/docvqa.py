@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Item, Source, read_json
+from vrx.evaluation.dataset_files import read_json
+from vrx.evaluation.dataset_source import Item, Source
 
 SHORT = {"validation": "val"}
 
@@ -13,12 +14,12 @@ SHORT = {"validation": "val"}
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """One or several references a question; the test split has none and is refused."""
     split = source.split or "validation"
-    files = source.of_split("{}_v1.0*.json", SHORT.get(split, split))
-    items = source.items(read_json(files[0])["data"]) if files else source.hub()
+    files = source.find_split_files("{}_v1.0*.json", SHORT.get(split, split))
+    items = source.items(read_json(files[0])["data"]) if files else source.hub_items()
     for item in items:
         yield {
             "id": item.text("questionId"),
-            "image": item.text("image") if files else source.keep(item, _page(item)),
+            "image": item.text("image") if files else source.save_image(item, _page(item)),
             "question": item.text("question"),
             "answers": item.texts("answers"),
         }

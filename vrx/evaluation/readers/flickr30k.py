@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Source, read_table
+from vrx.evaluation.dataset_files import read_table
+from vrx.evaluation.dataset_source import Source
 
-ASKED = "Please describe this image in detail."  # as the paper's authors ask when they score layers
+QUESTION = "Please describe this image in detail."  # the prompt of the paper's authors for scoring layers
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """One row a photograph, its captions as references."""
-    files = source.official("results_20130124.token")
+    files = source.find_files("results_20130124.token")
     if not files:
-        for item in source.hub():
+        for item in source.hub_items():
             name = item.text("filename")
-            yield _row(source.keep(item, name.rpartition(".")[0]), item.texts("caption"))
+            yield _row(source.save_image(item, name.rpartition(".")[0]), item.texts("caption"))
         return
-    source.must_be("split", "test")
+    source.require("split", "test")
     captions: dict[str, list[str]] = {}
     lines = read_table(files[0], delimiter="\t", columns=["name", "caption"], quoted=False)
     for item in source.items(lines):
@@ -28,4 +29,4 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
 
 
 def _row(image: str, captions: list[str]) -> dict[str, Any]:
-    return {"id": image.rpartition(".")[0], "image": image, "question": ASKED, "answers": captions}
+    return {"id": image.rpartition(".")[0], "image": image, "question": QUESTION, "answers": captions}

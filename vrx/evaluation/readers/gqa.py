@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Source, read_json
+from vrx.evaluation.dataset_files import read_json
+from vrx.evaluation.dataset_source import Source
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """The 12,578 questions of testdev-balanced; the hub's pictures are in a subset of their own."""
     subset = source.subset or "testdev_balanced_instructions"
     name = f"{subset.removesuffix('_instructions')}_questions"
-    files = source.official(f"{name}.json", f"{name}.*")
+    files = source.find_files(f"{name}.json", f"{name}.*")
     if files:
-        source.must_be("split", "testdev")
+        source.require("split", "testdev")
         questions = read_json(files[0])
         pairs = zip(questions, source.items(questions.values()), strict=True)
         images = {}
     else:
-        pictures = source.hub(subset=subset.replace("_instructions", "_images"))
-        images = {item.text("id"): source.keep(item, item.text("id")) for item in pictures}
-        pairs = ((item.text("id"), item) for item in source.hub(subset=subset))
+        pictures = source.hub_items(subset=subset.replace("_instructions", "_images"))
+        images = {item.text("id"): source.save_image(item, item.text("id")) for item in pictures}
+        pairs = ((item.text("id"), item) for item in source.hub_items(subset=subset))
     for question, item in pairs:
         image = item.text("imageId")
         if images and image not in images:
-            raise item.refuse("imageId", f"{image} has no picture")
+            raise item.error("imageId", f"{image} has no picture")
         yield {
             "id": question,
             "image": images.get(image, f"{image}.jpg"),

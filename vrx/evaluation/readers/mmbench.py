@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.evaluation.dataset_source import Item, Source, read_table
+from vrx.evaluation.dataset_files import read_table
+from vrx.evaluation.dataset_source import Item, Source
 
 TURN = 1_000_000  # rotation k of question i has the index i + k * TURN
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Rotations are rows, of one group; options end at the first that is missing, as in LLaVA's script."""
-    files = source.official("*.tsv")
+    files = source.find_files("*.tsv")
     pictures: dict[int, Any] = {}
     splits = set()
     number = 0
-    for item in source.items(read_table(files[0], delimiter="\t")) if files else source.hub():
+    for item in source.items(read_table(files[0], delimiter="\t")) if files else source.hub_items():
         index = int(item.text("index"))
         splits.add(item.get("split") or source.split)
         if files:
@@ -36,7 +37,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         yield {
             "id": str(index),
             "group": str(index % TURN),
-            "image": source.keep(item, str(index % TURN)),
+            "image": source.save_image(item, str(index % TURN)),
             "hint": None if _missing(item["hint"]) else str(item["hint"]),
             "question": item.text("question"),
             "choices": choices,
@@ -59,4 +60,4 @@ def _picture(item: Item, pictures: dict[int, Any]) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise item.refuse("image", f"is no base64: {error}") from None
+        raise item.error("image", f"is no base64: {error}") from None

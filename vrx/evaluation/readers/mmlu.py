@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.evaluation.dataset_source import Item, Source, read_table
+from vrx.evaluation.dataset_files import read_table
+from vrx.evaluation.dataset_source import Item, Source
 
 COLUMNS = ["question", "A", "B", "C", "D", "answer"]
 SHORT = {"validation": "val"}
@@ -15,38 +16,47 @@ NUM_SHOTS = 5  # as the paper asks MMLU (its section on textual tasks)
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
-    """Questions with their subject; `hint` holds the answered ones (split `dev`), as hendrycks/test writes them."""
+    """Questions with their subject; `hint` holds five answered ones (split `dev`), as hendrycks/test writes them."""
     shots: dict[str, list[str]] = defaultdict(list)
-    for row in _of_split(source, "dev"):
-        shots[row["question_type"]].append(_answered(row))
-    for row in _of_split(source, source.split or "test"):
+    for row in _split_rows(source, "dev"):
+        shots[row["question_type"]].append(_with_answer(row))
+    for row in _split_rows(source, source.split or "test"):
         subject = row["question_type"]
         before = shots[subject][:NUM_SHOTS]
         if len(before) < NUM_SHOTS:
             raise UserError(f"{source.key}: {subject} has {len(before)} answered questions (dev), must be {NUM_SHOTS}")
-        told = f"The following are multiple choice questions (with answers) about  {subject.replace('_', ' ')}."
-        yield {**row, "hint": "\n\n".join([told, *before, ""]).removesuffix("\n")}
+        heading = f"The following are multiple choice questions (with answers) about  {subject.replace('_', ' ')}."
+        yield {**row, "hint": "\n\n".join([heading, *before, ""]).removesuffix("\n")}
 
 
-def _of_split(source: Source, split: str) -> Iterator[dict[str, Any]]:
+def _split_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
     short = SHORT.get(split, split)
-    files = source.official(f"*_{short}.csv") or source.beside(f"*_{short}.csv") or source.of_split("*_{}.csv", short)
+    files = (
+        source.find_files(f"*_{short}.csv")
+        or source.find_beside(f"*_{short}.csv")
+        or source.find_split_files("*_{}.csv", short)
+    )
     for path in files:
         subject = path.stem.removesuffix(f"_{short}")
         for number, item in enumerate(source.items(read_table(path, columns=COLUMNS), of=subject)):
             choices = [str(item[letter]) for letter in "ABCD"]
             yield _row(subject, number, item, choices, item.text("answer"))
-    whole = Source(source.name, source.path, source.subset, split, source.images, revision=source.revision)
-    for number, item in enumerate(() if files else whole.hub()):
+    hub_split = Source(source.name, source.path, source.subset, split, source.images, revision=source.revision)
+    for number, item in enumerate(() if files else hub_split.hub_items()):
         choices = item.texts("choices")
         yield _row(item.text("subject"), number, item, choices, item.letter("answer", len(choices)))
 
 
 def _row(subject: str, number: int, item: Item, choices: list[str], answer: str) -> dict[str, Any]:
-    told = {"id": f"{subject}_{number}", "question": item.text("question"), "question_type": subject}
-    return {**told, "choices": choices, "answer": answer}
+    return {
+        "id": f"{subject}_{number}",
+        "question": item.text("question"),
+        "question_type": subject,
+        "choices": choices,
+        "answer": answer,
+    }
 
 
-def _answered(row: dict[str, Any]) -> str:
+def _with_answer(row: dict[str, Any]) -> str:
     options = [f"{letter}. {text}" for letter, text in zip("ABCD", row["choices"], strict=False)]
     return "\n".join([row["question"], *options, f"Answer: {row['answer']}"])

@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from vrx.evaluation.dataset_source import Item, Source, read_json
+from vrx.evaluation.dataset_files import read_json
+from vrx.evaluation.dataset_source import Item, Source
 
 SPLITS = {"train": 1, "validation": 2, "test": 3}
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Several questions a book, each with one reference."""
-    files = source.official("dataset.json")
+    files = source.find_files("dataset.json")
     if not files:
-        for item in source.hub():
-            yield from _questions(item, item.text("image_id"), source.keep(item, item.text("image_id")))
+        for item in source.hub_items():
+            yield from _questions(item, item.text("image_id"), source.save_image(item, item.text("image_id")))
         return
-    source.must_be("split", *SPLITS)
+    source.require("split", *SPLITS)
     books = read_json(files[0])
     for book, item in zip(books, source.items(books.values()), strict=True):
         if item["split"] == SPLITS[str(source.split)]:
@@ -29,6 +30,6 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
 def _questions(item: Item, book: str, image: str) -> Iterator[dict[str, Any]]:
     questions, answers = item.texts("questions"), item.texts("answers")
     if len(questions) != len(answers):
-        raise item.refuse("answers", f"has {len(answers)} for {len(questions)} questions")
+        raise item.error("answers", f"has {len(answers)} for {len(questions)} questions")
     for number, (question, answer) in enumerate(zip(questions, answers, strict=True)):
         yield {"id": f"{book}_{number}", "image": image, "question": question, "answers": [answer]}

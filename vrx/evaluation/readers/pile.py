@@ -6,17 +6,22 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Source, read_lines
+from vrx.evaluation.dataset_files import read_json_lines
+from vrx.evaluation.dataset_source import Source
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
-    """Documents, with the name of their part of the Pile."""
-    files = source.official("*.jsonl", "*.jsonl.gz")
-    for number, item in enumerate(source.items(read_lines(files[0])) if files else source.hub()):
+    """Documents with the name of their part of the Pile.
+
+    Words are counted as lm-eval counts them, split at white space.
+    """
+    files = source.find_files("*.jsonl", "*.jsonl.gz")
+    for number, item in enumerate(source.items(read_json_lines(files[0])) if files else source.hub_items()):
         text = item.text("text")
-        told = {
+        yield {
             "id": str(number),
             "text": text,
             "question_type": str((item.get("meta") or {}).get("pile_set_name", "")),
+            "num_words": len(re.split(r"\s+", text)),
+            "num_bytes": len(text.encode()),
         }
-        yield {**told, "num_words": len(re.split(r"\s+", text)), "num_bytes": len(text.encode())}

@@ -1,4 +1,4 @@
-"""RefCOCOg: the box of a described thing. Official `refs(umd).p` and `instances.json`, or lmms-lab/RefCOCOg."""
+"""RefCOCOg: the box of a described object. Official `refs(umd).p` and `instances.json`, or lmms-lab/RefCOCOg."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from typing import Any
 from PIL import Image
 
 from vrx.config.errors import UserError
-from vrx.evaluation.dataset_source import Item, Source, opened, read_json
+from vrx.evaluation.dataset_files import read_json, read_unpacked
+from vrx.evaluation.dataset_source import Item, Source
 
 
-class _Plain(pickle.Unpickler):
-    """Reads lists, dictionaries, numbers and texts; anything else that a pickle asks for is refused."""
+class _PlainDataUnpickler(pickle.Unpickler):
+    """Reads lists, dictionaries, numbers and texts; a pickle that needs anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"asks for {module}.{name}; a list of references is plain data")
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
-    """One row a sentence (9,602 of 5,023 things in the test split); boxes as corners in pixels."""
-    files = source.official("refs(umd).p")
+    """One row a sentence (9,602 about 5,023 objects in the test split); boxes as corners in pixels."""
+    files = source.find_files("refs(umd).p")
     if not files:
-        for item in source.hub():
-            yield from _of_hub(source, item)
+        for item in source.hub_items():
+            yield from _hub_rows(source, item)
         return
-    instances = source.beside("instances.json")
+    instances = source.find_beside("instances.json")
     if not instances:
-        raise source.nothing("instances.json")
-    told = read_json(instances[0])
-    images = {row["id"]: row for row in told["images"]}
-    boxes = {row["id"]: row["bbox"] for row in told["annotations"]}
+        raise source.missing_files("instances.json")
+    content = read_json(instances[0])
+    images = {row["id"]: row for row in content["images"]}
+    boxes = {row["id"]: row["bbox"] for row in content["annotations"]}
     try:
-        references = _Plain(io.BytesIO(opened(files[0])), encoding="latin1").load()
+        references = _PlainDataUnpickler(io.BytesIO(read_unpacked(files[0])), encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{files[0]}: {error}") from None
     splits = {reference["split"] for reference in references}
@@ -44,7 +45,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         if item["split"] != source.split:
             continue
         if item["image_id"] not in images or item["ann_id"] not in boxes:
-            raise item.refuse("ann_id", f"{item['ann_id']} of image {item['image_id']} is not in {instances[0].name}")
+            raise item.error("ann_id", f"{item['ann_id']} of image {item['image_id']} is not in {instances[0].name}")
         image = images[item["image_id"]]
         for sentence in item["sentences"]:
             yield {
@@ -57,18 +58,24 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             }
 
 
-def _of_hub(source: Source, item: Item) -> Iterator[dict[str, Any]]:
-    image = source.keep(item, item.text("file_name").rpartition(".")[0])
+def _hub_rows(source: Source, item: Item) -> Iterator[dict[str, Any]]:
+    image = source.save_image(item, item.text("file_name").rpartition(".")[0])
     with Image.open(io.BytesIO(item["image"]["bytes"])) as picture:
         width, height = picture.size
     for number, sentence in enumerate(item.texts("answer")):
-        told = {"id": f"{item.text('question_id')}_{number}", "image": image, "question": sentence}
-        yield {**told, "box": _corners(item, item["bbox"]), "width": width, "height": height}
+        yield {
+            "id": f"{item.text('question_id')}_{number}",
+            "image": image,
+            "question": sentence,
+            "box": _corners(item, item["bbox"]),
+            "width": width,
+            "height": height,
+        }
 
 
 def _corners(item: Item, box: Any) -> list[float]:
     """Corners of COCO's (x, y, width, height)."""
     if not isinstance(box, list | tuple) or len(box) != 4 or min(box[2:]) <= 0:
-        raise item.refuse("bbox", f"is {box!r}, must be x, y and a width and height above 0")
+        raise item.error("bbox", f"is {box!r}, must be x, y and a width and height above 0")
     x, y, width, height = map(float, box)
     return [x, y, x + width, y + height]

@@ -8,37 +8,38 @@ from collections.abc import Iterator
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.evaluation.dataset_source import Item, Source, read_json
+from vrx.evaluation.dataset_files import read_json
+from vrx.evaluation.dataset_source import Item, Source
 
 WITH_IMAGES, ALL = "ScienceQA-IMG", "ScienceQA-FULL"  # subsets; the paper counts questions with an image
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Questions of a split, by default those with an image (2,017 of 4,241 in the test split)."""
-    source.must_be("subset", WITH_IMAGES, ALL)
-    for row in _all(source):
+    source.require("subset", WITH_IMAGES, ALL)
+    for row in _split_rows(source):
         if row["image"] or source.subset == ALL:
             yield row
 
 
-def _all(source: Source) -> Iterator[dict[str, Any]]:
-    if files := source.official("problems.json"):
+def _split_rows(source: Source) -> Iterator[dict[str, Any]]:
+    if files := source.find_files("problems.json"):
         problems, split = read_json(files[0]), source.split or "test"
-        splits = source.beside("pid_splits.json")
+        splits = source.find_beside("pid_splits.json")
         if not splits:
-            raise source.nothing("pid_splits.json")
+            raise source.missing_files("pid_splits.json")
         chosen = read_json(splits[0])
         if split not in chosen:
             raise UserError(f"{source.key}.split={split}: valid are {', '.join(chosen)}")
         for number, item in zip(chosen[split], source.items(problems[number] for number in chosen[split]), strict=True):
             image = f"{item.text('split')}/{number}/{item['image']}" if item["image"] else None
             yield _problem(item, number, image)
-    elif files := source.of_split("*_{}_CQM-A.json*", str(source.split)):
+    elif files := source.find_split_files("*_{}_CQM-A.json*", str(source.split)):
         for item in source.items(read_json(files[0])):
             yield _conversation(item)
     else:
-        for number, item in enumerate(source.hub()):
-            yield _problem(item, str(number), source.keep(item, str(number)) if item["image"] else None)
+        for number, item in enumerate(source.hub_items()):
+            yield _problem(item, str(number), source.save_image(item, str(number)) if item["image"] else None)
 
 
 def _problem(item: Item, name: str, image: str | None) -> dict[str, Any]:
@@ -55,13 +56,13 @@ def _problem(item: Item, name: str, image: str | None) -> dict[str, Any]:
 
 
 def _conversation(item: Item) -> dict[str, Any]:
-    """A question of LLaVA's file, where hint, question and options are one text; the hint stays before the question."""
-    asked, answered = (turn["value"] for turn in item["conversations"][:2])
-    text = asked.removeprefix("<image>\n").removesuffix("\n<image>")
-    starts = [found.start() for found in re.finditer(r"^A\. ", text, re.MULTILINE)]
+    """A row of LLaVA's file, where hint, question and options are one text; the hint stays part of the question."""
+    prompt, answer = (turn["value"] for turn in item["conversations"][:2])
+    text = prompt.removeprefix("<image>\n").removesuffix("\n<image>")
+    starts = [match.start() for match in re.finditer(r"^A\. ", text, re.MULTILINE)]
     if not starts:
-        raise item.refuse("conversations", "has no options")
+        raise item.error("conversations", "has no options")
     question, options = text[: starts[-1]].removesuffix("\n"), text[starts[-1] :]
     choices = re.split(r"(?:^|\n)[A-Z]\. ", options)[1:]
     image = item.get("image")
-    return {"id": item.text("id"), "image": image, "question": question, "choices": choices, "answer": answered}
+    return {"id": item.text("id"), "image": image, "question": question, "choices": choices, "answer": answer}

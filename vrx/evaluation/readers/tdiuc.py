@@ -1,39 +1,40 @@
 """TDIUC: questions of twelve types. Official `…_val2014_questions.json` and `…val2014_annotations.json`, and the answer
-key `*answerkey*.csv` where it is there: rows of an answer and its number."""
+key `*answerkey*.csv` if present: rows of an answer and its number."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Source, read_json, read_table
+from vrx.evaluation.dataset_files import read_json, read_table
+from vrx.evaluation.dataset_source import Source
 
-ABSURD = "absurd"  # questions about what is not in the picture, which the authors leave out
+ABSURD = "absurd"  # questions about things that are not in the picture, which the paper's authors leave out
 COLUMNS = ["answer", "number"]  # of the answer key
 OUTSIDE = "(not in the answer key)"
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
-    """Questions with their type; the absurd ones left out, so eleven types remain.
+    """Questions of eleven types: all but the absurd ones.
 
-    `choices` is what the answer key has of a question's answer: the answer, or that it is not in there.
+    With an answer key, `choices` holds the reference if the key has it, else `OUTSIDE`.
     """
-    files = source.official(f"*{source.split}2014_questions.json")
-    annotations = source.beside(f"*{source.split}2014_annotations.json")
+    files = source.find_files(f"*{source.split}2014_questions.json")
+    annotations = source.find_beside(f"*{source.split}2014_annotations.json")
     if not files or not annotations:
         wanted = (f"*{source.split}2014_questions.json", f"*{source.split}2014_annotations.json")
-        raise source.nothing(*wanted)
-    found = {row["question_id"]: row for row in read_json(annotations[0])["annotations"]}
+        raise source.missing_files(*wanted)
+    annotations_by_id = {row["question_id"]: row for row in read_json(annotations[0])["annotations"]}
     key = _answer_key(source)
     for item in source.items(read_json(files[0])["questions"]):
-        if item["question_id"] not in found:
-            raise item.refuse("question_id", f"{item['question_id']} is not in {annotations[0].name}")
-        (annotation,) = source.items([found[item["question_id"]]], of=f"question {item['question_id']},")
+        if item["question_id"] not in annotations_by_id:
+            raise item.error("question_id", f"{item['question_id']} is not in {annotations[0].name}")
+        (annotation,) = source.items([annotations_by_id[item["question_id"]]], of=f"question {item['question_id']},")
         if annotation["question_type"] == ABSURD:
             continue
         answers = annotation["answers"]
         if not isinstance(answers, list) or not answers:
-            raise annotation.refuse("answers", f"is {answers!r}, must be a list of at least one")
+            raise annotation.error("answers", f"is {answers!r}, must be a list of at least one")
         (first,) = source.items(answers[:1], of=f"question {item['question_id']}, answer,")
         gold = first.text("answer")
         yield {
@@ -47,6 +48,6 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
 
 
 def _answer_key(source: Source) -> set[str]:
-    """The answers that the official script knows; empty where there is no key."""
-    files = source.beside("*answerkey*.csv", "*answer_key*.csv")
+    """The answers of the official answer key; empty without a key file."""
+    files = source.find_beside("*answerkey*.csv", "*answer_key*.csv")
     return {item.text("answer") for path in files[:1] for item in source.items(read_table(path, columns=COLUMNS))}

@@ -6,46 +6,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Item, Source, read_json, read_lines
+from vrx.evaluation.dataset_files import read_json, read_json_lines
+from vrx.evaluation.dataset_source import Source
 
 REFERENCE = "Reference OCR token:"
 
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
-    """Ten references a question; the tokens, in the order they were found, are the question's second line."""
+    """Questions with ten references; the OCR tokens, in their order, are the question's second line."""
     split = source.split or "validation"
     split = {"validation": "val"}.get(split, split)
-    files = source.of_split("TextVQA_*_{}.json", split)
-    told = _told(source, split) if files else {}
-    for item in source.items(read_json(files[0])["data"]) if files else source.hub():
+    files = source.find_split_files("TextVQA_*_{}.json", split)
+    ocr = _ocr(source, split) if files else {}
+    for item in source.items(read_json(files[0])["data"]) if files else source.hub_items():
         image, question = item.text("image_id"), item.text("question")
         answers = item.texts("answers")
-        if told is None or not files:
+        if ocr is None or not files:
             text = _with_tokens(question, item["ocr_tokens"])
         else:
-            key = (image, question.lower()) if (image, question.lower()) in told else (image, "")
-            if key not in told:
-                raise item.refuse("image_id", f"{image} has no OCR tokens")
-            text = told[key] if isinstance(told[key], str) else _with_tokens(question, told[key])
-        picture = f"{image}.jpg" if files else source.keep(item, image)
+            key = (image, question.lower()) if (image, question.lower()) in ocr else (image, "")
+            if key not in ocr:
+                raise item.error("image_id", f"{image} has no OCR tokens")
+            text = ocr[key] if isinstance(ocr[key], str) else _with_tokens(question, ocr[key])
+        picture = f"{image}.jpg" if files else source.save_image(item, image)
         yield {"id": item.text("question_id"), "image": picture, "question": text, "answers": answers}
 
 
-def _told(source: Source, split: str) -> dict[tuple[str, str], Any] | None:
-    """By image the tokens, or by image and question in small letters LLaVA's question; None where neither is there."""
-    if files := source.beside(f"*textvqa_{split}_*ocr.jsonl*"):
-        found = {}
-        for item in source.items(read_lines(files[0])):
+def _ocr(source: Source, split: str) -> dict[tuple[str, str], Any] | None:
+    """LLaVA's questions by image and lower-case question, else OCR tokens by image and ""; None without either file."""
+    if files := source.find_beside(f"*textvqa_{split}_*ocr.jsonl*"):
+        questions = {}
+        for item in source.items(read_json_lines(files[0])):
             question, _, _ = item.text("text").rpartition("\n")  # the last line is the prompt's
-            found[item.text("question_id"), _bare(question).lower()] = question
-        return found
-    if files := source.beside(f"TextVQA_Rosetta_OCR_*_{split}.json"):
-        return {(item.text("image_id"), ""): item["ocr_tokens"] for item in _data(source, read_json(files[0]))}
+            questions[item.text("question_id"), _bare(question).lower()] = question
+        return questions
+    if files := source.find_beside(f"TextVQA_Rosetta_OCR_*_{split}.json"):
+        items = source.items(read_json(files[0])["data"], of="OCR")
+        return {(item.text("image_id"), ""): item["ocr_tokens"] for item in items}
     return None
-
-
-def _data(source: Source, told: Any) -> Iterator[Item]:
-    return source.items(told["data"], of="OCR")
 
 
 def _bare(question: str) -> str:

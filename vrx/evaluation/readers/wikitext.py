@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vrx.evaluation.dataset_source import Source, opened
+from vrx.evaluation.dataset_files import read_unpacked
+from vrx.evaluation.dataset_source import Source
 
 HEADING = re.compile(r"^ = [^=].*[^=] = $")
 AROUND = {"@-@": "-", "@,@": ",", "@.@": "."}  # marks that WikiText set apart inside words and numbers
@@ -22,8 +23,8 @@ PAIRS = (
 
 def rows(source: Source) -> Iterator[dict[str, Any]]:
     """Pages: read as plain text again, their words and bytes counted as WikiText wrote them (lm-eval)."""
-    files = source.official("wiki.*.raw", "*.tokens", "*.txt", "*.txt.gz")
-    pages = _pages(opened(files[0]).decode()) if files else (item.text("page") for item in source.hub())
+    files = source.find_files("wiki.*.raw", "*.tokens", "*.txt", "*.txt.gz")
+    pages = _pages(read_unpacked(files[0]).decode()) if files else (item.text("page") for item in source.hub_items())
     for number, page in enumerate(pages):
         words = len(re.split(r"\s+", page))
         yield {"id": str(number), "text": plain(page), "num_words": words, "num_bytes": len(page.encode())}

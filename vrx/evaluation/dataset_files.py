@@ -1,0 +1,81 @@
+"""Reading JSON, JSON Lines and tables, plain or packed; damaged files are refused by name."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vrx.config.errors import UserError
+
+MAX_CELL_SIZE = 1 << 27  # characters; some tables hold images as text
+
+
+def read_unpacked(path: Path) -> bytes:
+    """The content of a file, of the only file in an archive, or of a gzip file, unpacked."""
+    try:
+        return _unpacked(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, IndexError) as error:
+        raise UserError(f"{path}: damaged, cannot be unpacked: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, which may be packed."""
+    try:
+        return json.loads(read_unpacked(path))
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The rows of a JSON Lines file, which may be packed; an invalid row is refused by its line number."""
+    rows = []
+    for number, line in enumerate(read_unpacked(path).splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
+    return rows
+
+
+def read_table(
+    path: Path, *, delimiter: str = ",", columns: list[str] | None = None, quoted: bool = True
+) -> Iterator[dict[str, Any]]:
+    """The rows of a table by column name: those of its header, or `columns` if it has none.
+
+    A row that is too short lacks its last columns. A cell may hold `MAX_CELL_SIZE` characters.
+    """
+    try:
+        text = io.StringIO(read_unpacked(path).decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8: {error}") from None
+    csv.field_size_limit(MAX_CELL_SIZE)
+    rows = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    header = columns or next(rows, [])
+    for row in rows:
+        is_longer = len(row) > len(header)
+        yield dict(itertools.zip_longest(header, row)) if is_longer else dict(zip(header, row, strict=False))
+
+
+def _unpacked(path: Path) -> bytes:
+    if path.name.endswith((".tar.gz", ".tgz")):
+        with tarfile.open(path) as archive:
+            member = next((member for member in archive if member.isfile()), None)
+            content = archive.extractfile(member) if member else None
+            if content is None:
+                raise UserError(f"{path}: holds no file")
+            return content.read()
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(archive.namelist()[0])
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
