@@ -67,6 +67,20 @@ def test_a_second_report_is_the_same_run_with_every_table_figure_and_the_page(ro
     assert lines[row.label][4 : 4 + len(ours)] == pytest.approx(ours)
 
 
+@pytest.mark.parametrize("log_predictions", [False, True])
+def test_the_page_on_wandb_has_predictions_only_where_asked_for(tmp_path: Path, log_predictions: bool):
+    for layers in (ALL, SPARSE):
+        write_run(tmp_path, layers, columns=("gqa",))
+    run = RunConfig()
+    run.runtime.output_root, run.wandb.mode, run.wandb.log_predictions = str(tmp_path), "offline", log_predictions
+    report(run)
+    folder, marker = tmp_path / "report", b'alt="image of question'
+    assert marker in (folder / "index.html").read_bytes()
+    sent = [path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file()]
+    assert any(b"<title>vrx report" in content for content in sent)
+    assert any(marker in content for content in sent) == log_predictions
+
+
 def test_the_page_follows_the_paper(root: Path):
     tables, figures = tables_and_figures(root)
     blocks = wandb_report.page_blocks(PAPER, tables, figures)

@@ -185,7 +185,7 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    log_predictions: bool = False  # send some answers with their questions and images, which leave this machine then
+    log_predictions: bool = False  # send questions, images and answers to W&B too; by default they stay local
 
 
 @dataclass

@@ -24,12 +24,13 @@ PAGE_FILE = "wandb_page.json"  # the address of the report page on W&B
 
 @dataclass(frozen=True)
 class Report:
-    """A report with its files by path."""
+    """A report: its tables and figures, their files by path, and the page as it may leave this machine."""
 
     paper: Paper
     tables: Sequence[Table]
     figures: Sequence[Figure]
     files: Mapping[Path, bytes]
+    page: str
 
 
 def send_report(run: RunConfig, folder: Path, report: Report) -> None:
@@ -71,11 +72,13 @@ def _send(remote: Any, folder: Path, report: Report) -> None:
         png = report.files[folder / "figures" / f"{figure.name}.png"]
         values[f"figures/{figure.name}"] = wandb.Image(Image.open(io.BytesIO(png)), caption=figure.title)
         values |= {f"charts/{chart.name}": wandb_chart(chart) for chart in figure.charts()}
-    values["page"] = wandb.Html(folder / "index.html", inject=False)
+    values["page"] = wandb.Html(report.page, inject=False, data_is_not_path=True)
     remote.log(values)
     artifact = wandb.Artifact(f"report-{remote.id}", type="report")
     for path in report.files:
         artifact.add_file(str(path), name=path.relative_to(folder).as_posix())
+    with artifact.new_file("index.html", encoding="utf-8") as file:
+        file.write(report.page)
     remote.log_artifact(artifact)
 
 

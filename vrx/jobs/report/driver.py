@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from vrx.config.errors import UserError
@@ -37,11 +38,14 @@ def report(run: RunConfig) -> None:
     ]
     contents = PageContents(paper, tables, pictures, runs, prediction_galleries(runs))
     index = folder / "index.html"
-    files[index] = render_page(contents, path=index).encode()
     for path, content in files.items():
         write_atomic(path, content)
     _remove_other_files(folder, set(files))
-    wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files))
+    write_atomic(index, render_page(contents, path=index))
+    if not run.wandb.log_predictions:
+        contents = dataclasses.replace(contents, galleries=())
+    page = render_page(contents, path=index)
+    wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files, page))
     log(f"{len(runs)} records, {len(tables)} tables, {len(figures)} figures")
     print(f"report: {index}")
 
