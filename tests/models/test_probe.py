@@ -1,4 +1,4 @@
-"""What is read inside an LVLM is what is there, in one pass, whatever the batches, and nothing is left behind."""
+"""Activation scores of a probe equal those of eager attention maps and all hidden states."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ import math
 
 import pytest
 import torch
-from models.test_surgery import DEPTH, IMAGE, asked, small_backbone, small_batch, small_lvlm, write
+from support.small_models import DEPTH, IMAGE, asked, rows_of, small_batch, small_lvlm
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from vrx.config.schema import LoraConfig
 from vrx.data.batch import MicroBatch
-from vrx.data.encoding import IGNORE
 from vrx.models import probe
-from vrx.models.lazy_state_dict import LazyStateDict
-from vrx.models.lora import apply_lora
 from vrx.models.lvlm import decoder_layers
 from vrx.selectors import importance
 
@@ -26,13 +22,6 @@ from vrx.selectors import importance
 @pytest.fixture(params=["llama", "phi3", "qwen2"])
 def lvlm(request):
     return small_lvlm(request.param)
-
-
-def rows_of(batch):
-    """The samples of a batch, each by itself and without padding."""
-    for ids, mask, pixels in zip(batch.input_ids, batch.attention_mask, batch.pixels, strict=True):
-        ids = ids[mask.bool()][None]
-        yield MicroBatch(ids, ids, attention_mask=torch.ones_like(ids), pixels=pixels[None])
 
 
 def rows(batch, numbers):
@@ -164,101 +153,6 @@ def test_unknown_scores_are_refused():
         probe.activation_scores(small_lvlm(), small_batch(), names=["beauty"])
     with pytest.raises(ValueError, match=r"weight scores \['beauty'\]: valid are parameter_change, "):
         probe.weight_scores({}, {}, names=["beauty"])
-
-
-# --- weights ---
-
-
-@pytest.mark.parametrize("kind", ["safetensors", "sharded bin"])
-def test_weight_scores_are_those_of_the_changed_layers(kind, tmp_path):
-    backbone, tuned = small_backbone(seed=1), small_backbone(seed=1)
-    with torch.no_grad():
-        for parameter in tuned.model.layers[1].parameters():
-            parameter.mul_(1.1)
-        for parameter in tuned.model.layers[2].parameters():
-            parameter.mul_(-1)
-    lvlm = small_lvlm()
-    lvlm.model.language_model = tuned.model
-    lvlm.save_pretrained(tmp_path / "lvlm")
-    stored = write(backbone.state_dict(), tmp_path / "backbone", kind)
-    found = probe.weight_scores(LazyStateDict(tmp_path / "lvlm"), stored)
-    for name in found:
-        angle = name.startswith("angular")
-        assert found[name] == pytest.approx([0, 0 if angle else 0.1, 1 if angle else 2, 0], abs=1e-5), name
-    assert probe.weight_scores(lvlm.state_dict(), backbone.state_dict()) == found
-
-
-def test_a_lora_that_was_not_merged_has_nothing_to_stand_against():
-    tuned = apply_lora(small_lvlm(), (1,), LoraConfig(r=2)).get_base_model()
-    with pytest.raises(ValueError, match=r"decoder layer 1: only the model has .*lora_A"):
-        probe.weight_scores(tuned.state_dict(), small_backbone().state_dict())
-
-
-def test_merged_lora_moves_its_layers_alone():
-    tuned = apply_lora(small_lvlm(), (1, 3), LoraConfig(r=2))
-    with torch.no_grad():
-        for name, parameter in tuned.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(0.1)
-    for name, scores in probe.weight_scores(tuned.merge_and_unload().state_dict(), small_lvlm().state_dict()).items():
-        assert [score > 0 for score in scores] == [False, True, False, True], name
-
-
-def test_a_layer_without_a_score_is_refused():
-    state = small_backbone().state_dict()
-    broken = {**state, "model.layers.2.mlp.up_proj.weight": state["model.layers.2.mlp.up_proj.weight"] * math.nan}
-    with pytest.raises(ValueError, match=r"without a finite score: 2 \(nan\)"):
-        probe.weight_scores(broken, state)
-
-
-# --- perplexity ---
-
-
-def labelled(seed=0):
-    batch = small_batch(seed=seed)
-    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORE).masked_fill(
-        batch.input_ids == IMAGE, IGNORE
-    )
-    labels[1, :14] = IGNORE
-    return dataclasses.replace(batch, labels=labels)
-
-
-@pytest.mark.parametrize("positions", [1, 512])
-def test_negative_log_likelihood_is_the_models_own_loss(monkeypatch, positions):
-    monkeypatch.setattr(probe, "HEAD_POSITIONS", positions)
-    lvlm, batch = small_lvlm(), labelled()
-    sums, counts = probe.negative_log_likelihood(lvlm, batch)
-    assert sums.dtype == torch.float64
-    loss = lvlm(**asked(batch), labels=batch.labels).loss.item()
-    assert (sums.sum() / counts.sum()).item() == pytest.approx(loss, rel=1e-5)
-    for row, sample in enumerate(rows_of(batch)):
-        mask = batch.attention_mask[row].bool()
-        alone = probe.negative_log_likelihood(lvlm, dataclasses.replace(sample, labels=batch.labels[row][mask][None]))
-        assert alone[0].item() == pytest.approx(sums[row].item(), rel=1e-5)
-        assert alone[1].item() == counts[row].item()
-
-
-def test_a_batch_without_labels_has_nothing_to_count():
-    batch = labelled()
-    sums, counts = probe.negative_log_likelihood(
-        small_lvlm(), dataclasses.replace(batch, labels=batch.labels.fill_(IGNORE))
-    )
-    assert sums.tolist() == [0, 0, 0] and counts.tolist() == [0, 0, 0]
-
-
-def test_negative_log_likelihood_of_a_plain_backbone_is_its_own_loss():
-    backbone = small_backbone()
-    ids = torch.randint(2, 64, (1, 40), generator=torch.Generator().manual_seed(0))
-    batch = MicroBatch(ids, ids, attention_mask=torch.ones_like(ids))
-    total, number = probe.negative_log_likelihood(backbone, batch)
-    assert number.tolist() == [39]
-    assert total.item() / 39 == pytest.approx(backbone(ids, labels=ids).loss.item(), rel=1e-5)
-    nn.init.zeros_(backbone.lm_head.weight)
-    total, _ = probe.negative_log_likelihood(backbone, batch)
-    assert total.item() / 39 == pytest.approx(math.log(64))  # one of 64 words, evenly
-
-
-# --- memory ---
 
 
 def test_memory_does_not_grow_with_the_number_of_samples():
