@@ -127,6 +127,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_summarized(make_run, tmp_pat
         folder, trainable_parameters=1, num_gpus=0, peak_memory_gb=1.0, peak_flops_per_second=1e9
     )
     assert summary.steps == 3 and summary.flops == sum(row["operations"] for row in logged[:3])
+    assert summary.samples_per_second is None
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(make_run, tmp_path):

@@ -88,7 +88,7 @@ def summarize(
         seconds=seconds,
         gpu_hours=seconds * num_gpus / 3600,
         tokens_per_second=sum(row["tokens"] for row in rows) / seconds,
-        samples_per_second=sum(row.get("samples", 0) for row in rows) / seconds,
+        samples_per_second=_samples_per_second(rows),
         flops=flops,
         flops_per_second=flops / seconds,
         peak_flops_per_second=peak_flops_per_second,
@@ -101,6 +101,14 @@ def summarize(
         cut_images=_all(rows, "cut_images"),
         masked_samples=_all(rows, "masked_samples"),
     )
+
+
+def _samples_per_second(rows: list[dict[str, Any]]) -> float | None:
+    """Over the rows that count their samples; None without one."""
+    counted = [row for row in rows if "samples" in row]
+    if not counted:
+        return None
+    return sum(row["samples"] for row in counted) / sum(row["seconds"] for row in counted)
 
 
 def _all(rows: list[dict[str, Any]], key: str) -> list[str]:
