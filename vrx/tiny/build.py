@@ -31,8 +31,9 @@ from vrx.data.image_processing import Pixels
 from vrx.models import loading
 from vrx.models.lvlm import projector as find_projector
 from vrx.tiny import questions
-from vrx.tiny.backbone import build_backbone, build_tokenizer, train
+from vrx.tiny.backbone import build_backbone, train
 from vrx.tiny.scenes import CELL, COLOURS, GRID, SIZE, THINGS, draw, sample
+from vrx.tiny.text import build_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 
