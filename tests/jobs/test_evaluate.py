@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from vrx.config.frozen import load_frozen
-from vrx.config.schema import RunConfig
+from vrx.config.schema import EvalConfig, RunConfig
+from vrx.evaluation import evaluate_run
 from vrx.evaluation.prediction_files import read_header
-from vrx.jobs.evaluate.driver import evaluate
+from vrx.jobs.evaluate.driver import evaluate, progress
 from vrx.report.collect import Run
 from vrx.report.question_scores import benchmark_config, question_scores
 from vrx.runs.provenance import Provenance
 from vrx.runs.record import Record, read_record
+from vrx.runs.status import Gap
 
 Make = Callable[..., RunConfig]
 TRAINED_WITH = Provenance(git_commit="a" * 40, dirty=False, python="3.0", device_name="Z1", device_count=8, tf32=True)
@@ -82,3 +84,33 @@ def test_a_metric_that_changes_is_scored_from_the_same_answers(make_run: Make, r
     after = read_header(run_dir, "tiny_gqa")
     assert after.benchmark is not None and after.benchmark["metric"] == "containment"
     assert dataclasses.replace(after, benchmark=before.benchmark) == before
+
+
+def test_an_evaluation_says_why_it_is_not_done(make_run: Make, run_dir: Path):
+    def reason(*overrides: str) -> tuple[str, str]:
+        options = ("job=evaluate", f"job.run={run_dir}", "benchmark=tiny_gqa", "eval.limit=3")
+        status = progress(make_run(*options, *overrides))
+        return status.state, status.reason
+
+    assert reason() == ("to do", "no answers: tiny_gqa")
+    evaluated(make_run, run_dir, "benchmark=tiny_gqa")
+    files = {path: path.stat().st_mtime_ns for path in run_dir.parents[2].rglob("*")}
+    assert reason() == ("done", "done")
+    assert reason("benchmark=[tiny_gqa,tiny_mmlu]") == ("resumable", "no answers: tiny_mmlu")
+    assert reason("eval.limit=2") == ("to do", "question changed: tiny_gqa")
+    assert reason("benchmark.tiny_gqa.max_new_tokens=3") == ("to do", "generation changed: tiny_gqa")
+    assert reason("benchmark.tiny_gqa.metric=containment") == ("resumable", "scores changed: tiny_gqa")
+    assert {path: path.stat().st_mtime_ns for path in run_dir.parents[2].rglob("*")} == files, "the check is read-only"
+    record = (run_dir / "record.json").read_text()
+    (run_dir / "record.json").write_text(record[:40])
+    run = dataclasses.replace(load_frozen(run_dir / "config.yaml"), eval=EvalConfig(limit=3))
+    samples = evaluate_run.check_benchmarks(run)
+    gap = evaluate_run.evaluation_gap(run, run_dir, samples)
+    assert gap is not None and gap.reason.startswith(f"record unreadable: {run_dir / 'record.json'}: not valid JSON")
+    (run_dir / "record.json").unlink()
+    assert evaluate_run.evaluation_gap(run, run_dir, samples) == Gap("no record", is_started=True)
+    (run_dir / "record.json").write_text(record)
+    weights = run_dir / "adapter" / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert reason() == ("to do", "other weights")

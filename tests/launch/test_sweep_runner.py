@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vrx.launch.sweep_runner import Job, JobState, Progress, Scheduler, failure_reason, gpu_shares, time_left_text
+from vrx.launch.sweep_runner import Job, JobState, Scheduler, failure_reason, gpu_shares, time_left_text
 from vrx.runs.locks import exclusive_lock
+from vrx.runs.status import RunStatus
 
 REFUSES = "import sys; print('vrx: model=none: no such option', file=sys.stderr); sys.exit(2)"
 
@@ -20,7 +21,7 @@ def job(
     name: str, code: str = "", *, state: str = "to do", run_dir: Path | None = None, expected: float | None = None
 ) -> Job:
     """A run whose process executes some code."""
-    status = Progress(state, run_dir, expected)  # type: ignore[arg-type]
+    status = RunStatus(state, "a reason", run_dir, expected)  # type: ignore[arg-type]
     return Job(name, [sys.executable, "-c", code], lambda: status, status)
 
 
@@ -39,7 +40,7 @@ def test_a_run_held_by_another_vrx_is_reported_and_waited_for(tmp_path: Path, ca
             while not lines and time.monotonic() < deadline:
                 lines += capsys.readouterr().err.splitlines()
                 time.sleep(0.05)
-            held.look = lambda: Progress("done", tmp_path / "run")
+            held.look = lambda: RunStatus("done", "done", tmp_path / "run")
         assert ended.result(timeout=30) == []
     assert lines == ["vrx: held by another vrx: seed=1; this sweep waits for it"]
     assert capsys.readouterr().err.splitlines() == ["vrx: done: seed=1, finished before"]
@@ -56,10 +57,10 @@ def test_a_finished_run_is_skipped_with_its_reason(tmp_path: Path, capsys: Any):
 def test_a_run_that_cannot_be_started_is_reported_and_the_others_go_on(tmp_path: Path, capsys: Any):
     broken, done = job("seed=1"), job("seed=2")
 
-    def refuse() -> Progress:
+    def refuse() -> RunStatus:
         raise PermissionError(errno.EACCES, "no", str(tmp_path))
 
-    broken.look, done.look = refuse, lambda: Progress("done")
+    broken.look, done.look = refuse, lambda: RunStatus("done", "done")
     assert scheduler([broken, done], tmp_path / "logs").run() == [broken]
     failed, finished = capsys.readouterr().err.splitlines()
     assert failed.startswith(f"vrx: failed: seed=1: {tmp_path}: Permission denied; ")
@@ -132,7 +133,7 @@ def test_the_status_line_counts_runs_by_state(tmp_path: Path):
 
 
 def test_the_time_left_comes_from_like_runs_until_one_has_ended():
-    jobs = [job("a", expected=3600.0), job("b", expected=1800.0), job("c")]
+    jobs = [job("a", expected=1.0), job("b", expected=0.5), job("c")]
     assert time_left_text(jobs, [], 1) == ", 2 h 15 min left"  # c as the others on average
     assert time_left_text(jobs, [], 2) == ", 1 h 7 min left"
     assert time_left_text(jobs, [600.0], 1) == ", 0 h 30 min left"

@@ -39,10 +39,11 @@ ODD = {
 }
 
 
-def data_digest(config: InstructionsConfig, cache: Path | None = None) -> str:
+def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_only: bool = False) -> str:
     """sha256 of the instruction file, which stands for the data in a run's identity.
 
-    In the folder `cache` the digest is kept, for as long as the file's size and time stay what they are.
+    The folder `cache` keeps the digest for as long as the file's size and time do not change. read_only: nothing is
+    written.
     """
     if config.path is None:
         raise UserError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
@@ -58,7 +59,8 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None) -> str:
     if kept.items() >= file.items():
         return kept["sha256"]
     digest = _digest_of(**file)
-    write_json(note, {**file, "sha256": digest})
+    if not read_only:
+        write_json(note, {**file, "sha256": digest})
     return digest
 
 

@@ -9,13 +9,14 @@ from vrx.evaluation.dataset_cache import convert
 from vrx.evaluation.families import Sample
 
 
-def samples(name: str, config: BenchmarkConfig, *, limit: int | None) -> list[Sample]:
+def samples(name: str, config: BenchmarkConfig, *, limit: int | None, read_only: bool = False) -> list[Sample]:
     """The first `limit` samples of a benchmark in the order of its data; all if None.
 
     Data that are not in the form of a question file are converted by the benchmark's reader, once. Raises `UserError`
-    for invalid or empty data and for duplicate ids, wherever they are.
+    for invalid or empty data and for duplicate ids, wherever they are. read_only: nothing is downloaded or converted,
+    `NotConverted` is raised where that is still to be done.
     """
-    config = convert(name, config)
+    config = convert(name, config, read_only=read_only)
     family = resolve_name("family", config.family, key=f"benchmark.{name}.family")
     all_samples: list[Sample] = family(name, config)
     if not all_samples:

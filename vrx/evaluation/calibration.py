@@ -16,14 +16,18 @@ PAPER_BENCHMARKS = ("docvqa", "ocrvqa", "tdiuc", "refcocog")  # appendix A, "Ima
 CalibrationSample = tuple[str, Sample]  # benchmark, sample
 
 
-def draw_samples(run: RunConfig) -> list[CalibrationSample]:
+def draw_samples(run: RunConfig, *, read_only: bool = False) -> list[CalibrationSample]:
     """Draw `score.samples_per_benchmark` samples with an image from each benchmark, without replacement.
 
     The order depends on the benchmark's name only, so that a smaller draw is the beginning of a larger one.
+
+    read_only: nothing is downloaded or converted.
     """
     drawn: list[CalibrationSample] = []
     for name in benchmark_names(run):
-        samples = [sample for sample in benchmarks.samples(name, run.benchmark[name], limit=None) if sample.image]
+        config = run.benchmark[name]
+        questions = benchmarks.samples(name, config, limit=None, read_only=read_only)
+        samples = [sample for sample in questions if sample.image]
         if not samples:
             raise UserError(f"score.benchmarks=[{name}]: its questions have no images; valid are visual benchmarks")
         random.Random(name).shuffle(samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ TABLE_SUFFIXES = {".json", ".jsonl", ".tsv", ".csv", ".parquet", ".arrow"}
 DATA_SUFFIXES = TABLE_SUFFIXES | {".gz", ".zip", ".p", ".txt", ".token", ".tokens", ".raw"}
 
 
-def convert(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
+class NotConverted(UserError):
+    """The data of a benchmark have not been converted yet."""
+
+
+def convert(name: str, config: BenchmarkConfig, *, read_only: bool = False) -> BenchmarkConfig:
     """The benchmark with `path` naming a question file: its own, or one that its reader makes from its data.
 
     Images come from `image_folder`, else from `images/` in the folder of the data, else from that folder. Images that
@@ -37,7 +42,9 @@ def convert(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
     made_from = [VERSION, config.reader, str(path.absolute()), config.subset, config.split, _file_states(path, cache)]
     stem = f"{name}-{digest([*made_from, commit] if commit else made_from)[:12]}"
     target, own_images = cache / f"{stem}.jsonl", cache / f"{stem}-images"
-    with shared_resource_lock(target):
+    if read_only and not target.is_file():
+        raise NotConverted(f"benchmark.{name}.path={config.path}: not converted yet")
+    with nullcontext() if read_only else shared_resource_lock(target):
         if not target.is_file():
             revision = commit or config.revision
             source = Source(name, config.path, config.subset, config.split, own_images, revision=revision)

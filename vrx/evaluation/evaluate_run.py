@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig, ModelConfig, RunConfig
 from vrx.evaluation import benchmarks, families, prediction_files, scoring
 from vrx.evaluation.prediction_files import PredictionHeader
-from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.metrics.answer import Answer
 from vrx.runs import content_digest, files
@@ -21,10 +21,14 @@ from vrx.runs.provenance import Provenance
 from vrx.runs.record import PrunedInfo, Record, ScoreEntry, model_facts, read_record, with_selectors
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
+from vrx.runs.status import Gap
 from vrx.runs.train_summary import TrainSummary
 from vrx.runs.typed_json import from_json
 
 SCORING_KEYS = ("metric", "extra_metrics", "aggregate", "mean_per_type", "normalized_mean_per_type")
+
+
+BenchmarkSamples = dict[str, list[families.Sample]]
 
 
 def make_world(run: RunConfig) -> None:
@@ -37,41 +41,76 @@ def make_world(run: RunConfig) -> None:
             resolve_name("world", run.world.name, key="world.name")(run.world)
 
 
-def check_benchmarks(run: RunConfig) -> dict[str, list[families.Sample]]:
-    """The samples of every benchmark of the run; what is wrong with one is told now, not after hours of training."""
+def check_benchmarks(run: RunConfig, *, read_only: bool = False) -> BenchmarkSamples:
+    """The samples of every benchmark of the run; `UserError` for one that is broken, before hours of training.
+
+    read_only: nothing is downloaded or converted; `NotConverted` where that is still to be done.
+    """
     if not run.benchmark:
         raise UserError("benchmark=[]: name at least one benchmark or set")
-    return {name: benchmarks.samples(name, config, limit=run.eval.limit) for name, config in run.benchmark.items()}
+    return {
+        name: benchmarks.samples(name, config, limit=run.eval.limit, read_only=read_only)
+        for name, config in run.benchmark.items()
+    }
 
 
-def have(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> dict[str, list[Answer]]:
-    """The answers that are there already, by benchmark: whole files made from the run's weights and these questions."""
+@dataclass(frozen=True)
+class ExistingAnswers:
+    """Complete answers by benchmark, and for every other benchmark the reason why it has none."""
+
+    answers: dict[str, list[Answer]]
+    missing: dict[str, str]
+
+
+def existing_answers(run: RunConfig, run_dir: Path, samples: BenchmarkSamples) -> ExistingAnswers:
+    """The answers that are complete and made from the run's weights and these questions."""
     weights = content_digest.weights_digest(run.model, run_dir)
-    found = {}
-    for name, samples in asked.items():
+    answers, missing = {}, {}
+    for name, questions in samples.items():
         config = run.benchmark[name]
-        made_from = prediction_files.predictions_key(
-            weights, samples, config.max_new_tokens, output_type=config.output_type, dtype=run.train.dtype
+        key = prediction_files.predictions_key(
+            weights, questions, config.max_new_tokens, output_type=config.output_type, dtype=run.train.dtype
         )
-        read = prediction_files.read_predictions(prediction_files.predictions_file(run_dir, name), made_from)
-        if len(read) == len(samples):
-            found[name] = prediction_files.with_current_references(samples, read)
-    return found
+        predictions = prediction_files.load_predictions(RunDir(run_dir).predictions(name))
+        if predictions is None:
+            missing[name] = f"no answers: {name}"
+        elif predictions.header.key != key:
+            digest = prediction_files.questions_digest(questions, output_type=config.output_type)
+            missing[name] = _key_difference(name, predictions.header, weights, digest)
+        elif len(predictions.answers) < len(questions):
+            missing[name] = f"answers incomplete: {name}"
+        else:
+            answers[name] = prediction_files.with_current_references(questions, predictions.answers)
+    return ExistingAnswers(answers, missing)
 
 
-def finished(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> Record | None:
-    """The record, where it holds just what the answers there score for everything asked."""
-    path, found = RunDir(run_dir).record, have(run, run_dir, asked)
-    if not path.exists() or len(found) < len(asked):
-        return None
+def _key_difference(name: str, header: PredictionHeader, weights: str, questions: str) -> str:
+    """Why answers with another key are not those that are wanted."""
+    if header.weights is None or header.questions is None:
+        return f"question or weights changed: {name}"
+    if header.weights != weights:
+        return "other weights"
+    return f"question changed: {name}" if header.questions != questions else f"generation changed: {name}"
+
+
+def evaluation_gap(run: RunConfig, run_dir: Path, samples: BenchmarkSamples) -> Gap | None:
+    """What the evaluation of a run lacks: answers, a record, or in the record the scores that the answers give."""
+    existing = existing_answers(run, run_dir, samples)
+    if existing.missing:
+        return Gap(next(iter(existing.missing.values())), is_started=bool(existing.answers))
+    if not RunDir(run_dir).record.exists():
+        return Gap("no record", is_started=True)
     try:
-        record = read_record(path)
+        record = read_record(RunDir(run_dir).record)
     except (ValueError, OSError) as error:
-        log(f"{error}; it is made again from the answers there are")
-        return None
-    scores = _scores(run, run_dir, found)
-    same = all(_is_scored_with(prediction_files.read_header(run_dir, name), run.benchmark[name]) for name in scores)
-    return record if same and scores.items() <= record.scores.items() else None
+        return Gap(f"record unreadable: {error}", is_started=True)
+    for name, entry in _scores(run, run_dir, existing.answers).items():
+        if name not in record.scores:
+            return Gap(f"no score: {name}", is_started=True)
+        settings_changed = not _is_scored_with(prediction_files.read_header(run_dir, name), run.benchmark[name])
+        if settings_changed or record.scores[name] != entry:
+            return Gap(f"scores changed: {name}", is_started=True)
+    return None
 
 
 def _is_scored_with(header: PredictionHeader, config: BenchmarkConfig) -> bool:
@@ -80,25 +119,25 @@ def _is_scored_with(header: PredictionHeader, config: BenchmarkConfig) -> bool:
     return settings is None or all(settings.get(key) == getattr(config, key) for key in SCORING_KEYS)
 
 
-def measure(run: RunConfig, run_dir: Path, asked: dict[str, list[families.Sample]]) -> dict[str, ScoreEntry]:
+def measure(run: RunConfig, run_dir: Path, samples: BenchmarkSamples) -> dict[str, ScoreEntry]:
     """Scores of the run's benchmarks, by name; answers that are missing are made first, by workers."""
-    found = have(run, run_dir, asked)
-    if len(found) < len(asked):
+    existing = existing_answers(run, run_dir, samples)
+    if existing.missing:
         write_config(run_dir, run)
         launch("generate", run_dir, run.runtime)
-        found = have(run, run_dir, asked)
-    for name, read in found.items():
-        prediction_files.update_scored(run_dir, name, read, run.benchmark[name])
-    return _scores(run, run_dir, {name: found[name] for name in asked})
+        existing = existing_answers(run, run_dir, samples)
+    for name, answers in existing.answers.items():
+        prediction_files.update_scored(run_dir, name, answers, run.benchmark[name])
+    return _scores(run, run_dir, {name: existing.answers[name] for name in samples})
 
 
-def _scores(run: RunConfig, run_dir: Path, found: Mapping[str, list[Answer]]) -> dict[str, ScoreEntry]:
-    """Entries of the record by benchmark, with what generation found out beside what the answers score."""
+def _scores(run: RunConfig, run_dir: Path, answers: Mapping[str, list[Answer]]) -> dict[str, ScoreEntry]:
+    """Entries of the record by benchmark, with what generation measured beside what the answers score."""
     scores = {}
-    for name, read in found.items():
+    for name, of_benchmark in answers.items():
         agreement = prediction_files.read_header(run_dir, name).agreement
-        told = {} if agreement is None else {"agreement_with_batch_1": agreement}
-        scores[name] = from_json(ScoreEntry, scoring.score_benchmark(run.benchmark[name], read) | told)
+        measured = {} if agreement is None else {"agreement_with_batch_1": agreement}
+        scores[name] = from_json(ScoreEntry, scoring.score_benchmark(run.benchmark[name], of_benchmark) | measured)
     return scores
 
 

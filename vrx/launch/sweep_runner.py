@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tqdm import tqdm
 
@@ -20,19 +19,11 @@ from vrx.config.errors import UserError, disk_error_message
 from vrx.launch.logging import log
 from vrx.launch.ranks import die_with_parent
 from vrx.runs.locks import is_locked
+from vrx.runs.status import RunStatus
 
 STATES = ("done", "resumable", "to do")
 POLL_SECONDS = 0.2
 TERMINATE_SECONDS = 30  # that a run has to end after SIGTERM
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, where it lies (None: not known before its data are made), what runs like it took."""
-
-    state: Literal["done", "resumable", "to do"]
-    run_dir: Path | None = None
-    expected_seconds: float | None = None
 
 
 class JobState(enum.Enum):
@@ -52,8 +43,8 @@ class Job:
 
     name: str
     command: list[str]
-    look: Callable[[], Progress]
-    status: Progress
+    look: Callable[[], RunStatus]
+    status: RunStatus
     state: JobState = JobState.WAITING
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     log_file: Path | None = None
@@ -82,13 +73,14 @@ def listing(jobs: Sequence[Job]) -> str:
     """What a dry run prints: every run with its state and, where runs like it are known, its expected hours."""
     lines = []
     for job in jobs:
-        seconds = job.status.expected_seconds
-        hours = f"{seconds / 3600:.2f} h" if seconds and job.status.state != "done" else ""
-        lines.append(f"{job.status.state:<10} {hours:>9}  {job.name}")
+        expected = job.status.expected_hours
+        hours = f"{expected:.2f} h" if expected and not job.status.is_done else ""
+        reason = "" if job.status.is_done else f" ({job.status.reason})"
+        lines.append(f"{job.status.state:<10} {hours:>9}  {job.name}{reason}")
     counts = ", ".join(f"{sum(job.status.state == state for job in jobs)} {state}" for state in STATES)
     unfinished = [job for job in jobs if job.status.state != "done"]
-    known = [job.status.expected_seconds for job in unfinished if job.status.expected_seconds]
-    hours = f"; about {sum(known) / 3600:.2f} h" if known and len(known) == len(unfinished) else ""
+    known = [job.status.expected_hours for job in unfinished if job.status.expected_hours]
+    hours = f"; about {sum(known):.2f} h" if known and len(known) == len(unfinished) else ""
     return "\n".join([*lines, f"{len(jobs)} distinct runs: {counts}{hours}"])
 
 
@@ -239,11 +231,11 @@ def time_left_text(jobs: Sequence[Job], durations: Sequence[float], num_slots: i
 
     It comes from the seconds of the runs that this command finished, before that from what runs like these took.
     """
-    known = list(durations) or [job.status.expected_seconds for job in jobs if job.status.expected_seconds]
+    known = list(durations) or [3600 * job.status.expected_hours for job in jobs if job.status.expected_hours]
     if not jobs or not known:
         return ""
     mean = sum(known) / len(known)
-    expected = sum(mean if durations else job.status.expected_seconds or mean for job in jobs)
+    expected = sum(mean if durations else 3600 * (job.status.expected_hours or 0) or mean for job in jobs)
     elapsed = sum(time.monotonic() - job.started_at for job in jobs if job.state is JobState.RUNNING)
     seconds = max(0.0, expected - elapsed) / num_slots
     return f", {int(seconds // 3600)} h {int(seconds % 3600 // 60)} min left"

@@ -10,11 +10,11 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
+from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs import source_run
 from vrx.jobs.prune.files import result_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
-from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
@@ -24,6 +24,7 @@ from vrx.runs.importance_files import read_scores, scores_file
 from vrx.runs.record import PrunedInfo, Record, read_record
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
+from vrx.runs.status import Check, Gap, RunStatus, run_status
 from vrx.runs.typed_json import from_json
 
 
@@ -45,10 +46,11 @@ def prune(run: RunConfig) -> None:
     layers = chosen(run, origin)
     run_dir, identity, one = _place(run, origin, layers)
     with source_run.lock_available([run_dir]):
-        record = evaluate_run.finished(one, run_dir, asked)
+        status = run_status(run_dir, _checks(one, run_dir, asked))
+        log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         ways = sorted({*_ways(run_dir), *_ways_to(layers, run, origin)})
-        if record is not None and _is_made(one, run_dir):
-            log(f"{run_dir.name} is finished; nothing to do")
+        if status.is_done:
+            record = read_record(RunDir(run_dir).record)
             assert record.pruned is not None
             if record.pruned.by != ways:  # the same layers by another criterion
                 record.pruned.by = ways
@@ -59,7 +61,7 @@ def prune(run: RunConfig) -> None:
                     run_dir, surgery_manifest.LayerSurgery(origin.run_dir or run_dir, pruned=layers)
                 )
                 write_config(run_dir, one)
-                if not _is_made(one, run_dir):
+                if _pruning_gap(one, run_dir) is not None:
                     launch("prune", run_dir, one.runtime)
                 scores = evaluate_run.measure(one, run_dir, asked)
                 pruned = from_json(PrunedInfo, {**files.read_json(result_file(run_dir)), "by": ways})
@@ -141,9 +143,10 @@ def _ways_to(layers: tuple[int, ...], run: RunConfig, origin: SourceRun) -> list
 
 def _ways(run_dir: Path) -> list[str]:
     """By which ways earlier commands came to these layers."""
-    path = RunDir(run_dir).record
-    pruned = read_record(path).pruned if path.is_file() else None
-    return pruned.by if pruned else []
+    with suppress(ValueError, OSError):  # no record yet, or an unreadable one
+        pruned = read_record(RunDir(run_dir).record).pruned
+        return pruned.by if pruned else []
+    return []
 
 
 def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, dict[str, Any], RunConfig]:
@@ -153,23 +156,31 @@ def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[
     return (*source_run.altered_run(one, origin, "pruned", layers), one)
 
 
-def _is_made(run: RunConfig, run_dir: Path) -> bool:
-    return result_file(run_dir).is_file() and (RunDir(run_dir).pruned.is_dir() or not run.prune.save)
+def _pruning_gap(run: RunConfig, run_dir: Path) -> Gap | None:
+    """What the pruning itself lacks: its measurements or, where it is to be saved, the checkpoint."""
+    if not result_file(run_dir).is_file():
+        return Gap("not pruned")
+    return None if RunDir(run_dir).pruned.is_dir() or not run.prune.save else Gap("no pruned checkpoint")
 
 
-def progress(run: RunConfig) -> Progress:
-    """How far this run is; starts nothing and makes nothing."""
+def _checks(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSamples) -> list[Check]:
+    return [lambda: _pruning_gap(run, run_dir), lambda: evaluate_run.evaluation_gap(run, run_dir, samples)]
+
+
+def progress(run: RunConfig) -> RunStatus:
+    """How far this run is; starts nothing, makes nothing and downloads nothing."""
     origin = source_run.find_source_if_data_exist(run)
     if origin is None:
-        return Progress("to do")
+        return RunStatus("to do", "not tuned yet")
     run = source_run.with_source_settings(origin, run)
     if _needs_scores(run) and not _scores_path(run, origin).is_file():
-        return Progress("to do")
+        return RunStatus("to do", "no importance scores")
     run_dir, _, one = _place(run, origin, chosen(run, origin))
-    if not _is_made(one, run_dir):
-        return Progress("to do", run_dir)
-    done = evaluate_run.finished(one, run_dir, evaluate_run.check_benchmarks(run)) is not None
-    return Progress("done" if done else "resumable", run_dir)
+    try:
+        samples = evaluate_run.check_benchmarks(run, read_only=True)
+    except NotConverted as error:
+        return RunStatus("to do", str(error), run_dir)
+    return run_status(run_dir, _checks(one, run_dir, samples))
 
 
 def _show(run_dir: Path, record: Record) -> None:

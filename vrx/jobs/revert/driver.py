@@ -8,12 +8,11 @@ from pathlib import Path
 from vrx.config.job_options import RevertConfig
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
-from vrx.evaluation.families import Sample
+from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs import source_run
 from vrx.jobs.revert.files import reversions_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
-from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch
 from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
@@ -24,6 +23,7 @@ from vrx.runs import files, record, surgery_manifest
 from vrx.runs.files import write_json
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
+from vrx.runs.status import RunStatus, combined_status, run_status
 
 
 def revert(run: RunConfig) -> None:
@@ -64,16 +64,21 @@ def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[
     return source_run.altered_run(one, origin, "reverted", layers)[0], one
 
 
-def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: dict[str, list[Sample]]) -> None:
+def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: evaluate_run.BenchmarkSamples) -> None:
     """Answer and record those of the runs that are not finished; their locks are held."""
     for folder, run in runs.items():
         surgery_manifest.write_surgery(
             folder, surgery_manifest.LayerSurgery(origin.run_dir or folder, reverted=tuple(run.revert.layers or ()))
         )
-    missing = {folder: run for folder, run in runs.items() if evaluate_run.finished(run, folder, asked) is None}
-    for folder in runs.keys() - missing.keys():
-        log(f"{folder.name} is finished; nothing to do")
-    unanswered = [folder for folder, run in missing.items() if len(evaluate_run.have(run, folder, asked)) < len(asked)]
+    missing = {}
+    for folder, run in runs.items():
+        status = _status(run, folder, asked)
+        log(f"{folder.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
+        if not status.is_done:
+            missing[folder] = run
+    unanswered = [
+        folder for folder, run in missing.items() if evaluate_run.existing_answers(run, folder, asked).missing
+    ]
     if unanswered:
         for folder in unanswered:
             write_config(folder, missing[folder])
@@ -87,14 +92,20 @@ def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: dict[str, list
             wandb_run.finish(evaluate_run.write_record(folder, run.model, identity, list(origin.layers), scores))
 
 
-def progress(run: RunConfig) -> Progress:
-    """How far the reversions are; starts nothing and makes nothing."""
+def progress(run: RunConfig) -> RunStatus:
+    """How far the reversions are; starts nothing, makes nothing and downloads nothing."""
     origin = source_run.find_source_if_data_exist(run)
     if origin is None:
-        return Progress("to do")
+        return RunStatus("to do", "not tuned yet")
     run = source_run.with_source_settings(origin, run)
-    asked = evaluate_run.check_benchmarks(run)
+    try:
+        samples = evaluate_run.check_benchmarks(run, read_only=True)
+    except NotConverted as error:
+        return RunStatus("to do", str(error))
     runs = dict(_place(run, origin, layers) for layers in reversions(run))
-    done = [evaluate_run.finished(one, folder, asked) is not None for folder, one in runs.items()]
-    run_dir = list(runs)[1] if len(runs) == 3 else None  # of several no one stands for all
-    return Progress("done" if all(done) else "resumable" if any(done) else "to do", run_dir)
+    run_dir = list(runs)[1] if len(runs) == 3 else None  # no single one stands for several
+    return combined_status((_status(one, folder, samples) for folder, one in runs.items()), run_dir=run_dir)
+
+
+def _status(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSamples) -> RunStatus:
+    return run_status(run_dir, [lambda: evaluate_run.evaluation_gap(run, run_dir, samples)])

@@ -9,17 +9,18 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration, evaluate_run
+from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs import source_run
 from vrx.jobs.score.files import inputs_file, sample_scores_file, scores_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
-from vrx.launch.sweep_runner import Progress
 from vrx.launch.workers import launch
 from vrx.runs import content_digest, files, identity, importance_files
 from vrx.runs.layer_selection import num_selected
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.provenance import current_provenance
 from vrx.runs.run_config import write_config
+from vrx.runs.status import Gap, RunStatus, run_status
 from vrx.runs.typed_json import to_json
 from vrx.selectors import rules
 
@@ -36,30 +37,32 @@ def score(run: RunConfig) -> None:
     run_dir = importance_files.scores_file(run, source.name).parent
     with exclusive_lock(run_dir):
         told = _told(run, source)
-        if _is_done(run_dir, told):
-            log(f"{run_dir.name} is scored on these samples; nothing to do")
-        else:
+        status = run_status(run_dir, [lambda: _score_gap(run_dir, told)])
+        log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
+        if not status.is_done:
             files.write_json(inputs_file(run_dir), told)
             write_config(run_dir, run)
             launch("score", run_dir, run.runtime)
     _show(run, importance_files.scores_file(run, source.name), k)
 
 
-def progress(run: RunConfig) -> Progress:
-    """How far this run is; starts nothing and makes nothing."""
-    data_there = run.instructions.path is not None and Path(run.instructions.path).is_file()
-    if not data_there and run.world is not None:
-        return Progress("to do")  # its data come with the first run
-    if run.score.base_model:
-        source = _untouched(run)
-    elif (found := source_run.find_source(_described(run))) is not None:
-        source = found
-    else:
-        place = source_run.source_dir(_described(run))
-        return Progress("to do", importance_files.scores_file(run, place.name).parent if place else None)
+def progress(run: RunConfig) -> RunStatus:
+    """How far this run is; starts nothing, makes nothing and downloads nothing."""
+    is_data_made = run.instructions.path is not None and Path(run.instructions.path).is_file()
+    if not is_data_made and run.world is not None:
+        return RunStatus("to do", "data not made yet")
+    source = _untouched(run) if run.score.base_model else source_run.find_source(_described(run))
+    if source is None:
+        source_dir = source_run.source_dir(_described(run))
+        run_dir = importance_files.scores_file(run, source_dir.name).parent if source_dir else None
+        return RunStatus("to do", "not tuned yet", run_dir)
     run = source_run.with_source_settings(source, run)
     run_dir = importance_files.scores_file(run, source.name).parent
-    return Progress("done" if _is_done(run_dir, _told(run, source)) else "to do", run_dir)
+    try:
+        told = _told(run, source, read_only=True)
+    except NotConverted as error:
+        return RunStatus("to do", str(error), run_dir)
+    return run_status(run_dir, [lambda: _score_gap(run_dir, told)])
 
 
 def _described(run: RunConfig) -> RunConfig:
@@ -71,7 +74,7 @@ def _untouched(run: RunConfig) -> SourceRun:
     return SourceRun(None, identity.base_identity(run), (), run)
 
 
-def _told(run: RunConfig, source: SourceRun) -> dict[str, Any]:
+def _told(run: RunConfig, source: SourceRun, *, read_only: bool = False) -> dict[str, Any]:
     """What a score file says beside the scores; `made_from` stands for all that decides on them."""
     tuned = source.run_dir is not None
     scored = {
@@ -82,7 +85,7 @@ def _told(run: RunConfig, source: SourceRun) -> dict[str, Any]:
     weights = content_digest.weights_digest(
         run.model, source.run_dir or importance_files.scores_file(run, source.name).parent
     )
-    samples = calibration.describe(calibration.draw_samples(run))
+    samples = calibration.describe(calibration.draw_samples(run, read_only=read_only))
     return {
         "version": importance_files.VERSION,
         "made_from": files.digest([importance_files.VERSION, weights, samples])[:16],
@@ -94,13 +97,18 @@ def _told(run: RunConfig, source: SourceRun) -> dict[str, Any]:
     }
 
 
-def _is_done(run_dir: Path, told: dict[str, Any]) -> bool:
-    """Whether the scores that lie there were made from just this."""
+def _score_gap(run_dir: Path, inputs: dict[str, Any]) -> Gap | None:
+    """What the scores lack: files, or that they were made from just these weights and samples."""
     try:
         written = [files.read_json(path) for path in (scores_file(run_dir), sample_scores_file(run_dir))]
-        return all(file["made_from"] == told["made_from"] for file in written)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    except FileNotFoundError:
+        return Gap("no scores")
+    except (OSError, ValueError) as error:
+        return Gap(f"scores unreadable: {error}")
+    if not all(isinstance(scores, dict) and scores.get("made_from") == inputs["made_from"] for scores in written):
+        weights = written[0].get("weights") if isinstance(written[0], dict) else None
+        return Gap("other weights" if weights != inputs["weights"] else "calibration samples changed")
+    return None
 
 
 def _show(run: RunConfig, path: Path, k: int) -> None:

@@ -17,7 +17,7 @@ from vrx.config.frozen import to_run
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.launch.logging import log
-from vrx.launch.sweep_runner import Progress
+from vrx.runs.status import RunStatus
 
 LAYER_CHOICE = ("selector=", "selector.reverse=", "layer_count=", "layer_count.")
 OF_OTHER_JOBS = ("job=", "prune.", "revert.")
@@ -32,7 +32,7 @@ class PlannedRun:
     config: DictConfig
     name: str = ""
     run: RunConfig | None = None
-    status: Progress = Progress("to do")  # noqa: RUF009 (frozen)
+    status: RunStatus = RunStatus("to do", "not started")  # noqa: RUF009 (frozen)
 
     @property
     def task_config(self) -> DictConfig:
@@ -48,10 +48,10 @@ class PlannedRun:
         assert self.run is not None
         return importlib.import_module(f"vrx.jobs.{self.run.job.name}.driver")
 
-    def look(self) -> Progress:
+    def look(self) -> RunStatus:
         """The run's current status; starts nothing."""
-        progress: Callable[[RunConfig | None], Progress] | None = getattr(self.module, "progress", None)
-        return progress(self.run) if progress else Progress("to do")
+        progress: Callable[[RunConfig | None], RunStatus] | None = getattr(self.module, "progress", None)
+        return progress(self.run) if progress else RunStatus("to do", "not started")
 
 
 @dataclass
@@ -112,12 +112,12 @@ def score_overrides(candidates: Sequence[PlannedRun]) -> list[list[str]]:
     return unique
 
 
-def _status(candidate: PlannedRun, *, dry_run: bool) -> Progress:
+def _status(candidate: PlannedRun, *, dry_run: bool) -> RunStatus:
     try:
         return candidate.look()
     except NoImportanceScores:
         if dry_run:
-            return Progress("to do")  # the scores would be computed first
+            return RunStatus("to do", "importance scores are computed first")
         raise
 
 

@@ -1,0 +1,55 @@
+"""One decision on how far a run is, with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vrx.runs.status import Gap, RunStatus, combined_status, run_status, training_gap
+
+
+def test_the_first_gap_is_the_reason(tmp_path: Path):
+    status = run_status(tmp_path, [lambda: None, lambda: Gap("no record"), lambda: Gap("never reached")])
+    assert (status.reason, status.run_dir) == ("no record", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "state"),
+    [
+        ([None, None], "done"),
+        ([Gap("no adapter"), None], "to do"),
+        ([Gap("checkpoint at step 4", is_started=True), None], "resumable"),
+        ([None, Gap("no answers: gqa")], "resumable"),
+    ],
+)
+def test_a_run_is_resumable_once_any_of_its_work_exists(tmp_path: Path, gaps: list[Gap | None], state: str):
+    assert run_status(tmp_path, [lambda gap=gap: gap for gap in gaps]).state == state
+
+
+def test_a_check_behind_the_first_gap_is_not_made(tmp_path: Path):
+    def fail() -> Gap | None:
+        raise AssertionError("expensive")
+
+    assert run_status(tmp_path, [lambda: Gap("not started"), fail]).state == "to do"
+
+
+def test_what_a_training_lacks_is_read_from_its_directory(tmp_path: Path):
+    assert training_gap(tmp_path / "run") == Gap("not started")
+    (tmp_path / "run").mkdir()
+    assert training_gap(tmp_path / "run") == Gap("no adapter")
+    for step in (500, 1000):
+        (tmp_path / "run" / "checkpoint" / f"step-{step}").mkdir(parents=True)
+    assert training_gap(tmp_path / "run") == Gap("checkpoint at step 1000", is_started=True)
+    (tmp_path / "run" / "train.json").write_text("{}")
+    assert training_gap(tmp_path / "run") == Gap("no adapter")
+    (tmp_path / "run" / "adapter").mkdir()
+    assert training_gap(tmp_path / "run") is None
+
+
+def test_several_runs_of_one_command_have_the_reason_of_the_first_unfinished():
+    done, begun = RunStatus("done", "done"), RunStatus("resumable", "no record")
+    todo = RunStatus("to do", "no answers: gqa")
+    assert combined_status([done, done]).is_done
+    assert combined_status([done, todo, begun]) == RunStatus("resumable", "no answers: gqa")
+    assert combined_status([todo, todo]).state == "to do"

@@ -1,0 +1,74 @@
+"""How far a run is and why: the one decision behind skipped runs, resumed runs and dry runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vrx.runs.run_dir import RunDir
+
+State = Literal["done", "resumable", "to do"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of a run, the reason for it in a few words, where the run lies and how long it is expected to take.
+
+    `run_dir` is None where it is not known before the run's data are made; `expected_hours` where no run is like it.
+    """
+
+    state: State
+    reason: str
+    run_dir: Path | None = None
+    expected_hours: float | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.state == "done"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that a run still lacks; `is_started` where part of it exists already."""
+
+    reason: str
+    is_started: bool = False
+
+
+Check = Callable[[], Gap | None]  # of one stage of a run: what it lacks, None where it is complete
+
+
+def run_status(run_dir: Path, checks: Sequence[Check], *, expected_hours: float | None = None) -> RunStatus:
+    """The status of a run from the checks of its stages, in their order.
+
+    The first gap is the reason. A run is resumable if a stage is complete or the first incomplete one has begun.
+    """
+    for number, check in enumerate(checks):
+        gap = check()
+        if gap is not None:
+            started = number > 0 or gap.is_started
+            return RunStatus("resumable" if started else "to do", gap.reason, run_dir, expected_hours)
+    return RunStatus("done", "done", run_dir)
+
+
+def combined_status(statuses: Iterable[RunStatus], *, run_dir: Path | None = None) -> RunStatus:
+    """The status of several runs that one command makes: that of the first which is not done."""
+    statuses = list(statuses)
+    unfinished = next((status for status in statuses if not status.is_done), None)
+    if unfinished is None:
+        return RunStatus("done", "done", run_dir)
+    started = any(status.state != "to do" for status in statuses)
+    return RunStatus("resumable" if started else "to do", unfinished.reason, run_dir)
+
+
+def training_gap(run_dir: Path) -> Gap | None:
+    """What the training of a run lacks."""
+    directory = RunDir(run_dir)
+    if directory.train_summary.is_file():
+        return None if directory.adapter.is_dir() else Gap("no adapter")
+    step = directory.checkpoint_step()
+    if step is not None:
+        return Gap(f"checkpoint at step {step}", is_started=True)
+    return Gap("no adapter" if run_dir.is_dir() else "not started")
