@@ -33,20 +33,18 @@ def test_every_benchmark_of_the_paper_has_its_files_here():
     assert {*composed(["benchmark=all"]).benchmark, "flickr30k"} == set(OFFICIAL)
 
 
-def test_what_is_read_lies_below_the_output_root(configs: dict[str, BenchmarkConfig]):
+def test_converted_data_are_written_below_the_output_root(configs: dict[str, BenchmarkConfig]):
     assert {config.cache for config in configs.values()} == {"outputs/data/benchmarks"}
 
 
-def test_what_was_read_is_not_read_again_until_it_changes(ask, tmp_path: Path):
+def test_data_are_converted_again_only_when_they_change(ask, tmp_path: Path):
     files, _ = OFFICIAL["gqa"]
     config = ask("gqa", files)
     first = convert("gqa", config)
     assert convert("gqa", config) == first
-    told = json.loads(
-        files["testdev_balanced_questions.json"] if False else json.dumps(files["testdev_balanced_questions.json"])
-    )
-    told["202"] = told["201"]
-    (tmp_path / "data" / "testdev_balanced_questions.json").write_text(json.dumps(told | {"202": told["201"]}))
+    questions = files["testdev_balanced_questions.json"]
+    more = {**questions, "202": questions["201"]}
+    (tmp_path / "data" / "testdev_balanced_questions.json").write_text(json.dumps(more))
     assert convert("gqa", config).path != first.path
     assert [sample.answer.id for sample in read("gqa", config)] == ["201", "202"]
 
@@ -72,7 +70,7 @@ def test_tdiuc_knows_which_answers_its_key_lacks(ask):
     assert told["score_mean_per_type"] == 1, "the authors look at no key"
 
 
-def test_textvqa_takes_the_questions_of_llavas_file(ask):
+def test_textvqa_takes_its_questions_from_llavas_file_if_present(ask):
     files, expected = OFFICIAL["textvqa"]
     asked = "What?\nReference OCR token: other\nAnswer the question using a single word or phrase."
     line = json.dumps({"question_id": "ab", "image": "ab.jpg", "text": asked})

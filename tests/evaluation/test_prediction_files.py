@@ -1,4 +1,4 @@
-"""Answers are kept by what made them: nothing is asked twice, and no model gets another's."""
+"""Predictions are keyed by what they were made from: none is made twice, and no model is served another's."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ def write(path: Path, answers: list[Answer], *, key: str = KEY, cut: int = 0) ->
 # ---- files
 
 
-def test_an_answer_comes_back_as_it_was_written(tmp_path: Path):
+def test_an_answer_is_read_as_it_was_written(tmp_path: Path):
     bare = Answer("b", "", ())
     assert read_predictions(write(tmp_path / "a.jsonl", [FULL, bare]), KEY) == {"a": FULL, "b": bare}
 
 
 @settings(deadline=None)
 @drawn(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
-def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
+def test_any_text_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
     answers = [Answer(str(number), text, (text,)) for number, text in enumerate(texts)]
     path = write(tmp_path_factory.getbasetemp() / "any.jsonl", answers)
     assert list(read_predictions(path, KEY).values()) == answers
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
-def test_a_last_line_that_was_cut_is_dropped_and_no_other(tmp_path: Path, cut: int):
+def test_only_a_truncated_last_line_is_dropped(tmp_path: Path, cut: int):
     last = Answer("last", "赤い\u2028", ("é",), choices=("ü",))
     found = read_predictions(write(tmp_path / "a.jsonl", [FULL, last], cut=cut), KEY)
     assert found == ({"a": FULL, "last": last} if cut == 1 else {"a": FULL})  # the first byte cut is the line's end
@@ -78,11 +78,11 @@ def test_a_file_without_its_header_holds_no_answers(tmp_path: Path, text: str):
     assert read_predictions(tmp_path / "a.jsonl", KEY) == {}
 
 
-def test_a_file_that_is_not_there_holds_no_answers(tmp_path: Path):
+def test_a_missing_file_holds_no_answers(tmp_path: Path):
     assert read_predictions(tmp_path / "a.jsonl", KEY) == {}
 
 
-def test_answers_made_from_something_else_are_not_served(tmp_path: Path):
+def test_answers_with_another_key_are_not_served(tmp_path: Path):
     assert read_predictions(write(tmp_path / "a.jsonl", [FULL]), "another") == {}
 
 
@@ -134,16 +134,16 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_another_key_for_another(what: str):
+def test_every_input_of_generation_changes_the_key(what: str):
     assert predictions_key(*OTHERS[what]) != predictions_key("w", samples("a", "b"), 8)
 
 
-def test_what_only_scoring_looks_at_asks_for_no_new_answers():
+def test_references_do_not_change_the_key_of_generated_answers():
     rescored = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
     assert predictions_key("w", rescored, 8) == predictions_key("w", samples("a"), 8)
 
 
-def test_an_image_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Path):
+def test_the_key_depends_on_the_content_of_an_image_and_not_on_its_path(tmp_path: Path):
     def with_image(content: bytes, name: str) -> str:
         (tmp_path / name).write_bytes(content)
         return predictions_key("w", [dataclasses.replace(samples("a")[0], image=tmp_path / name)], 8)
@@ -157,7 +157,7 @@ def test_an_image_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Pat
     assert len({with_image(content, "c.png") for content in (b"", b"1", b"2", b"12")}) == 4
 
 
-def test_a_way_of_asking_has_its_own_key_and_a_likelihood_that_of_its_reference():
+def test_output_types_have_keys_of_their_own_and_a_log_likelihood_depends_on_its_reference():
     kinds = ("text", "letters", "loglikelihood")
     assert len({predictions_key("w", samples("a"), 8, output_type=kind) for kind in kinds}) == 3
     assert len({predictions_key("w", samples("a"), 8, dtype=dtype) for dtype in ("float32", "bfloat16")}) == 2
@@ -166,7 +166,7 @@ def test_a_way_of_asking_has_its_own_key_and_a_likelihood_that_of_its_reference(
     assert keys[0] != keys[1]
 
 
-def test_answers_are_scored_against_the_references_there_are_now():
+def test_answers_are_scored_against_the_current_references():
     read = {"a": Answer("a", "said", ("old",), question_type="old", choice_log_probs=(-1.0,), log_likelihood=-2.0)}
     (answer,) = with_current_references([Sample("?", None, Answer("a", "", ("new",), group="g"))], read)
     assert answer == Answer("a", "said", ("new",), group="g", choice_log_probs=(-1.0,), log_likelihood=-2.0)
@@ -184,7 +184,7 @@ def model(tmp_path: Path) -> ModelConfig:
     return ModelConfig(name="m", **parts)
 
 
-def test_weights_are_told_apart_by_what_is_in_their_files(model: ModelConfig, tmp_path: Path):
+def test_weights_are_identified_by_the_content_of_their_files(model: ModelConfig, tmp_path: Path):
     run_dir = tmp_path / "run"
     seen = [weights_digest(model, run_dir)]
     assert weights_digest(model, tmp_path / "another run") == seen[0]  # where nothing is tuned the run is no matter
@@ -199,7 +199,7 @@ def test_weights_are_told_apart_by_what_is_in_their_files(model: ModelConfig, tm
     assert len(set(seen)) == len(seen)
 
 
-def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, tmp_path: Path):
+def test_weights_that_changed_in_a_single_place_have_another_digest(model: ModelConfig, tmp_path: Path):
     """As a checkpoint does in the same place that was tuned again in some layers: same name, size, beginning."""
     file, content = Path(model.backbone) / "model.safetensors", bytearray(9 << 20)
     seen = set()
@@ -210,7 +210,7 @@ def test_weights_that_changed_in_one_place_only_are_others(model: ModelConfig, t
     assert len(seen) == 9
 
 
-def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Path):
+def test_corrected_references_are_written_beside_the_old_texts(tmp_path: Path):
     path = predictions_file(tmp_path, "gqa")
     config = BenchmarkConfig(family="short_answer", metric="gqa_match")
     header = PredictionHeader(KEY, {"value": 1.0, "num_samples": 1}, dataclasses.asdict(config))
@@ -228,7 +228,7 @@ def test_references_that_were_corrected_stand_beside_the_old_texts(tmp_path: Pat
 # ---- parts
 
 
-def test_parts_are_joined_in_the_order_of_the_samples(tmp_path: Path):
+def test_parts_are_merged_in_the_order_of_the_samples(tmp_path: Path):
     asked = samples("c", "a", "d", "b")
     for rank, names in enumerate(("db", "ac")):
         write(part_file(tmp_path, "gqa", rank), [Answer(name, name.upper(), ("r",)) for name in names])
@@ -238,7 +238,7 @@ def test_parts_are_joined_in_the_order_of_the_samples(tmp_path: Path):
     assert [path.name for path in (tmp_path / "answers").iterdir()] == ["gqa.jsonl"]  # the parts are gone
 
 
-def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_path: Path):
+def test_parts_of_every_rank_are_read_but_only_of_this_benchmark_and_key(tmp_path: Path):
     write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
     write(part_file(tmp_path, "gqa", 11), [Answer("b", "2", ())])
     write(part_file(tmp_path, "gqa", 2), [Answer("c", "3", ())], key="another")
@@ -247,8 +247,8 @@ def test_parts_of_every_rank_are_read_and_of_this_benchmark_and_key_alone(tmp_pa
 
 
 @drawn(num_ranks=st.integers(1, 4), seen=st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=4, max_size=4))
-def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_ranks: int, seen: list[set[str]]):
-    """A rank that starts late sees answers of the others already; nothing may be lost by that."""
+def test_every_sample_belongs_to_one_rank_whenever_the_ranks_start(num_ranks: int, seen: list[set[str]]):
+    """A rank that starts late already sees answers of other ranks; no sample may be lost by that."""
     asked, answered = samples(*"abcdefgh"), set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", str(num_ranks))
@@ -261,7 +261,7 @@ def test_every_sample_is_some_ranks_whenever_each_looks_at_what_is_done(num_rank
     assert answered == set("abcdefgh")
 
 
-def test_a_part_lacking_an_answer_is_not_collected(tmp_path: Path):
+def test_parts_that_lack_an_answer_are_not_merged(tmp_path: Path):
     write(part_file(tmp_path, "gqa", 0), [Answer("a", "1", ())])
     with pytest.raises(KeyError, match="b"):
         merge_parts(tmp_path, "gqa", samples("a", "b"), PredictionHeader(KEY))
@@ -269,7 +269,7 @@ def test_a_part_lacking_an_answer_is_not_collected(tmp_path: Path):
     assert set(read_parts(tmp_path, "gqa", KEY)) == {"a"}
 
 
-def test_an_answer_file_is_json_lines_with_a_header(tmp_path: Path):
+def test_a_prediction_file_is_json_lines_with_a_header(tmp_path: Path):
     lines = write(tmp_path / "a.jsonl", [FULL]).read_text(encoding="utf-8").split("\n")
     assert json.loads(lines[0]) == {"key": KEY, "version": 1}
     assert json.loads(lines[1])["text"] == "text"

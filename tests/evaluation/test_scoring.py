@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.official_files import OFFICIAL
 
+from vrx.config import validate
 from vrx.config.schema import BenchmarkConfig
-from vrx.evaluation.scoring import score_benchmark
+from vrx.evaluation.scoring import AGGREGATES, score_benchmark
 from vrx.metrics import aggregate, per_answer
 from vrx.metrics.answer import Answer
 
@@ -31,7 +32,7 @@ def test_an_entry_has_the_mean_its_standard_error_and_the_number_of_questions():
     assert entry == {"value": 0.75, "num_samples": 4, "stderr": error, "metrics": {}, "metrics_stderr": {}}
 
 
-def test_further_metrics_stand_beside_the_main_one():
+def test_extra_metrics_are_reported_with_the_main_one():
     extra = {"exact_match": "exact_match", "anls": "anls"}
     entry = score_benchmark(config_of("containment", extra_metrics=extra), answered("red", "dark red"))
     assert entry["value"] == 1.0
@@ -54,7 +55,7 @@ def rotations(group: str, *texts: str) -> list[Answer]:
     return [Answer(f"{group}{number}", text, ("A",), ("red", "blue"), group=group) for number, text in enumerate(texts)]
 
 
-def test_rotations_count_as_one_question_that_every_one_of_must_get_right():
+def test_rotations_count_as_one_question_which_is_right_if_all_of_them_are():
     config = config_of(
         "mmbench_letter",
         aggregate="circular",
@@ -77,7 +78,7 @@ def test_a_record_entry_is_plain_json():
     assert json.loads(json.dumps(entry)) == entry
 
 
-def test_no_answers_are_no_score():
+def test_a_benchmark_without_answers_is_refused():
     with pytest.raises(ValueError, match="no answers"):
         score_benchmark(config_of("exact_match"), [])
 
@@ -89,7 +90,7 @@ def test_scoring_looks_at_nothing_but_the_answers():
     ) == score_benchmark(config, answered("red"))
 
 
-def test_tdiuc_has_its_means_over_types_beside_the_plain_one(ask):
+def test_tdiuc_reports_means_per_type_with_the_plain_mean(ask):
     config = ask("tdiuc", {})
     answers = [
         Answer(str(n), text, ("red",), question_type=kind)
@@ -122,3 +123,7 @@ def test_an_odd_answer_has_a_defined_score_in_every_benchmark(configs, text: str
         gold = "B" if config.family == "multiple_choice" else "crimson"
         answer = Answer("a", text, (gold,), ("x", "y"), "kind", choice_log_probs=(-1.0, -2.0), **frame)
         assert score_benchmark(config, [answer])["value"] == float(name == "ocrvqa" and not text)
+
+
+def test_every_aggregate_that_a_configuration_may_name_is_implemented():
+    assert set(AGGREGATES) == set(validate.AGGREGATES)
