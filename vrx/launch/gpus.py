@@ -1,32 +1,12 @@
-"""The GPUs that this process may use; needs no torch."""
+"""The GPUs that this process may use, as the driver library (NVML) lists them; needs no torch."""
 
 from __future__ import annotations
 
 import functools
 import os
-import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-
-
-@functools.cache
-def _installed_gpus() -> int:
-    """GPUs of this machine, asked of the driver tool: the calling process need not import torch."""
-    if not (tool := shutil.which("nvidia-smi")):
-        return 0
-    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-
-
-def gpu_numbers() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    named = visible.split(",") if visible is not None else map(str, range(_installed_gpus()))
-    return [device.strip() for device in named if device.strip() not in ("", "-1")]
-
-
-def count_gpus() -> int:
-    return len(gpu_numbers())
 
 
 @dataclass(frozen=True)
@@ -37,13 +17,57 @@ class Gpu:
     memory_gb: float
 
 
+def gpu_numbers() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them: by number or by UUID."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible is not None else map(str, range(_num_installed()))
+    return [name.strip() for name in names if name.strip() not in ("", "-1")]
+
+
+def count_gpus() -> int:
+    """The number of GPUs this process may use."""
+    return len(gpu_numbers())
+
+
 @functools.cache
 def gpu_models() -> list[Gpu]:
-    """Name and memory of every GPU that a run may use."""
-    numbers = gpu_numbers()
-    if not numbers or not (tool := shutil.which("nvidia-smi")):
+    """Name and memory of every GPU that a run may use; empty where the driver does not tell."""
+    import pynvml
+
+    try:
+        with _nvml():
+            handles = [
+                pynvml.nvmlDeviceGetHandleByIndex(int(name))
+                if name.isdigit()
+                else pynvml.nvmlDeviceGetHandleByUUID(name)
+                for name in gpu_numbers()
+            ]
+            return [
+                Gpu(pynvml.nvmlDeviceGetName(handle), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) / 1e9)
+                for handle in handles
+            ]
+    except pynvml.NVMLError:
         return []
-    query = [tool, f"--id={','.join(numbers)}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    lines = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    rows = [line.rpartition(",") for line in lines if "," in line]
-    return [Gpu(name.strip(), float(memory) * 1048576 / 1e9) for name, _, memory in rows]
+
+
+@functools.cache
+def _num_installed() -> int:
+    """GPUs of this machine; 0 without the NVIDIA driver."""
+    import pynvml
+
+    try:
+        with _nvml():
+            return pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return 0
+
+
+@contextmanager
+def _nvml() -> Iterator[None]:
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
