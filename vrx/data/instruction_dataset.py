@@ -1,4 +1,4 @@
-"""Instruction data in LLaVA's JSON format: read, refused where it is wrong, kept as a memory-mapped table."""
+"""Instruction data in LLaVA's JSON format: read, validated, and converted to a memory-mapped table."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import InstructionsConfig
 from vrx.data import json_stream
+from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.image_checks import image_errors
 from vrx.launch.logging import log
 from vrx.runs.files import file_digest, read_json, write_json
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-TAG = "<image>"
 TABLE = "rows.arrow"
 ROWS_AT_ONCE = 1000
 ODD = {
@@ -40,7 +40,7 @@ ODD = {
 
 
 def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_only: bool = False) -> str:
-    """sha256 of the instruction file, which stands for the data in a run's identity.
+    """The sha256 of the instruction file, which represents the data in a run's identity.
 
     The folder `cache` keeps the digest for as long as the file's size and time do not change. read_only: nothing is
     written.
@@ -50,14 +50,14 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
     if not Path(config.path).is_file():
         raise UserError(f"instructions.path={config.path}: no such file")
     path = Path(config.path).resolve()
-    told = path.stat()
-    file = {"path": str(path), "size": told.st_size, "mtime_ns": told.st_mtime_ns}
+    stat = path.stat()
+    file = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if cache is None:
         return _digest_of(**file)
     note = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
-    kept = read_json(note) if note.is_file() else {}
-    if kept.items() >= file.items():
-        return kept["sha256"]
+    cached = read_json(note) if note.is_file() else {}
+    if cached.items() >= file.items():
+        return cached["sha256"]
     digest = _digest_of(**file)
     if not read_only:
         write_json(note, {**file, "sha256": digest})
@@ -66,7 +66,7 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
 
 @functools.lru_cache(maxsize=8)
 def _digest_of(path: str, size: int, mtime_ns: int) -> str:
-    """A sweep asks for each of its runs, and the real files are a gigabyte."""
+    """Cached, because every run of a sweep needs the digest and real files have a gigabyte."""
     return file_digest(Path(path))
 
 
@@ -92,15 +92,17 @@ def _row(record: Any, where: str, odd: Counter[str]) -> dict[str, str | int | No
     odd["leads"] += leads
     odd["asks"] += turns[-1]["from"] == "human"
     odd["empty"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
-    tags = sum(turn["value"].count(TAG) for turn in turns[leads:])
+    tags = sum(turn["value"].count(IMAGE_TAG) for turn in turns[leads:])
     image = record.get("image")
     if image is None:
-        if any(turn["value"].strip().startswith(TAG) or turn["value"].strip().endswith(TAG) for turn in turns):
-            raise refuse("image", f"missing, but the conversation has an {TAG} tag")
+        if any(
+            turn["value"].strip().startswith(IMAGE_TAG) or turn["value"].strip().endswith(IMAGE_TAG) for turn in turns
+        ):
+            raise refuse("image", f"missing, but the conversation has an {IMAGE_TAG} tag")
     elif not isinstance(image, str) or not image:
         raise refuse("image", f"is {image!r}, must be one path")
     elif tags > 1:
-        raise refuse("conversations", f"{tags} {TAG} tags for one image")
+        raise refuse("conversations", f"{tags} {IMAGE_TAG} tags for one image")
     else:
         try:
             inside(Path("instructions.image_folder"), image)
@@ -196,15 +198,15 @@ def open_table(folder: Path) -> Dataset:
 
 
 def images(rows: Dataset) -> dict[str, int]:
-    """Every image that the rows name, once, with the number of the first row that does."""
-    found: dict[str, int] = {}
+    """The number of the first row that names each image."""
+    first_rows: dict[str, int] = {}
     number = 0
     for chunk in rows.data.column("image").chunks:
         for name in chunk.to_pylist():
             if name is not None:
-                found.setdefault(name, number)
+                first_rows.setdefault(name, number)
             number += 1
-    return found
+    return first_rows
 
 
 def lengths(rows: Dataset) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Long JSON lists read one item at a time, so that a file of a gigabyte never lies in memory as a whole."""
+"""Long JSON lists read one item at a time, so that a file of a gigabyte never lies in memory as a whole.
+
+`ijson` would do the same, but it gives no line of an error, replaces lone surrogates by `?`, which changes token ids,
+reads an object as an empty list, and is slower.
+"""
 
 from __future__ import annotations
 
@@ -12,41 +16,41 @@ from typing import Any, BinaryIO
 from vrx.config.errors import UserError
 
 CHUNK = 1 << 22  # bytes read at a time
-LONGEST = 1 << 26  # characters of one item; what is longer is taken for one that never ends
+LONGEST = 1 << 26  # characters of one item; a longer item is taken to be unterminated
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def stream_items(path: Path, *, while_reading: Callable[[int], Any] = lambda read: None) -> Iterator[Any]:
     """The items of the JSON list in a file; `UserError` names the file, and the line where it is not JSON.
 
-    `while_reading` is told the number of bytes of each piece read.
+    `while_reading` is called with the number of bytes of each piece read.
     """
     with path.open("rb") as file:
         text = _Text(path, file, while_reading)
-        if (sign := text.sign()) and sign != "[":
-            text.value()  # what is no JSON at all is told as such
+        if (character := text.next_character()) and character != "[":
+            text.value()  # raises if the file is no JSON at all
             raise UserError(f"{path}: must be a JSON list of conversations with at least one")
-        if not sign:
+        if not character:
             raise text.refusal("Expecting value", 0)
         text.at += 1
-        if text.sign() == "]":
+        if text.next_character() == "]":
             text.at += 1
         else:
             while True:
-                text.sign()
+                text.next_character()
                 yield text.value()
-                sign = text.sign()
+                character = text.next_character()
                 text.at += 1
-                if sign == "]":
+                if character == "]":
                     break
-                if sign != ",":
+                if character != ",":
                     raise text.refusal("Expecting ',' delimiter", text.at - 1)
-        if text.sign():
+        if text.next_character():
             raise text.refusal("Extra data", text.at)
 
 
 class _Text:
-    """The part of a file that is in memory, and how far it is read; `line` is the number of its first line."""
+    """The part of a file that is in memory, and the position in it; `line` is the number of its first line."""
 
     def __init__(self, path: Path, file: BinaryIO, while_reading: Callable[[int], Any]) -> None:
         self.path, self.file, self.while_reading = path, file, while_reading
@@ -64,7 +68,7 @@ class _Text:
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}: not UTF-8: {error}") from None
 
-    def sign(self) -> str:
+    def next_character(self) -> str:
         """The next character that is no space; empty at the end of the file."""
         while True:
             found = SPACE.match(self.text, self.at)

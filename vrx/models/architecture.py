@@ -1,4 +1,4 @@
-"""Shapes of an LVLM's parts, and what follows from them alone: parameters, those that are trained, operations."""
+"""Sizes of an LVLM's parts, and the parameter counts that follow from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vrx.runs.hub import cached_checkpoint, split_revision
 
 @cache
 def official() -> dict[str, Any]:
-    """What `vrx/official.yaml` holds."""
+    """The published facts in `architectures.yaml`: sizes of parts, instruction data, peak TFLOPs of GPUs."""
     return yaml.safe_load((PACKAGE / "models" / "architectures.yaml").read_text(encoding="utf-8"))
 
 
@@ -102,13 +102,13 @@ def matches_target(name: str, targets: Sequence[str]) -> bool:
 
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts | None:
-    """From each part's config.json where that is on this machine, else as published; None where neither is known."""
+    """Counts from the config.json of each part on this machine, else as published; None where neither is known."""
     text, vision = values(model.backbone, "text_config"), values(model.vision_tower, "vision_config")
     return None if text is None or vision is None else from_values(text, vision)
 
 
 def from_values(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts:
-    """From what the config.json of a backbone and of a tower say."""
+    """Counts from the config.json of a backbone and of a vision tower."""
     heads = text["num_attention_heads"]
     width = text.get("head_dim") or text["hidden_size"] // heads
     backbone = Backbone(
@@ -127,9 +127,9 @@ def from_values(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts
 
 
 def values(name: str, part: str) -> dict[str, Any] | None:
-    """What the config.json of a part says, from this machine or as published; `part` is its place in an LVLM's."""
+    """The config.json of a part, from this machine or as published; `part` is its key in the config.json of an LVLM."""
     folder = cached_checkpoint(name)
     if folder is not None and (folder / "config.json").is_file():
-        found = read_json(folder / "config.json")
-        return {**found, **found.get(part, {})}
+        config = read_json(folder / "config.json")
+        return {**config, **config.get(part, {})}
     return official()["parts"].get(split_revision(name)[0])

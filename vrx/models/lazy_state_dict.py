@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint folder, each read from disk when asked for."""
+"""The tensors of a checkpoint folder, each read from disk on access."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 class LazyStateDict(Mapping[str, Tensor]):
-    """The tensors of a checkpoint folder by name, each read from disk when asked for and kept by nobody.
+    """The tensors of a checkpoint folder by name, each read from disk on access and not cached.
 
     Reads safetensors or, where there are none, `.bin` files (mapped into memory, without code in them), in one file or
     in shards with an index. `shapes` knows the tensors' shapes without reading them. A file that is missing or damaged

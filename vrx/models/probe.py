@@ -1,5 +1,4 @@
-"""A look inside an LVLM: importance scores of its layers from samples or from weights, and
-log-likelihoods."""
+"""Importance scores of an LVLM's layers from samples or from weights, and log-likelihoods."""
 
 from __future__ import annotations
 
@@ -71,7 +70,7 @@ def activation_scores(
     """The named scores of each sample and layer, (batch, layers) fp64 on the CPU, from one forward pass.
 
     batch: `input_ids`, `attention_mask` (batch, length), padded on either side, and `pixels` (images, 3, H, W) or None,
-    as `batches.collate` makes it. States are read by hooks, one layer at a time: the last of transformers' own
+    as `collate` makes it. States are read by hooks, one layer at a time: the last of transformers' own
     `hidden_states` is after the final norm. A sample without image tokens has no score that speaks of images.
     """
     _refuse_unknown("activation", names, OF_ACTIVATIONS)
@@ -177,9 +176,9 @@ def weight_scores(
 ) -> dict[str, list[float]]:
     """The named scores of each decoder layer of an LVLM against its backbone, all its parameters counted.
 
-    Of `Stored` checkpoints one tensor of each is held at a time; a model's `state_dict()` does as well. LoRA has to be
-    merged: an adapter's own weights have nothing in the backbone to stand against, see `vrx/merged.py`. `watch` may
-    draw a bar over the layers.
+    With a `LazyStateDict` one tensor of each is in memory at a time; a model's `state_dict()` works too. LoRA must be
+    merged, see `MergedStateDict`: an adapter's own weights have no counterpart in the backbone. `watch` may draw a
+    progress bar over the layers.
     """
     _refuse_unknown("weight", names, OF_WEIGHTS)
     found: dict[str, list[float]] = {name: [] for name in names}

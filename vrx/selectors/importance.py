@@ -1,8 +1,8 @@
 """How important a decoder layer is: the paper's scores (section 4.1, appendix A) and the other readings of its text.
 
 Scores of activations are functions of one layer's tensors that give one value per sample: a caller holds one layer at a
-time, and `Mean` adds the samples up. Scores of weights are functions of what `compare` found in each tensor of a layer.
-In all of them more is more important, and every sum is taken in fp64.
+time, and `RunningMean` adds the samples up. Scores of weights are functions of the `TensorDelta` of each
+tensor of a layer. A higher score means a more important layer; every sum is taken in fp64.
 """
 
 from __future__ import annotations
