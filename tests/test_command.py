@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from vrx.main import main
 
 Refusal = Callable[..., str]
 COMMAND = Path(sys.executable).with_name("vrx")
@@ -29,12 +32,20 @@ REFUSED = {  # overrides, the last of them bad: what the line says
     ("train.lrr=1",): ("train.lrr=1: no such key", "did you mean train.lr?", "train.projector_lr, train.weight_decay"),
     ("+train.lrr=1",): ("+train.lrr=1: no such key", "did you mean train.lr?", "train.projector_lr"),
     ("model=llava",): ("model=llava: no such option", "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b"),
-    ("layer_count=7_layers",): ("layer_count=7_layers: no such option", "10_layers, 16_layers, 1_layer, 25pct"),
+    ("layer_count=seven",): ("layer_count=seven: no such option", "10_layers, 16_layers, 1_layer, 25pct"),
+    ("layer_count=33",): ("layer_count=33: valid are 1 to 32",),
+    ("data_fraction=1.5",): ("data_fraction=1.5: must be above 0 and at most 1",),
+    ("prune.num_layers=3",): ("prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",),
+    ("report", "check.decode=true"): ("check.decode=true: an option of job check; run: vrx check check.decode=true",),
+    ("prun", "seed=1"): ("prun: no such job; did you mean prune? valid: bench, check, evaluate, finetune, prune",),
+    ("table2",): ("table2: not a job but a sweep; run: vrx sweep=table2",),
+    ("score.untouched=true",): ("score.untouched: renamed to score.base_model",),
+    ("hydra/sweeper=optuna",): ("hydra/sweeper=optuna: no such option; see vrx --hydra-help",),
     ("benchmark=[gqa,foo]",): ("benchmark=foo: no such option", "gqa, mmbench, mmlu"),
     ("train.lr=abc",): ("train.lr=abc: ", "'abc'", "Float"),
     ("train.global_batch_size=1.5",): ("train.global_batch_size=1.5: ", "Integer"),
     ("seed=[1",): ("seed=[1: not key=value",),
-    ("layer_count=40_layers",): ("layer_count.k=40: valid are 1 to 32",),
+    ("layer_count=40_layers",): ("layer_count=40: valid are 1 to 32",),
     ("selector.layers=[0,32]",): ("selector.layers=[0, 32]: [32] not among the layers 0 to 31",),
     ("train.global_batch_size=33",): ("train.global_batch_size=33: valid is a multiple of", "32 x 1 = 32"),
     ("train.dtype=float16",): ("train.dtype=float16: valid are float32, bfloat16",),
@@ -64,14 +75,6 @@ def test_a_refused_command_leaves_nothing_behind(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sweep_tells_each_of_its_bad_runs(tmp_path: Path):
-    told = run("-m", "layer_count.k=33,34", cwd=tmp_path)
-    assert [line.partition(":")[2].strip() for line in told.stderr.splitlines()] == [
-        f"layer_count.k={k}: valid are 1 to 32, the decoder layers of the model" for k in (33, 34)
-    ]
-    assert told.returncode == 2
-
-
 def test_the_whole_traceback_is_there_for_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     told = subprocess.run(
@@ -98,6 +101,36 @@ def test_help_shows_commands_and_every_group_with_its_options(tmp_path: Path):
     for words in ("vrx -m seed=0,1,2", "model: bunny-llama3-8b", "selector: all", "recipe: fast, paper", "--cfg job"):
         assert words in told.stdout
     assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_help_lists_every_job_with_its_purpose(tmp_path: Path):
+    shown = run("--help", cwd=tmp_path).stdout
+    for job in ("bench", "check", "evaluate", "finetune", "prune", "report", "revert", "score"):
+        assert re.search(rf"^  {job} +[A-Z].+\.$", shown, re.MULTILINE)
+
+
+def test_the_help_of_a_job_shows_its_purpose_and_its_options_with_defaults(tmp_path: Path):
+    shown = run("prune", "--help", cwd=tmp_path)
+    assert shown.stdout.startswith("vrx prune: Removes the least important layers")
+    assert "  num_layers: 0 # how many layers to remove\n" in shown.stdout
+    assert "Command: vrx prune prune.num_layers=3\n" in shown.stdout
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_a_first_word_is_the_job_and_a_number_an_option(tmp_path: Path):
+    shown = run("prune", "--cfg", "job", "prune.num_layers=3", "layer_count=7", "data_fraction=0.1", cwd=tmp_path)
+    assert "job:\n  name: prune\n" in shown.stdout and "  num_layers: 3\n" in shown.stdout
+    assert "layer_count:\n  k: 7\n" in shown.stdout and "data_fraction:\n  fraction: 0.1\n" in shown.stdout
+
+
+def test_the_command_leaves_hydras_environment_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["vrx", "--cfg", "job"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "HYDRA_FULL_ERROR" not in os.environ and sys.argv == ["vrx", "--cfg", "job"]
 
 
 def test_cfg_job_shows_what_would_run(tmp_path: Path):

@@ -11,9 +11,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from vrx.config.command_line import read_arguments, split
+from vrx.config.command_line import HELP_FLAGS, job_word, read_arguments, split
 from vrx.config.compose import compose_config, register_schema
 from vrx.config.explain import explain, is_refusal
+from vrx.config.help import job_help, register_help
 from vrx.config.paths import CONF
 from vrx.jobs.run_job import is_multirun, run_job
 from vrx.jobs.sweep import launcher
@@ -43,8 +44,12 @@ def main() -> None:
 
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     register_schema()
+    register_help()
     launcher.register()
     try:
+        if job := _job_to_explain(sys.argv[1:]):
+            print(job_help(job))
+            return
         with _as_hydra_reads_it(read_arguments(sys.argv[1:])):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
     except launcher.DryRunDone:
@@ -64,6 +69,12 @@ def _run(composed: DictConfig) -> None:
         return
     overrides = list(HydraConfig.get().overrides.task)
     launcher.list_runs([PlannedRun(overrides, composed)], compose_config)
+
+
+def _job_to_explain(arguments: list[str]) -> str | None:
+    """The job of `vrx <job> --help`."""
+    flags, overrides = split(arguments)
+    return job_word(overrides) if set(flags) & {*HELP_FLAGS} else None
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_the_ends_come_with_what_was_chosen(make_run: Callable[..., RunConfig], 
 )
 def test_layers_that_are_not_there_are_refused_by_key(given: str):
     with pytest.raises(ValueError, match=given.partition("=")[0]):
-        composed([given])
+        composed([f"job={given.partition('.')[0]}", given])
 
 
 def test_a_run_is_found_by_its_directory_or_by_what_it_is(tuned: Path, make_run: Callable[..., RunConfig]):

@@ -134,7 +134,7 @@ def test_without_a_file_the_command_that_makes_it_is_told(fresh: MakeRun):
         (("selector.scores=x.json",), "selector.scores=x.json: selector=sparse_uniform orders by no scores"),
         (("selector.scores_from_fraction=0.1",), "selector.scores_from_fraction=0.1: selector=sparse_uniform"),
         (("selector.reverse=true",), "selector.reverse=True: sparse_uniform: got an unexpected keyword"),
-        (("score.samples_per_benchmark=0",), "score.samples_per_benchmark=0: valid is 1 or more"),
+        (("job=score", "score.samples_per_benchmark=0"), "score.samples_per_benchmark=0: must be >= 1"),
     ],
 )
 def test_keys_that_say_nothing_are_refused(fresh: MakeRun, overrides: tuple[str, ...], told: str):

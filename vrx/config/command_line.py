@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from vrx.config.errors import UserError
+from vrx.config.explain import did_you_mean
+from vrx.config.number_options import expand_number
+from vrx.config.paths import CONF
 from vrx.config.renames import rename_error
 
 VALUE_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package", "-c", "--cfg")
 VALUE_FLAGS += ("-i", "--info", "--experimental-rerun")
+HELP_FLAGS = ("-h", "--help")
 
 
 def read_arguments(arguments: list[str]) -> list[str]:
-    """The arguments as Hydra takes them, flags first; `UserError` for a renamed key."""
+    """The arguments as Hydra takes them, flags first; `UserError` for an unknown job and for a renamed key."""
     flags, overrides = split(arguments)
+    if (job := job_word(overrides)) is not None:
+        overrides = [f"job={job}", *overrides[1:]]
     for override in overrides:
         if message := rename_error(override):
             raise UserError(message)
-    return [*flags, *overrides]
+    return [*flags, *map(expand_number, overrides)]
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -27,3 +33,20 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         (flags if is_value or argument.startswith("-") else overrides).append(argument)
         is_value = argument in VALUE_FLAGS
     return flags, overrides
+
+
+def job_word(overrides: list[str]) -> str | None:
+    """The job that the first word names, as in `vrx prune …`; `UserError` for a word that is no job."""
+    if not overrides or "=" in overrides[0] or overrides[0].startswith("~"):
+        return None
+    word, jobs = overrides[0], job_names()
+    if word in jobs:
+        return word
+    if (CONF / "sweep" / f"{word}.yaml").is_file():
+        raise UserError(f"{word}: not a job but a sweep; run: vrx sweep={word}")
+    raise UserError(f"{word}: no such job; {did_you_mean(word, jobs)}valid: {', '.join(jobs)}")
+
+
+def job_names() -> list[str]:
+    """Every job, by name."""
+    return sorted(path.stem for path in (CONF / "job").glob("*.yaml"))

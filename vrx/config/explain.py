@@ -15,6 +15,7 @@ from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
 
 REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError, AssertionError)
+OPTIONAL_SECTIONS = ("score", "revert", "prune", "check", "bench", "world")  # null in some runs
 BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
 
 
@@ -89,6 +90,10 @@ def _no_such_key(override: str) -> str:
 
 
 def _below_null(overrides: list[str]) -> str:
-    """A key below a section that this run does not have: the world of another model."""
+    """A key below a section that this run does not have: the options of another job, or the world of another model."""
+    for override in overrides:
+        section = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        if section in OPTIONAL_SECTIONS and section != "world":
+            return f"{override}: an option of job {section}; run: vrx {section} {override}"
     override = next((item for item in overrides if item.lstrip("+~").startswith("world.")), " ".join(overrides))
     return f"{override}: world is null; valid where the model brings its own world, as model=tiny does"

@@ -1,8 +1,17 @@
-"""The options of each job, as dataclasses."""
+"""The options of each job, as dataclasses: `conf/job/<job>.yaml` brings those of its job, with the same defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+Options = TypeVar("Options")
+
+
+def required(options: Options | None) -> Options:
+    """The options of a job inside that job, where they are always present."""
+    assert options is not None, "the options of another job"
+    return options
 
 
 @dataclass

@@ -220,10 +220,11 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
-    score: ScoreConfig = field(default_factory=ScoreConfig)
-    revert: RevertConfig = field(default_factory=RevertConfig)
-    prune: PruneConfig = field(default_factory=PruneConfig)
-    check: CheckConfig = field(default_factory=CheckConfig)
-    bench: BenchConfig = field(default_factory=BenchConfig)
+    # options of a job, null under other jobs; see conf/job/
+    score: ScoreConfig | None = None
+    revert: RevertConfig | None = None
+    prune: PruneConfig | None = None
+    check: CheckConfig | None = None
+    bench: BenchConfig | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0

@@ -1,107 +1,39 @@
-"""From a composed configuration to a run that can work: what is refused, and which layers a run tunes."""
+"""What cannot work is refused before any file is read: `UserError` with the key, its value, and what is valid."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.config.layers import apply_rule, needs_scores, num_selected
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 
 AGGREGATES = ("mean", "circular", "perplexity")
+OUTPUT_TYPES = ("text", "letters", "loglikelihood")
+DTYPES = ("float32", "bfloat16")
+GLOBAL_BATCH_JOBS = ("finetune", "check")  # other jobs share out samples, not a global batch
 
 
 def validate(run: RunConfig) -> None:
-    """Refuse what cannot work, before any weight is loaded: `UserError` with the key, its value, and what is valid."""
+    """Refuse a run that cannot work: `UserError` with the key, its value, and what is valid."""
+    for part in (_model, _layers, _data, _train, _lora, _engine, _runtime, _benchmarks, _job_options):
+        part(run)
 
-    def among(key: str, value: Any, valid: tuple) -> None:
-        if value not in valid:
-            raise UserError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
 
-    def within(key: str, value: float | None, low: float, high: float = math.inf) -> None:
-        if value is not None and not low <= value <= high:
-            raise UserError(f"{key}={value}: valid is {low} " + ("or more" if high == math.inf else f"to {high}"))
+def among(key: str, value: Any, valid: Sequence[Any]) -> None:
+    """Refuse a value that is not one of `valid`; null means that the default is taken."""
+    if value is not None and value not in valid:
+        raise UserError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
 
-    if run.model.revision is not None:
-        raise UserError(
-            f"model.revision={run.model.revision}: valid with model.lvlm; a part's revision is part of its hub id, "
-            f"model.backbone=owner/name@{run.model.revision}"
-        )
-    train, nodes = run.train, run.runtime.num_nodes or 1
-    processes = nodes * (run.runtime.num_gpus or run.runtime.cpu_processes)
-    if (run.layer_count.k is None) == (run.layer_count.fraction is None):
-        raise UserError(f"layer_count.k={run.layer_count.k}: give either layer_count.k or layer_count.fraction")
-    within("layer_count.fraction", run.layer_count.fraction, 0.0, 1.0)
-    if not 0 < run.data_fraction.fraction <= 1:
-        raise UserError(f"data_fraction.fraction={run.data_fraction.fraction}: valid is above 0, at most 1")
-    for key in ("epochs", "max_steps", "global_batch_size", "micro_batch_size"):
-        within(f"train.{key}", getattr(train, key), 1)
-    for key in ("lr", "projector_lr", "weight_decay", "max_grad_norm"):
-        within(f"train.{key}", getattr(train, key), 0.0)
-    within("runtime.cpu_processes", run.runtime.cpu_processes, 1)
-    within("runtime.num_gpus", run.runtime.num_gpus, 0)
-    within("runtime.num_nodes", run.runtime.num_nodes, 1)
-    within("runtime.node_rank", run.runtime.node_rank, 0, nodes - 1)
-    within("train.warmup_ratio", train.warmup_ratio, 0.0, 1.0)
-    if run.job.name in ("finetune", "check"):  # other jobs share out samples, not a global batch
-        validate_process_count(run, processes)
-    within("lora.r", run.lora.r, 1)
-    within("lora.dropout", run.lora.dropout, 0.0, 0.999)
-    if run.lora.init is not None:
-        among("lora.init", run.lora.init.lower(), ("true", "gaussian"))
-    within("eval.batch_size", run.eval.batch_size, 1)
-    within("eval.limit", run.eval.limit, 1)
-    within("score.samples_per_benchmark", run.score.samples_per_benchmark, 1)
-    within("runtime.num_workers", run.runtime.num_workers, 0)
-    within("runtime.checkpoint_every", run.runtime.checkpoint_every, 1)
-    for key in ("scale", "steps", "rounds"):
-        within(f"bench.{key}", getattr(run.bench, key), 1)
-    within("bench.warmup", run.bench.warmup, 0)
-    within("bench.supervised", run.bench.supervised, 0.001, 1.0)
-    for recipe in run.bench.recipes:
-        if recipe == "peer":
-            raise UserError("bench.recipes=peer: this value is called baseline now")
-        among("bench.recipes", recipe, ("baseline", "paper", "fast"))
-    for number in (*(run.bench.num_layers or ()), *(run.bench.lengths or ())):
-        within("bench.num_layers or bench.lengths", number, 1)
-    if run.bench.dtype is not None:
-        among("bench.dtype", run.bench.dtype, ("float32", "bfloat16"))
-    within("check.expected_mfu", run.check.expected_mfu, 0.01, 1.0)
-    among("train.loss_average", train.loss_average, ("micro_batch", "token"))
-    among("train.dtype", train.dtype, ("float32", "bfloat16"))
-    if train.optimizer is not None:
-        among("train.optimizer", train.optimizer, ("adamw", "adamw_8bit"))
-    if train.scheduler is not None:
-        among("train.scheduler", train.scheduler, ("cosine", "linear", "constant", "constant_with_warmup"))
-    among("engine.name", run.engine.name, ("deepspeed", "torch"))
-    if run.engine.zero_stage is not None:
-        among("engine.zero_stage", run.engine.zero_stage, (0, 1, 2, 3))
-    if run.engine.compile is not None:
-        among("engine.compile", run.engine.compile, ("always", "auto"))
-    among("instructions.on_bad_image", run.instructions.on_bad_image, ("error", "skip", "replace"))
-    among("model.image_processor", run.model.image_processor, ("clip", "siglip"))
-    among("model.image_aspect_ratio", run.model.image_aspect_ratio, ("pad", "square"))
-    among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
-    for name, benchmark in run.benchmark.items():
-        resolve_name("family", benchmark.family, key=f"benchmark.{name}.family")
-        extra = {f"extra_metrics.{key}": metric for key, metric in benchmark.extra_metrics.items()}
-        for key, metric in {"metric": benchmark.metric, **extra}.items():
-            resolve_name("metric", metric, key=f"benchmark.{name}.{key}")
-        if benchmark.reader is not None:
-            resolve_name("reader", benchmark.reader, key=f"benchmark.{name}.reader")
-        among(f"benchmark.{name}.aggregate", benchmark.aggregate, AGGREGATES)
-        among(f"benchmark.{name}.output_type", benchmark.output_type, ("text", "letters", "loglikelihood"))
-    if run.world is not None:
-        resolve_name("world", run.world.name, key="world.name")
-    within("prune.num_layers", run.prune.num_layers, 0, run.model.num_layers - 1)
-    for key, layers in {"revert.layers": run.revert.layers, "prune.layers": run.prune.layers}.items():
-        if len(set(layers or ())) < len(layers or ()) or not set(layers or ()) <= set(range(run.model.num_layers)):
-            raise UserError(f"{key}={layers}: valid are distinct layers among 0 to {run.model.num_layers - 1}")
-    for block in run.revert.blocks or ():
-        if len(block) != 2 or not 0 <= block[0] <= block[1] < run.model.num_layers:
-            last = run.model.num_layers - 1
-            raise UserError(f"revert.blocks={run.revert.blocks}: valid are pairs [first,last] of layers 0 to {last}")
+
+def within(key: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """Refuse a number outside of [low, high]; null means that the default is taken."""
+    if value is not None and not low <= value <= high:
+        valid = f">= {low}" if high == math.inf else f"between {low} and {high}"
+        raise UserError(f"{key}={value}: must be {valid}")
 
 
 def validate_process_count(run: RunConfig, processes: int) -> None:
@@ -114,3 +46,131 @@ def validate_process_count(run: RunConfig, processes: int) -> None:
         )
     if run.engine.name == "torch" and processes > 1:
         raise UserError(f"engine.name=torch: runs in one process, not {processes}; valid is engine.name=deepspeed")
+
+
+def _model(run: RunConfig) -> None:
+    model = run.model
+    if model.revision is not None:
+        raise UserError(
+            f"model.revision={model.revision}: valid with model.lvlm; a part's revision is part of its hub id, "
+            f"model.backbone=owner/name@{model.revision}"
+        )
+    among("model.image_processor", model.image_processor, ("clip", "siglip"))
+    among("model.image_aspect_ratio", model.image_aspect_ratio, ("pad", "square"))
+    if run.world is not None:
+        resolve_name("world", run.world.name, key="world.name")
+
+
+def _layers(run: RunConfig) -> None:
+    """The layers to tune, unless importance scores decide on them: those are files that another job makes."""
+    count, depth = run.layer_count, run.model.num_layers
+    if (count.k is None) == (count.fraction is None):
+        raise UserError(f"layer_count.k={count.k}: give either layer_count.k or layer_count.fraction")
+    within("layer_count.fraction", count.fraction, 0.0, 1.0)
+    if run.selector.layers is None and not 1 <= num_selected(run) <= depth:
+        raise UserError(f"layer_count={count.k}: valid are 1 to {depth}, the decoder layers of the model")
+    resolve_name("rule", run.selector.rule, key="selector.rule")
+    if not needs_scores(run):
+        apply_rule(run)
+
+
+def _data(run: RunConfig) -> None:
+    fraction = run.data_fraction.fraction
+    if not 0 < fraction <= 1:
+        raise UserError(f"data_fraction={fraction:g}: must be above 0 and at most 1")
+    among("instructions.on_bad_image", run.instructions.on_bad_image, ("error", "skip", "replace"))
+    among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
+
+
+def _train(run: RunConfig) -> None:
+    train = run.train
+    for key in ("epochs", "max_steps", "global_batch_size", "micro_batch_size"):
+        within(f"train.{key}", getattr(train, key), 1)
+    for key in ("lr", "projector_lr", "weight_decay", "max_grad_norm"):
+        within(f"train.{key}", getattr(train, key), 0)
+    within("train.warmup_ratio", train.warmup_ratio, 0, 1)
+    among("train.loss_average", train.loss_average, ("micro_batch", "token"))
+    among("train.dtype", train.dtype, DTYPES)
+    among("train.optimizer", train.optimizer, ("adamw", "adamw_8bit"))
+    among("train.scheduler", train.scheduler, ("cosine", "linear", "constant", "constant_with_warmup"))
+
+
+def _lora(run: RunConfig) -> None:
+    within("lora.r", run.lora.r, 1)
+    within("lora.dropout", run.lora.dropout, 0, 0.999)
+    among("lora.init", run.lora.init and run.lora.init.lower(), ("true", "gaussian"))
+
+
+def _engine(run: RunConfig) -> None:
+    among("engine.name", run.engine.name, ("deepspeed", "torch"))
+    among("engine.zero_stage", run.engine.zero_stage, (0, 1, 2, 3))
+    among("engine.compile", run.engine.compile, ("always", "auto"))
+
+
+def _runtime(run: RunConfig) -> None:
+    runtime = run.runtime
+    num_nodes = runtime.num_nodes or 1
+    within("runtime.cpu_processes", runtime.cpu_processes, 1)
+    within("runtime.num_gpus", runtime.num_gpus, 0)
+    within("runtime.gpus_per_run", runtime.gpus_per_run, 1)
+    within("runtime.num_nodes", runtime.num_nodes, 1)
+    within("runtime.node_rank", runtime.node_rank, 0, num_nodes - 1)
+    within("runtime.num_workers", runtime.num_workers, 0)
+    within("runtime.checkpoint_every", runtime.checkpoint_every, 1)
+    if run.job.name in GLOBAL_BATCH_JOBS:
+        validate_process_count(run, num_nodes * (runtime.num_gpus or runtime.cpu_processes))
+
+
+def _benchmarks(run: RunConfig) -> None:
+    within("eval.batch_size", run.eval.batch_size, 1)
+    within("eval.limit", run.eval.limit, 1)
+    for name, benchmark in run.benchmark.items():
+        resolve_name("family", benchmark.family, key=f"benchmark.{name}.family")
+        resolve_name("metric", benchmark.metric, key=f"benchmark.{name}.metric")
+        for label, metric in benchmark.extra_metrics.items():
+            resolve_name("metric", metric, key=f"benchmark.{name}.extra_metrics.{label}")
+        if benchmark.reader is not None:
+            resolve_name("reader", benchmark.reader, key=f"benchmark.{name}.reader")
+        among(f"benchmark.{name}.aggregate", benchmark.aggregate, AGGREGATES)
+        among(f"benchmark.{name}.output_type", benchmark.output_type, OUTPUT_TYPES)
+
+
+def _job_options(run: RunConfig) -> None:
+    depth = run.model.num_layers
+    if run.score is not None:
+        within("score.samples_per_benchmark", run.score.samples_per_benchmark, 1)
+    if run.prune is not None:
+        within("prune.num_layers", run.prune.num_layers, 0, depth - 1)
+        _distinct_layers("prune.layers", run.prune.layers, depth)
+    if run.revert is not None:
+        _distinct_layers("revert.layers", run.revert.layers, depth)
+        for block in run.revert.blocks or ():
+            if len(block) != 2 or not 0 <= block[0] <= block[1] < depth:
+                valid = f"pairs [first,last] of layers 0 to {depth - 1}"
+                raise UserError(f"revert.blocks={run.revert.blocks}: valid are {valid}")
+    if run.check is not None:
+        within("check.expected_mfu", run.check.expected_mfu, 0.01, 1.0)
+    if run.bench is not None:
+        _bench(run)
+
+
+def _bench(run: RunConfig) -> None:
+    bench = run.bench
+    assert bench is not None
+    for key in ("scale", "steps", "rounds"):
+        within(f"bench.{key}", getattr(bench, key), 1)
+    within("bench.warmup", bench.warmup, 0)
+    within("bench.supervised", bench.supervised, 0.001, 1.0)
+    for recipe in bench.recipes:
+        if recipe == "peer":
+            raise UserError("bench.recipes=peer: this value is called baseline now")
+        among("bench.recipes", recipe, ("baseline", "paper", "fast"))
+    for key, numbers in {"num_layers": bench.num_layers, "lengths": bench.lengths}.items():
+        for number in numbers or ():
+            within(f"bench.{key}", number, 1)
+    among("bench.dtype", bench.dtype, DTYPES)
+
+
+def _distinct_layers(key: str, layers: list[int] | None, depth: int) -> None:
+    if layers is not None and (len(set(layers)) < len(layers) or not set(layers) <= set(range(depth))):
+        raise UserError(f"{key}={layers}: valid are distinct layers among 0 to {depth - 1}")

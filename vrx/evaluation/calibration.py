@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
 from vrx.evaluation import benchmarks
 from vrx.evaluation.families import Sample
@@ -31,19 +32,17 @@ def draw_samples(run: RunConfig, *, read_only: bool = False) -> list[Calibration
         if not samples:
             raise UserError(f"score.benchmarks=[{name}]: its questions have no images; valid are visual benchmarks")
         random.Random(name).shuffle(samples)
-        drawn += [(name, sample) for sample in samples[: run.score.samples_per_benchmark]]
+        drawn += [(name, sample) for sample in samples[: required(run.score).samples_per_benchmark]]
     return drawn
 
 
 def benchmark_names(run: RunConfig) -> list[str]:
     """The benchmarks to draw from: `score.benchmarks`, by default the paper's four, else all of the run."""
-    if run.score.benchmarks is not None:
-        missing = [name for name in run.score.benchmarks if name not in run.benchmark]
-        if missing or not run.score.benchmarks:
-            raise UserError(
-                f"score.benchmarks={run.score.benchmarks}: valid are the run's benchmarks, {', '.join(run.benchmark)}"
-            )
-        return run.score.benchmarks
+    chosen = required(run.score).benchmarks
+    if chosen is not None:
+        if not chosen or not set(chosen) <= run.benchmark.keys():
+            raise UserError(f"score.benchmarks={chosen}: valid are the run's benchmarks, {', '.join(run.benchmark)}")
+        return chosen
     of_paper = [name for name in run.benchmark if name.removeprefix("tiny_") in PAPER_BENCHMARKS]
     return of_paper or list(run.benchmark)
 

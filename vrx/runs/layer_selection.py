@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from vrx.config.errors import UserError
-from vrx.config.resolve import resolve_name
+from vrx.config.layers import apply_rule, needs_scores
 from vrx.config.schema import RunConfig
 from vrx.runs import importance_files
 
 
-def num_selected(run: RunConfig) -> int:
-    """How many layers to select: `k`, the fraction of the decoder, or the length of an explicit list."""
-    if run.selector.layers is not None and run.selector.rule != "fixed":
-        return len(run.selector.layers)
-    if run.layer_count.fraction is not None:
-        return max(1, math.floor(run.layer_count.fraction * run.model.num_layers + 0.5))
-    assert run.layer_count.k is not None, "check() lets no other through"
-    return run.layer_count.k
-
-
 def select_layers(run: RunConfig) -> tuple[int, ...]:
     """The decoder layers this run tunes."""
-    options = dataclasses.asdict(run.selector)
-    explicit = options["layers"] is not None
-    target = "fixed" if explicit else options["rule"]
-    keys = ("layers",) if explicit else ("offset", "start", "seed", "reverse")
-    arguments = {key: options[key] for key in keys if options[key] is not None}
-    selector = resolve_name("rule", target, key="selector.rule")
-    if not explicit and options["formula"] is not None:
-        arguments["scores"] = importance_files.for_selector(run)
-    elif not explicit and (idle := [key for key in ("scores", "scores_from_fraction") if options[key] is not None]):
-        raise UserError(f"selector.{idle[0]}={options[idle[0]]}: selector={options['name']} orders by no scores")
-    try:
-        inspect.signature(selector).bind(run.model.num_layers, num_selected(run), **arguments)
-    except TypeError as error:
-        given = ", ".join(f"selector.{key}={value}" for key, value in arguments.items())
-        raise UserError(f"{given or 'selector.rule=' + target}: {selector.__name__}: {error}") from None
-    return selector(run.model.num_layers, num_selected(run), **arguments)
+    return apply_rule(run, importance_files.for_selector(run) if needs_scores(run) else None)
 
 
 def selector_label(run: RunConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.config.frozen import freeze
+from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
 from vrx.data import instruction_dataset
 from vrx.jobs.bench import results
@@ -37,11 +38,11 @@ def bench(run: RunConfig) -> None:
     bench_dir = BenchDir(Path(run.runtime.output_root).absolute() / "bench" / run.model.name)
     with exclusive_lock(bench_dir.path):
         data_lengths, num_samples = lengths_of_data(run)
-        lengths = run.bench.lengths or data_lengths
+        lengths = required(run.bench).lengths or data_lengths
         full_size = full_size_flops(run, lengths or list(MIXED_LENGTHS))
         synthetic = make_synthetic_run(run, bench_dir, lengths)
         costs = _measure_training(synthetic, bench_dir)
-        inference = _measure_inference(synthetic, bench_dir) if run.bench.inference else {}
+        inference = _measure_inference(synthetic, bench_dir) if required(run.bench).inference else {}
         about = f"{_description(synthetic, bench_dir)}, {_origin_of_lengths(run, lengths)}"
         steps = run.train.epochs * math.ceil(num_samples / run.train.global_batch_size)
         is_full_size = SyntheticInputs.read(bench_dir.inputs).is_full_size
@@ -67,7 +68,9 @@ def full_size_flops(run: RunConfig, lengths: list[int]) -> dict[int, float]:
     if shape is None:
         raise UserError(f"model={run.model.name}: unknown shape; valid: a model whose config.json is on this machine")
     lengths = [min(length, run.model.max_length) for length in lengths]
-    load = Workload(sum(lengths), sum(n * n for n in lengths), round(run.bench.supervised * sum(lengths)), len(lengths))
+    load = Workload(
+        sum(lengths), sum(n * n for n in lengths), round(required(run.bench).supervised * sum(lengths)), len(lengths)
+    )
     depth = run.model.num_layers
     counts = sorted({1, depth // 4, depth // 2, depth, *layer_counts(run)})
     return {k: step_flops(load, shape, num_layers=k, lora=run.lora) / len(lengths) for k in counts if k <= depth}
@@ -77,10 +80,10 @@ def _measure_training(run: RunConfig, bench_dir: BenchDir) -> list[VariantCost]:
     """The cost of every variant; the variants take turns, so that all meet the machine in the same state."""
     costs: dict[tuple[str, int], VariantCost] = {}
     plan = list(variants(run))
-    for round_number in range(run.bench.rounds):
+    for round_number in range(required(run.bench).rounds):
         for index, (variant, config) in enumerate(plan):
             k = len(config.selector.layers or ())
-            progress = f"round {round_number + 1} of {run.bench.rounds}, {index + 1} of {len(plan)}"
+            progress = f"round {round_number + 1} of {required(run.bench).rounds}, {index + 1} of {len(plan)}"
             log(f"{progress}: {variant}, {k} layers")
             cost = costs.setdefault((variant, k), VariantCost(variant, k))
             _measure(config, bench_dir, cost)
@@ -97,7 +100,7 @@ def _measure(run: RunConfig, bench_dir: BenchDir, cost: VariantCost) -> None:
     files.write_atomic(RunDir(run_dir).config, freeze(run))
     launch("train_baseline" if cost.variant == BASELINE else "train", run_dir, run.runtime)
     summary = read_train_summary(RunDir(run_dir).train_summary)
-    rows = files.read_json_lines(RunDir(run_dir).train_log)[run.bench.warmup :]
+    rows = files.read_json_lines(RunDir(run_dir).train_log)[required(run.bench).warmup :]
     cost.seconds += [row["seconds"] for row in rows]
     cost.tokens = sum(row["tokens"] for row in rows) / len(rows)
     cost.flops = sum(row["flops"] for row in rows) / len(rows)
@@ -126,12 +129,13 @@ def _description(run: RunConfig, bench_dir: BenchDir) -> str:
     return (
         f"{run.model.name}: {backbone.num_layers} layers of width {backbone.hidden} (MLP {backbone.intermediate}), "
         f"vocabulary of {backbone.vocabulary:,}, LoRA of rank {run.lora.r}; {train.global_batch_size} samples of "
-        f"{positions} positions per step, {100 * run.bench.supervised:g} % supervised, {train.dtype}, {machine}"
+        f"{positions} positions per step, {100 * required(run.bench).supervised:g} % supervised, {train.dtype}, "
+        f"{machine}"
     )
 
 
 def _origin_of_lengths(run: RunConfig, lengths: list[int] | None) -> str:
-    if run.bench.lengths:
+    if required(run.bench).lengths:
         return "lengths from bench.lengths"
     return f"lengths from {run.instructions.path}" if lengths else "synthetic lengths"
 

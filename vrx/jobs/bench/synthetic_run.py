@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from vrx.config.frozen import freeze
+from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
 from vrx.data import instruction_dataset
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs
@@ -54,8 +55,8 @@ def make_synthetic_run(run: RunConfig, bench_dir: BenchDir, lengths: list[int] |
 
 
 def _scale(run: RunConfig) -> int:
-    if run.bench.scale:
-        return run.bench.scale
+    if scale := required(run.bench).scale:
+        return scale
     shape = parameter_counts(run.model)
     assert shape is not None, "checked by full_size_flops"
     return CPU_SCALE if not count_gpus() and shape.backbone.hidden >= SMALL_WIDTH else 1
@@ -65,14 +66,14 @@ def _inputs(run: RunConfig, scale: int, lengths: list[int] | None, *, embedded: 
     is_full_size = scale == 1 and not embedded
     lengths = lengths or (list(MIXED_LENGTHS) if is_full_size else [256])
     size = _batch_sizes(run, is_full_size=is_full_size, embedded=embedded)[1]
-    steps = run.bench.warmup + run.bench.steps
+    steps = required(run.bench).warmup + required(run.bench).steps
     return SyntheticInputs(
         like=None if embedded else dataclasses.asdict(run.model),
         scale=scale,
         lengths=tuple(lengths),
         num_samples=max(size * steps, run.eval.batch_size, len(lengths)),
-        supervised=run.bench.supervised,
-        dtype=run.bench.dtype or (run.train.dtype if count_gpus() else "float32"),
+        supervised=required(run.bench).supervised,
+        dtype=required(run.bench).dtype or (run.train.dtype if count_gpus() else "float32"),
         template=run.model.template if embedded else "tiny",
         is_full_size=is_full_size,
     )
@@ -100,7 +101,7 @@ def _narrowed(run: RunConfig, bench_dir: BenchDir, inputs: SyntheticInputs, *, e
         micro_batch_size=micro,
         global_batch_size=size,
         dtype=inputs.dtype,
-        max_steps=run.bench.warmup + run.bench.steps,
+        max_steps=required(run.bench).warmup + required(run.bench).steps,
         epochs=1,
     )
     path, images = str(bench_dir.instructions), str(bench_dir.images)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vrx.config.compose import compose_config
+from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
 from vrx.selectors.rules import sparse_uniform
 
@@ -25,7 +26,7 @@ def layer_counts(run: RunConfig) -> list[int]:
     """The numbers of tuned layers to compare, largest first."""
     depth = run.model.num_layers
     few = run.layer_count.k or max(1, round((run.layer_count.fraction or 1) * depth))
-    return run.bench.num_layers or sorted({min(few, depth), depth}, reverse=True)
+    return required(run.bench).num_layers or sorted({min(few, depth), depth}, reverse=True)
 
 
 def variants(run: RunConfig) -> Iterator[tuple[str, RunConfig]]:
@@ -34,11 +35,11 @@ def variants(run: RunConfig) -> Iterator[tuple[str, RunConfig]]:
     for k in layer_counts(run):
         layers = list(range(depth)) if k == depth else list(sparse_uniform(depth, k))
         selector = dataclasses.replace(run.selector, layers=layers)
-        for recipe in run.bench.recipes:
+        for recipe in required(run.bench).recipes:
             config = with_recipe(run, "paper" if recipe == BASELINE else recipe)
             config = dataclasses.replace(config, selector=selector)
             yield recipe, config
-            if recipe == "fast" and run.bench.switches:
+            if recipe == "fast" and required(run.bench).switches:
                 for name, (part, key, value) in SWITCHES.items():
                     changed = dataclasses.replace(getattr(config, part), **{key: value})
                     yield f"fast, {name}", dataclasses.replace(config, **{part: changed})

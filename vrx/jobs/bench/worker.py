@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from vrx.config.job_options import required
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import dataset, instruction_dataset, sampler
 from vrx.evaluation.families import Sample
@@ -104,7 +105,7 @@ def measure_inference(run: RunConfig, run_dir: Path) -> None:
         "scoring": (size, lambda: probe.mean_scores(lvlm, prompt_batches(generator, questions, batch_size=size))),
     }
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(1 + run.bench.steps):  # in turn, so that all meet the machine in the same state
+    for _ in range(1 + required(run.bench).steps):  # in turn, so that all meet the machine in the same state
         for name, (number, task) in tasks.items():
             seconds[name].append(_seconds(task) / number)
     timings = {name: {"seconds": statistics.median(times[1:]), "all": times[1:]} for name, times in seconds.items()}

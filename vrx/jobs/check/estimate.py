@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
 from vrx.data import instruction_dataset
 from vrx.jobs.check.findings import Finding
@@ -60,7 +61,7 @@ def run_cost(run: RunConfig, shape: ParameterCounts, table: Path | None, process
     seconds = record.typical_seconds(run_dir, identity)
     if seconds is None:
         flops = steps * run.train.global_batch_size * cost_model.sample_flops(shape, num_layers, lengths, run)
-        hours = cost_model.gpu_hours(flops, gpu_name(run), run.check.expected_mfu) if steps else None
+        hours = cost_model.gpu_hours(flops, gpu_name(run), required(run.check).expected_mfu) if steps else None
     else:
         hours = seconds * processes / 3600
     return files.digest(identity), RunCost(
@@ -88,7 +89,7 @@ def _data(run: RunConfig, table: Path | None) -> tuple[Lengths, int, str]:
 def gpu_name(run: RunConfig) -> str:
     """The GPU that hours are estimated for: `check.gpu`, that of this machine, or an A100."""
     gpus = gpu_models()
-    return run.check.gpu or (gpus[0].name if gpus else "A100")
+    return required(run.check).gpu or (gpus[0].name if gpus else "A100")
 
 
 def disk_space(run: RunConfig, costs: Sequence[RunCost]) -> Finding:
@@ -109,7 +110,7 @@ def totals(run: RunConfig, costs: Sequence[RunCost]) -> list[str]:
     hours = f"{sum(known):,.3g} GPU-hours" if len(known) == len(to_do) else "GPU-hours unknown"
     lines = [
         f"total: {len(costs)} runs, {len(to_do)} to train, {hours} (estimates are for {gpu_name(run)})",
-        f"estimate: {cost_model.FORMULA}; check.expected_mfu={run.check.expected_mfu}",
+        f"estimate: {cost_model.FORMULA}; check.expected_mfu={required(run.check).expected_mfu}",
     ]
     gpus, largest = gpu_models(), max(cost.memory_gb for cost in costs)
     if gpus and largest > gpus[0].memory_gb:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from vrx.config.job_options import required
 from vrx.config.paths import inside
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
@@ -61,7 +62,7 @@ def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
 
 def _images(run: RunConfig, names: list[str], folder: Path, root: Path) -> Iterator[Finding]:
     paths = [inside(folder, name) for name in names]
-    bad = {names[index]: message for index, message in image_errors(paths, decode=run.check.decode)}
+    bad = {names[index]: message for index, message in image_errors(paths, decode=required(run.check).decode)}
     is_fatal = run.instructions.on_bad_image == "error"
     totals, bad_counts = (Counter(str(PurePosixPath(name).parent) for name in group) for group in (names, bad))
     for subfolder, number in sorted(totals.items()):
@@ -91,7 +92,7 @@ def questions(run: RunConfig) -> Iterator[Finding]:
         try:
             samples = benchmarks.samples(name, config, limit=run.eval.limit)
             images = sorted({sample.image for sample in samples if sample.image is not None})
-            first = next(image_errors(images, decode=run.check.decode), None)
+            first = next(image_errors(images, decode=required(run.check).decode), None)
             message = f"{len(samples):,} questions" + (f", {first[1]}" if first else "")
             yield Finding(f"benchmark.{name}", message, bad=first is not None)
         except (ValueError, OSError) as error:

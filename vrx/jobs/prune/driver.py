@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.config.job_options import required
 from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
@@ -41,7 +42,7 @@ def prune(run: RunConfig) -> None:
     asked = evaluate_run.check_benchmarks(run)
     origin = source_run.finished_source(run)
     run = source_run.with_source_settings(origin, run)
-    if _needs_scores(run) and not _scores_path(run, origin).is_file() and run.prune.scores is None:
+    if _needs_scores(run) and not _scores_path(run, origin).is_file() and required(run.prune).scores is None:
         source_run.run_job_first(_scoring(run, origin), _scores_path(run, origin).parent)
     layers = chosen(run, origin)
     run_dir, identity, one = _place(run, origin, layers)
@@ -75,8 +76,8 @@ def prune(run: RunConfig) -> None:
 def chosen(run: RunConfig, origin: SourceRun) -> tuple[int, ...]:
     """The layers to drop, ascending: an explicit list, or those with the lowest scores among the candidates."""
     if not _needs_scores(run):
-        return tuple(sorted(run.prune.layers or ()))
-    number, depth = run.prune.num_layers, run.model.num_layers
+        return tuple(sorted(required(run.prune).layers or ()))
+    number, depth = required(run.prune).num_layers, run.model.num_layers
     outside = [layer for layer in range(depth) if layer not in origin.layers]
     candidates = outside if _is_outside(run, origin) else list(range(depth))
     if number > len(candidates):
@@ -84,7 +85,7 @@ def chosen(run: RunConfig, origin: SourceRun) -> tuple[int, ...]:
             f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
             f"{origin.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
         )
-    path, formula = _scores_path(run, origin), run.prune.score
+    path, formula = _scores_path(run, origin), required(run.prune).score
     found = read_scores(path, model=base_identity(run), num_layers=depth)
     if formula not in found:
         raise UserError(f"prune.score={formula}: {path} has {', '.join(found)}")
@@ -100,22 +101,23 @@ def chosen(run: RunConfig, origin: SourceRun) -> tuple[int, ...]:
 
 
 def _needs_scores(run: RunConfig) -> bool:
-    return run.prune.layers is None and run.prune.num_layers > 0
+    return required(run.prune).layers is None and required(run.prune).num_layers > 0
 
 
 def _is_outside(run: RunConfig, origin: SourceRun) -> bool:
-    if run.prune.outside_region is not None:
-        return run.prune.outside_region
+    if (outside := required(run.prune).outside_region) is not None:
+        return outside
     return 0 < len(origin.layers) < run.model.num_layers
 
 
 def _scores_path(run: RunConfig, origin: SourceRun) -> Path:
-    return Path(run.prune.scores) if run.prune.scores else scores_file(run, origin.name)
+    scores = required(run.prune).scores
+    return Path(scores) if scores else scores_file(run, origin.name)
 
 
 def _scoring(run: RunConfig, origin: SourceRun) -> RunConfig:
     """The run that scores the very LVLM that is pruned."""
-    target = dataclasses.replace(run.score, base_model=origin.run_dir is None)
+    target = dataclasses.replace(required(run.score), base_model=origin.run_dir is None)
     return dataclasses.replace(run, job=JobConfig("score", run=run.job.run), score=target)
 
 
@@ -123,7 +125,7 @@ def _way(run: RunConfig, origin: SourceRun) -> str:
     """How the layers are chosen, for the record; the run's identity is the layers themselves."""
     if not _needs_scores(run):
         return "a list"
-    told = run.prune.score + (f" of {run.prune.scores}" if run.prune.scores else "")
+    told = required(run.prune).score + (f" of {required(run.prune).scores}" if required(run.prune).scores else "")
     return told + (" outside the region" if _is_outside(run, origin) else " anywhere")
 
 
@@ -134,7 +136,7 @@ def _ways_to(layers: tuple[int, ...], run: RunConfig, origin: SourceRun) -> list
         return [_way(run, origin)] if layers else []
     found = []
     for outside in (True, False):
-        other = dataclasses.replace(run, prune=dataclasses.replace(run.prune, outside_region=outside))
+        other = dataclasses.replace(run, prune=dataclasses.replace(required(run.prune), outside_region=outside))
         with suppress(ValueError):  # too few layers lie outside, or no order among them
             if chosen(other, origin) == layers:
                 found.append(_way(other, origin))
@@ -151,7 +153,7 @@ def _ways(run_dir: Path) -> list[str]:
 
 def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, dict[str, Any], RunConfig]:
     """Directory and identity of the pruning, and its configuration, which lists the layers."""
-    pruning = dataclasses.replace(run.prune, num_layers=len(layers), layers=list(layers))
+    pruning = dataclasses.replace(required(run.prune), num_layers=len(layers), layers=list(layers))
     one = dataclasses.replace(run, prune=pruning)
     return (*source_run.altered_run(one, origin, "pruned", layers), one)
 
@@ -160,7 +162,7 @@ def _pruning_gap(run: RunConfig, run_dir: Path) -> Gap | None:
     """What the pruning itself lacks: its measurements or, where it is to be saved, the checkpoint."""
     if not result_file(run_dir).is_file():
         return Gap("not pruned")
-    return None if RunDir(run_dir).pruned.is_dir() or not run.prune.save else Gap("no pruned checkpoint")
+    return None if RunDir(run_dir).pruned.is_dir() or not required(run.prune).save else Gap("no pruned checkpoint")
 
 
 def _checks(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSamples) -> list[Check]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
 from vrx.evaluation import benchmarks
 from vrx.evaluation.generation import Generator
@@ -40,7 +41,7 @@ def prune(run: RunConfig, run_dir: Path) -> None:
     set_ready(run_dir)
     if is_main():
         speeds = tokens_per_second(generator, {"before": original, "after": pruned}, run)
-        if run.prune.save:
+        if required(run.prune).save:
             save_pruned(pruned, generator.tokenizer, RunDir(run_dir).pruned, _model_card(run, surgery))
         result = {
             "parameters": {"before": original.num_parameters(), "after": pruned.num_parameters()},

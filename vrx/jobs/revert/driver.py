@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vrx.config.job_options import RevertConfig
+from vrx.config.job_options import RevertConfig, required
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
@@ -51,9 +51,10 @@ def reversions(run: RunConfig) -> list[tuple[int, ...]]:
     """The layers put back in each reversion: none, those that were chosen, all."""
     depth = run.model.num_layers
     quarter = max(1, depth // 4)
-    chosen = [tuple(range(first, last + 1)) for first, last in run.revert.blocks or ()]
-    chosen += [tuple(sorted(run.revert.layers))] if run.revert.layers is not None else []
-    if run.revert.blocks is None and run.revert.layers is None:
+    options = required(run.revert)
+    chosen = [tuple(range(first, last + 1)) for first, last in options.blocks or ()]
+    chosen += [tuple(sorted(options.layers))] if options.layers is not None else []
+    if options.blocks is None and options.layers is None:
         chosen = [tuple(range(first, min(first + quarter, depth))) for first in range(0, depth, quarter)]
     return list(dict.fromkeys([(), *chosen, tuple(range(depth))]))
 
@@ -68,7 +69,8 @@ def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: evaluate_run.B
     """Answer and record those of the runs that are not finished; their locks are held."""
     for folder, run in runs.items():
         surgery_manifest.write_surgery(
-            folder, surgery_manifest.LayerSurgery(origin.run_dir or folder, reverted=tuple(run.revert.layers or ()))
+            folder,
+            surgery_manifest.LayerSurgery(origin.run_dir or folder, reverted=tuple(required(run.revert).layers or ())),
         )
     missing = {}
     for folder, run in runs.items():
@@ -86,7 +88,7 @@ def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: evaluate_run.B
         launch("revert", unanswered[0], missing[unanswered[0]].runtime)
         reversions_file(unanswered[0]).unlink()
     for folder, run in missing.items():
-        _, identity = source_run.altered_run(run, origin, "reverted", run.revert.layers or ())
+        _, identity = source_run.altered_run(run, origin, "reverted", required(run.revert).layers or ())
         with following(run, folder, files.digest(identity)[:8]) as wandb_run:
             scores = evaluate_run.measure(run, folder, asked)
             wandb_run.finish(evaluate_run.write_record(folder, run.model, identity, list(origin.layers), scores))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.config.job_options import required
+from vrx.config.layers import num_selected
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration, evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
@@ -16,7 +18,6 @@ from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.runs import content_digest, files, identity, importance_files
-from vrx.runs.layer_selection import num_selected
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.provenance import current_provenance
 from vrx.runs.run_config import write_config
@@ -28,11 +29,11 @@ from vrx.selectors import rules
 def score(run: RunConfig) -> None:
     """Score a finished fine-tune: `job.run`, or that of all layers, which is brought to its end first; or with
     `score.base_model=true` the LVLM before tuning."""
-    if run.score.base_model and run.job.run is not None:
+    if required(run.score).base_model and run.job.run is not None:
         raise UserError("score.base_model=true: valid without job.run, which names a tuned LVLM")
     k = min(num_selected(run), run.model.num_layers)
     evaluate_run.make_world(run)
-    source = _untouched(run) if run.score.base_model else source_run.finished_source(_described(run))
+    source = _untouched(run) if required(run.score).base_model else source_run.finished_source(_described(run))
     run = source_run.with_source_settings(source, run)
     run_dir = importance_files.scores_file(run, source.name).parent
     with exclusive_lock(run_dir):
@@ -51,7 +52,7 @@ def progress(run: RunConfig) -> RunStatus:
     is_data_made = run.instructions.path is not None and Path(run.instructions.path).is_file()
     if not is_data_made and run.world is not None:
         return RunStatus("to do", "data not made yet")
-    source = _untouched(run) if run.score.base_model else source_run.find_source(_described(run))
+    source = _untouched(run) if required(run.score).base_model else source_run.find_source(_described(run))
     if source is None:
         source_dir = source_run.source_dir(_described(run))
         run_dir = importance_files.scores_file(run, source_dir.name).parent if source_dir else None

@@ -1,0 +1,43 @@
+"""What `vrx --help` and `vrx <job> --help` say; both come from the comments in `conf/job/`."""
+
+from __future__ import annotations
+
+from omegaconf import OmegaConf
+
+from vrx.config.command_line import job_names
+from vrx.config.paths import CONF
+
+
+def register_help() -> None:
+    """Let the text of `vrx --help` in conf/config.yaml name the jobs as `${vrx.jobs:}`."""
+    OmegaConf.register_new_resolver("vrx.jobs", _jobs_text, replace=True)
+
+
+def job_help(job: str) -> str:
+    """The purpose of a job, what it makes, an example, and its options with defaults and comments."""
+    comments, body = _parts(job)
+    options = [line for line in body if not line.startswith("job:")]
+    text = [f"vrx {job}: {comments[0]}", "", *comments[1:], ""]
+    if options:
+        first = f"{options[0].partition(':')[0]}.{options[1].partition(':')[0].strip()}"
+        text += [f"Options and their defaults; on the command line {first}=…", "", *options]
+    else:
+        text.append("This job has no options of its own.")
+    text += ["", "job.run=<run directory> names a finished run to work on." if _takes_run(job) else ""]
+    text += ["Everything else that can be set: vrx --help, vrx --cfg job"]
+    return "\n".join(line for index, line in enumerate(text) if line or text[index - 1])
+
+
+def _takes_run(job: str) -> bool:
+    return job in ("evaluate", "prune", "revert", "score")
+
+
+def _jobs_text() -> str:
+    return "\n".join(f"  {job:<10} {_parts(job)[0][0]}" for job in job_names())
+
+
+def _parts(job: str) -> tuple[list[str], list[str]]:
+    """The comments at the head of a job's file, without their marks, and its other lines."""
+    lines = (CONF / "job" / f"{job}.yaml").read_text(encoding="utf-8").splitlines()
+    comments = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "@package" not in line]
+    return comments, [line for line in lines if line and not line.startswith("#")]

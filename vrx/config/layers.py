@@ -1,0 +1,54 @@
+"""From a selector and a number to decoder layers, as far as no file is needed for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Sequence
+
+from vrx.config.errors import UserError
+from vrx.config.resolve import resolve_name
+from vrx.config.schema import RunConfig
+
+RULE_OPTIONS = ("offset", "start", "seed", "reverse")  # of a selector, passed to its rule
+SCORE_OPTIONS = ("scores", "scores_from_fraction")
+
+
+def num_selected(run: RunConfig) -> int:
+    """How many layers to select: `k`, the fraction of the decoder, or the length of an explicit list."""
+    if run.selector.layers is not None and run.selector.rule != "fixed":
+        return len(run.selector.layers)
+    if run.layer_count.fraction is not None:
+        return max(1, math.floor(run.layer_count.fraction * run.model.num_layers + 0.5))
+    assert run.layer_count.k is not None, "validate() lets no other through"
+    return run.layer_count.k
+
+
+def needs_scores(run: RunConfig) -> bool:
+    """Whether the selector orders layers by importance scores, which are a file."""
+    return run.selector.layers is None and run.selector.formula is not None
+
+
+def apply_rule(run: RunConfig, scores: Sequence[float] | None = None) -> tuple[int, ...]:
+    """The layers that the selector's rule chooses; an explicit list wins. `UserError` where the rule cannot.
+
+    scores: one importance score a layer, for a selector that `needs_scores`.
+    """
+    selector, depth, k = run.selector, run.model.num_layers, num_selected(run)
+    explicit = selector.layers is not None
+    name = "fixed" if explicit else selector.rule
+    options = dataclasses.asdict(selector)
+    keys = ("layers",) if explicit else RULE_OPTIONS
+    arguments = {key: options[key] for key in keys if options[key] is not None}
+    rule = resolve_name("rule", name, key="selector.rule")
+    if needs_scores(run):
+        arguments["scores"] = scores
+    elif not explicit and (unused := [key for key in SCORE_OPTIONS if options[key] is not None]):
+        raise UserError(f"selector.{unused[0]}={options[unused[0]]}: selector={selector.name} orders by no scores")
+    try:
+        inspect.signature(rule).bind(depth, k, **arguments)
+    except TypeError as error:
+        given = ", ".join(f"selector.{key}={value}" for key, value in arguments.items() if key != "scores")
+        raise UserError(f"{given or f'selector.rule={name}'}: {name}: {error}") from None
+    return rule(depth, k, **arguments)
