@@ -13,6 +13,7 @@ from pathlib import Path
 from vrx.config.errors import user_message
 from vrx.launch.logging import is_main
 
+PARENT = "VRX_PARENT_PID"  # in a child's environment: the process that started it
 READY = ".ready"
 ERROR_LINE = ".error"  # in a run's directory: the line that its worker leaves for the driver to print
 ERROR_LINE_BYTES = 4096
@@ -36,9 +37,16 @@ def barrier() -> None:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel (Linux) to end this process when its parent ends, however that ends."""
+    """Ask the kernel (Linux) to end this process when its parent ends, however that ends.
+
+    A parent that has ended already, before it could be asked, is noticed by its number in `PARENT`. What this process
+    starts finds its own number there.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
+        if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
+            os._exit(1)
+    os.environ[PARENT] = str(os.getpid())
 
 
 def set_ready(run_dir: Path) -> None:

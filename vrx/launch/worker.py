@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,12 @@ STAGES = {
 }
 
 
+DEPRECATIONS = (  # that libraries show of each other's code
+    r"`torch\.distributed\.\w+` is deprecated",
+    r"`is_gradient_checkpointing` is deprecated",
+)
+
+
 def _stage(name: str) -> Callable[[RunConfig, Path], None]:
     module, _, function = STAGES[name].partition(":")
     return getattr(importlib.import_module(module), function)
@@ -38,6 +45,8 @@ def _stage(name: str) -> Callable[[RunConfig, Path], None]:
 def main() -> None:
     die_with_parent()
     stage, run_dir = sys.argv[1], Path(sys.argv[2])
+    for message in DEPRECATIONS:
+        warnings.filterwarnings("ignore", message, FutureWarning)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if torch.cuda.is_available():

@@ -22,7 +22,7 @@ from vrx.config.schema import RunConfig, RuntimeConfig
 from vrx.launch import multi_node
 from vrx.launch.gpus import count_gpus
 from vrx.launch.logging import log
-from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, READY, WORKER_LOG, die_with_parent
+from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, WORKER_LOG, die_with_parent
 
 ALONE = {  # what torchrun would tell its only worker; port 0: any that is free
     "RANK": "0",
@@ -70,7 +70,7 @@ def _start_workers(
     processes, worker = processes_here(runtime), ["-m", "vrx.launch.worker", stage, str(run_dir)]
     torchrun = ["-m", "vrx.launch.workers", f"--nproc-per-node={processes}", *meeting] if meeting else []
     command = [sys.executable, *torchrun, *worker]
-    environment = {**os.environ, **ALONE, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, **ALONE, "TOKENIZERS_PARALLELISM": "false"}
     if runtime.num_gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     if runtime.num_gpus == 0 or not count_gpus():
@@ -79,7 +79,7 @@ def _start_workers(
         environment.setdefault("GOMP_SPINCOUNT", "20000")
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    return subprocess.Popen(command, env={**environment, PARENT: str(os.getpid())})
 
 
 def _meeting(runtime: RuntimeConfig, here: multi_node.Node, port: int) -> list[str]:
