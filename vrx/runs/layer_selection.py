@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from vrx.config.layers import apply_rule, needs_scores
-from vrx.config.schema import RunConfig
+from vrx.config.schema import LayerCountConfig, RunConfig
 from vrx.runs import importance_files
 
 
 def select_layers(run: RunConfig) -> tuple[int, ...]:
     """The decoder layers this run tunes."""
     return apply_rule(run, importance_files.for_selector(run) if needs_scores(run) else None)
+
+
+def with_frozen_layers(run: RunConfig, layers: Sequence[int]) -> RunConfig:
+    """The run with its layers as an explicit list, and `layer_count` as their number: what its workers read."""
+    selector = dataclasses.replace(run.selector, layers=list(layers))
+    return dataclasses.replace(run, selector=selector, layer_count=LayerCountConfig(k=len(layers)))
 
 
 def selector_label(run: RunConfig) -> str:

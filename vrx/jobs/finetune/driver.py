@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from vrx.config.schema import RunConfig
@@ -15,10 +14,11 @@ from vrx.launch.workers import launch, num_processes
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
-from vrx.runs.layer_selection import select_layers, selector_label
+from vrx.runs.expected_time import expected_device_hours
+from vrx.runs.layer_selection import select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import run_directory, run_identity, run_label
-from vrx.runs.record import Record, all_layers_record, read_record, typical_seconds, with_selectors
+from vrx.runs.record import Record, all_layers_record, read_record, with_selectors
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Check, RunStatus, run_status, training_gap
@@ -35,7 +35,7 @@ def finetune(run: RunConfig) -> None:
     identity = run_identity(run, digest)
     run_dir = run_directory(run, identity, label=run_label(run))
     layers, selectors = list(select_layers(run)), [selector_label(run)]
-    run = dataclasses.replace(run, selector=dataclasses.replace(run.selector, layers=layers))  # for good
+    run = with_frozen_layers(run, layers)
     with exclusive_lock(run_dir):
         status = run_status(run_dir, _checks(run, run_dir, asked))
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
@@ -77,12 +77,12 @@ def progress(run: RunConfig) -> RunStatus:
     digest = instruction_dataset.data_digest(run.instructions, data, read_only=True)
     identity = run_identity(run, digest)
     run_dir = run_directory(run, identity, label=run_label(run))
-    seconds = typical_seconds(run_dir, identity)
+    device_hours = expected_device_hours(run_dir, identity)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:
         return RunStatus("to do", str(error), run_dir)
-    hours = None if seconds is None else seconds / 3600
+    hours = None if device_hours is None else device_hours / num_processes(run.runtime)
     return run_status(run_dir, _checks(run, run_dir, samples), expected_hours=hours)
 
 

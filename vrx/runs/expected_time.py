@@ -1,0 +1,41 @@
+"""How long a training will take, from the records of runs like it."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from vrx.runs.identity import Identity
+from vrx.runs.record import Record, neighbour_records
+
+SAME = ("model", "weights", "data", "train", "engine")  # parts of an identity that decide on the cost, beside layers
+
+
+def expected_device_hours(run_dir: Path, identity: Identity) -> float | None:
+    """Device-hours of a training, from neighbours of the same model, data, training and engine; None without any.
+
+    Runs with as many layers count alone. Without one, the hours are interpolated over the number of layers, or taken
+    from the one number that is known: with the projector tuned, the backward pass goes through all layers anyway.
+    """
+    by_layers: dict[int, list[float]] = {}
+    for record in neighbour_records(run_dir):
+        hours = _device_hours(record)
+        if hours is not None and all(record.identity.get(key) == identity.get(key) for key in SAME):
+            by_layers.setdefault(len(record.layers), []).append(hours)
+    means = {count: statistics.fmean(hours) for count, hours in by_layers.items()}
+    num_layers = len(identity["layers"])
+    if num_layers in means or len(means) < 2:
+        return means.get(num_layers, next(iter(means.values()), None))
+    slope, intercept = statistics.linear_regression(list(means), list(means.values()))
+    return max(min(means.values()) / 2, intercept + slope * num_layers)
+
+
+def _device_hours(record: Record) -> float | None:
+    """Hours of training times the devices that trained; GPU-hours where there were GPUs."""
+    train = record.train
+    if train is None or train.seconds is None:
+        return None
+    if train.gpu_hours:
+        return train.gpu_hours
+    provenance = record.provenance.train
+    return train.seconds * ((provenance and provenance.device_count) or 1) / 3600
