@@ -16,7 +16,7 @@ from support.instruction_data import GOOD, SEEN, TOLD, Make, first, made, talk, 
 
 from vrx.config.schema import InstructionsConfig
 from vrx.data import json_stream
-from vrx.data.instruction_dataset import data_digest, images, lengths, open_table, table
+from vrx.data.instruction_dataset import build_table, data_digest, first_row_of_images, open_table, word_counts
 
 
 def test_every_record_becomes_a_row_in_its_place(make: Make, tmp_path: Path):
@@ -45,11 +45,11 @@ def test_a_row_knows_its_words_and_whether_it_has_an_image(make: Make, tmp_path:
     rows = open_table(made(make(GOOD), tmp_path / "cache"))
     words = [sum(len(turn["value"].split()) for turn in record["conversations"]) for record in GOOD]
     signs = [1 if record.get("image") else -1 for record in GOOD]
-    assert lengths(rows).tolist() == [sign * count for sign, count in zip(signs, words, strict=True)]
+    assert word_counts(rows).tolist() == [sign * count for sign, count in zip(signs, words, strict=True)]
 
 
 def test_images_are_told_once_each_with_the_first_row_that_names_them(make: Make, tmp_path: Path):
-    assert images(open_table(made(make(GOOD), tmp_path / "cache"))) == {"a/red.png": 0, "a/красный.png": 8}
+    assert first_row_of_images(open_table(made(make(GOOD), tmp_path / "cache"))) == {"a/red.png": 0, "a/красный.png": 8}
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 22])
@@ -84,7 +84,8 @@ def test_a_file_of_llavas_size_becomes_a_table_in_little_memory(tmp_path: Path):
         "import resource, sys, time; from pathlib import Path; began = time.monotonic()\n"
         "from vrx.data import instruction_dataset; from vrx.config.schema import InstructionsConfig\n"
         f"config = {config!r}; cache = Path({str(tmp_path / 'cache')!r})\n"
-        "folder = instruction_dataset.table(config, cache, digest=instruction_dataset.data_digest(config, cache))\n"
+        "digest = instruction_dataset.data_digest(config, cache)\n"
+        "folder = instruction_dataset.build_table(config, cache, digest=digest)\n"
         "print(len(instruction_dataset.open_table(folder)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,"
         " time.monotonic() - began)"
     )
@@ -120,10 +121,10 @@ def test_the_digest_is_kept_as_long_as_the_file_stays_what_it_is(make: Make, tmp
 def test_the_table_is_made_once(make: Make, tmp_path: Path):
     config = make(GOOD)
     digest = data_digest(config)
-    folder = table(config, tmp_path / "cache", digest=digest)
+    folder = build_table(config, tmp_path / "cache", digest=digest)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     Path(config.path or "").unlink()  # a second call has nothing to make it from
-    assert table(config, tmp_path / "cache", digest=digest) == folder
+    assert build_table(config, tmp_path / "cache", digest=digest) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vrx.config.schema import TrainConfig
 from vrx.data import sampler
-from vrx.data.modality_sampler import by_modality
+from vrx.data.modality_sampler import modality_grouped_order
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "grouping.json").read_text())
 lengths = st.lists(st.integers(-60, 60).filter(bool), min_size=1, max_size=200)
@@ -33,7 +33,7 @@ def plan(lengths: list[int], micro: int, chunks: int, *, seed: int = 0) -> sampl
 def test_the_order_is_that_of_llavas_trainer(case):
     """Made by the code of its sampler, the version that sorts the remainder, after `torch.manual_seed(seed)`."""
     batch_size = case["micro_batch_size"] * case["num_chunks"]
-    order = by_modality(
+    order = modality_grouped_order(
         case["lengths"], batch_size=batch_size, num_chunks=case["num_chunks"], generator=seeded(case["seed"])
     )
     assert order == case["order"]
@@ -42,7 +42,7 @@ def test_the_order_is_that_of_llavas_trainer(case):
 @unhurried
 @given(lengths=lengths, micro=sizes, chunks=sizes, seed=st.integers(0, 99))
 def test_each_sample_comes_once(lengths, micro, chunks, seed):
-    order = by_modality(lengths, batch_size=micro * chunks, num_chunks=chunks, generator=seeded(seed))
+    order = modality_grouped_order(lengths, batch_size=micro * chunks, num_chunks=chunks, generator=seeded(seed))
     assert sorted(order) == list(range(len(lengths)))
 
 
@@ -50,7 +50,7 @@ def test_each_sample_comes_once(lengths, micro, chunks, seed):
 @given(lengths=lengths, micro=sizes, chunks=sizes, seed=st.integers(0, 99))
 def test_global_batches_are_of_one_modality_but_for_the_remainder_at_the_end(lengths, micro, chunks, seed):
     size = micro * chunks
-    order = by_modality(lengths, batch_size=size, num_chunks=chunks, generator=seeded(seed))
+    order = modality_grouped_order(lengths, batch_size=size, num_chunks=chunks, generator=seeded(seed))
     counts = [sum(length > 0 for length in lengths), sum(length < 0 for length in lengths)]
     whole = sum((count - 1) // size for count in counts if count)
     for number in range(whole):
@@ -64,7 +64,7 @@ def test_global_batches_are_of_one_modality_but_for_the_remainder_at_the_end(len
 
 def test_the_micro_batches_of_a_step_are_about_equally_long():
     words = [length % 97 + 1 for length in range(0, 97 * 64, 97 + 13)]
-    order = by_modality(words, batch_size=len(words), num_chunks=8, generator=seeded(0))
+    order = modality_grouped_order(words, batch_size=len(words), num_chunks=8, generator=seeded(0))
     micro = len(words) // 8
     sums = [sum(words[row] for row in order[start : start + micro]) for start in range(0, micro * 8, micro)]
     assert max(sums) - min(sums) <= max(words)

@@ -53,7 +53,7 @@ def test_a_narrow_lvlm_has_the_depth_and_vocabulary_of_the_real_one(narrow):
 def test_synthetic_samples_have_the_requested_lengths(narrow, lengths, tmp_path):
     model, _ = narrow
     synthetic.write_instructions(model, tmp_path, lengths=lengths, supervised=0.125, num_samples=5)
-    tokenizer = loading.tokenizer_of(model)
+    tokenizer = loading.load_model_tokenizer(model)
     rows = json.loads((tmp_path / "instructions.json").read_text())
     source = dataset.TrainingDataset(
         [row | {"conversations": json.dumps(row["conversations"])} for row in rows],

@@ -41,12 +41,12 @@ def test_names_in_memory_keep_their_names():
 def test_a_checkpoint_of_ours_loads_as_one_of_transformers_does(tmp_path):
     lvlm = loading.load(model_config(FAMILY, FAMILIES[FAMILY]["lvlm"]))
     surgery.prune_layers(lvlm, [1, 4])
-    tokenizer = loading.tokenizer_of(model_config(FAMILY, None))
+    tokenizer = loading.load_model_tokenizer(model_config(FAMILY, None))
     surgery.save_pruned(lvlm, tokenizer, tmp_path / "pruned", "Two layers.")
     config = dataclasses.replace(model_config(FAMILY, None), lvlm=str(tmp_path / "pruned"), num_layers=4)
     ours = loading.load(config)
     assert same(ours, lvlm) and same(ours, LlavaForConditionalGeneration.from_pretrained(tmp_path / "pruned"))
-    assert loading.tokenizer_of(config)("What?")["input_ids"] == tokenizer("What?")["input_ids"]
+    assert loading.load_model_tokenizer(config)("What?")["input_ids"] == tokenizer("What?")["input_ids"]
 
 
 def test_a_finished_run_loads_merged(tmp_path):

@@ -149,7 +149,7 @@ def test_a_narrow_one_takes_a_training_step_with_images_of_full_size(name, tmp_p
     small = ["train.global_batch_size=2", "train.micro_batch_size=2", "engine.name=torch", "layer_count=2_layers"]
     overrides = [f"model={name}", *small, "selector.layers=[0,2]", *write_parts(name, tmp_path)]
     run = composed(overrides)
-    tokenizer = loading.tokenizer_of(run.model)
+    tokenizer = loading.load_model_tokenizer(run.model)
     lvlm = loading.load(run.model)
     lora.apply_lora(lvlm, (0, 2), run.lora)
     module = LvlmWithLoss(lvlm, Pixels(run.model).blank())

@@ -190,7 +190,7 @@ def test_greedy_answers_are_the_official_ones(family, run, case_id, end):
     told = arrays(family, "generate.npz")
     lvlm = loaded(family, FAMILIES[family]["lvlm" if run == "full" else "adapter"])
     config = model_config(family, None)
-    tokenizer = loading.tokenizer_of(config)
+    tokenizer = loading.load_model_tokenizer(config)
     prompt = tokenize_prompt(case["question"], tokenizer, config.template, has_image=True)
     assert prompt == told[f"{run}/{case_id}/input_ids"].tolist()
     image_token_id = loading.image_token_id(config, tokenizer)

@@ -22,10 +22,10 @@ LAYERS = (0, 3, 17, 31)
 @pytest.fixture
 def first_batch(make_run, world):
     run = make_run()
-    table = instruction_dataset.table(
+    table = instruction_dataset.build_table(
         run.instructions, world / "data", digest=instruction_dataset.data_digest(run.instructions)
     )
-    tokenizer = loading.tokenizer_of(run.model)
+    tokenizer = loading.load_model_tokenizer(run.model)
     source = dataset.TrainingDataset(
         instruction_dataset.open_table(table),
         run.model,

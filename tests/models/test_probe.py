@@ -61,7 +61,7 @@ def test_activation_scores_are_those_of_eager_maps_and_all_hidden_states(lvlm, p
     batch = small_batch(pad=pad)
     expected = [slow(lvlm, sample) for sample in rows_of(batch)]
     found = probe.activation_scores(lvlm, batch)
-    assert found.keys() == expected[0].keys() == set(probe.OF_ACTIVATIONS)
+    assert found.keys() == expected[0].keys() == set(probe.ACTIVATION_SCORES)
     for name, scores in found.items():
         assert scores.shape == (3, DEPTH) and scores.dtype == torch.float64
         torch.testing.assert_close(scores, torch.stack([sample[name] for sample in expected]), atol=1e-5, rtol=0)
@@ -109,7 +109,7 @@ def test_a_layer_that_passes_its_input_on_has_no_influence(layer):
 def test_asking_for_one_score_gives_that_one():
     lvlm, batch = small_lvlm(), small_batch()
     everything = probe.activation_scores(lvlm, batch)
-    for name in probe.OF_ACTIVATIONS:
+    for name in probe.ACTIVATION_SCORES:
         found = probe.activation_scores(lvlm, batch, names=[name])
         assert found.keys() == {name}
         torch.testing.assert_close(found[name], everything[name])
@@ -142,7 +142,7 @@ def test_text_has_block_influence_and_no_score_of_images():
     lvlm = small_lvlm()
     batch = dataclasses.replace(small_batch(), pixels=None)
     batch.input_ids = batch.input_ids.where(batch.input_ids != IMAGE, 5)
-    names = [name for name in probe.OF_ACTIVATIONS if name not in probe.OF_IMAGES]
+    names = [name for name in probe.ACTIVATION_SCORES if name not in probe.IMAGE_SCORES]
     assert all(scores.isfinite().all() for scores in probe.activation_scores(lvlm, batch, names=names).values())
     with pytest.raises(ValueError, match=r"samples \[0, 1, 2\] of the batch hold no image: no image_attention"):
         probe.activation_scores(lvlm, batch, names=["image_attention", "block_influence"])

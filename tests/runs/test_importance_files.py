@@ -148,7 +148,7 @@ def test_keys_that_say_nothing_are_refused(fresh: MakeRun, overrides: tuple[str,
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_selector_takes_the_highest_scores_of_its_formula(fresh: MakeRun, path: Path):
     run = fresh(f"selector={path.stem}", "job=score")
-    assert run.selector.formula in (*probe.OF_ACTIVATIONS, *probe.OF_WEIGHTS)
+    assert run.selector.formula in (*probe.ACTIVATION_SCORES, *probe.WEIGHT_SCORES)
     file_of(run, {run.selector.formula: RISING, "other": RISING[::-1]})
     assert select_layers(fresh(f"selector={path.stem}")) == tuple(range(24, 32))
     assert select_layers(fresh(f"selector={path.stem}", "layer_count=2_layers", "selector.reverse=true")) == (0, 1)
@@ -271,7 +271,7 @@ def scored(run: RunConfig, run_dir: Path, source: Path | None) -> dict[str, Any]
 
 def slow(run: RunConfig, source: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Block influence and image attention sample by sample from whole maps in fp64: (means, attention of samples)."""
-    tokenizer = loading.tokenizer_of(run.model)
+    tokenizer = loading.load_model_tokenizer(run.model)
     lvlm = from_run.load_from_run(run.model, source, dtype=torch.float32).double()
     lvlm.set_attn_implementation({"text_config": "eager"})
     token = loading.image_token_id(run.model, tokenizer)
@@ -303,7 +303,7 @@ def slow(run: RunConfig, source: Path) -> tuple[dict[str, torch.Tensor], torch.T
 def test_the_scores_of_a_tuned_lvlm_are_those_of_a_slow_reference(make_run: MakeRun, tuned: Path, tmp_path: Path):
     run = make_run("job=score", "score.samples_per_benchmark=2", "eval.batch_size=3")
     found = scored(run, tmp_path, tuned)
-    assert found.keys() == {*probe.OF_ACTIVATIONS, *probe.OF_WEIGHTS}
+    assert found.keys() == {*probe.ACTIVATION_SCORES, *probe.WEIGHT_SCORES}
     means, each = slow(run, tuned)
     for name, expected in means.items():
         assert found[name] == pytest.approx(expected.tolist(), abs=1e-5), name
@@ -311,13 +311,13 @@ def test_the_scores_of_a_tuned_lvlm_are_those_of_a_slow_reference(make_run: Make
     torch.testing.assert_close(torch.tensor(kept["scores"]), each.float(), atol=1e-5, rtol=0)
     assert [sample["id"] for sample in kept["samples"]] == [one.answer.id for _, one in calibration.draw_samples(run)]
     layers = files.read_json(tuned / "record.json")["layers"]
-    for name in probe.OF_WEIGHTS:
+    for name in probe.WEIGHT_SCORES:
         assert [layer for layer, score in enumerate(found[name]) if score > 0] == layers, name
 
 
 def test_an_untouched_lvlm_has_no_scores_of_weights(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture):
     run = make_run("job=score", "score.samples_per_benchmark=1", "score.benchmarks=[tiny_gqa]")
-    assert scored(run, tmp_path, None).keys() == set(probe.OF_ACTIVATIONS)
+    assert scored(run, tmp_path, None).keys() == set(probe.ACTIVATION_SCORES)
     assert "no scores of weights" in capsys.readouterr().err
 
 
@@ -339,7 +339,7 @@ def test_weights_made_from_backbone_and_adapter_are_those_of_the_merged_lvlm(mak
 def test_a_tenth_more_is_a_change_of_a_tenth_and_no_angle(factor: float):
     torch.manual_seed(0)
     backbone = torch.randn(40, 30)
-    changes = [importance.compare(factor * backbone, backbone)]
+    changes = [importance.tensor_delta(factor * backbone, backbone)]
     assert importance.parameter_change(changes) == pytest.approx(0.1, abs=1e-6)
     assert importance.angular_distance_weights(changes) == pytest.approx(0, abs=1e-3)
 
@@ -347,7 +347,7 @@ def test_a_tenth_more_is_a_change_of_a_tenth_and_no_angle(factor: float):
 def peak(num_samples: int, root: str) -> None:
     """Print the most memory that scoring so many samples took, in a process of its own."""
     run = composed([*SMALL, f"runtime.output_root={root}", "job=score"])
-    generator = Generator(loading.load(run.model), loading.tokenizer_of(run.model), run.model)
+    generator = Generator(loading.load(run.model), loading.load_model_tokenizer(run.model), run.model)
     drawn = [sample for _, sample in calibration.draw_samples(run)][:8]
     probe.mean_scores(generator.lvlm, prompt_batches(generator, drawn * (num_samples // 8), batch_size=8))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

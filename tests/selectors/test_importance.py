@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vrx.selectors import importance
 
-OF_STATES = [
+STATE_SCORES = [
     importance.block_influence,
     importance.multimodal_block_influence,
     importance.angular_distance_inputs,
@@ -49,7 +49,7 @@ def slow(formula, before, after, real, image):
     return sum(math.acos(cosine(token)) / math.pi for token in tokens) / len(tokens)
 
 
-@pytest.mark.parametrize("formula", OF_STATES)
+@pytest.mark.parametrize("formula", STATE_SCORES)
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS)
 def test_scores_of_states_are_those_of_the_formula_written_out(formula, seed):
@@ -58,13 +58,13 @@ def test_scores_of_states_are_those_of_the_formula_written_out(formula, seed):
     torch.testing.assert_close(formula(before, after, **marks), torch.tensor(expected).double(), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("formula", OF_STATES)
+@pytest.mark.parametrize("formula", STATE_SCORES)
 def test_a_layer_that_changes_nothing_has_score_zero(formula):
     before, _, marks = states(0)
     assert formula(before, before, **marks).tolist() == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("formula", OF_STATES)
+@pytest.mark.parametrize("formula", STATE_SCORES)
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, scale=st.floats(0.01, 100))
 def test_length_of_a_state_does_not_matter(formula, seed, scale):
@@ -73,7 +73,7 @@ def test_length_of_a_state_does_not_matter(formula, seed, scale):
     assert formula(before, scale * before, **marks).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("formula", OF_STATES)
+@pytest.mark.parametrize("formula", STATE_SCORES)
 def test_padding_does_not_matter_on_either_side(formula):
     before, after, marks = states(0)
     expected = formula(before, after, **marks)
@@ -85,7 +85,7 @@ def test_padding_does_not_matter_on_either_side(formula):
         torch.testing.assert_close(formula(*longer, **wider), expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("formula", [f for f in OF_STATES if f is not importance.angular_distance_inputs])
+@pytest.mark.parametrize("formula", [f for f in STATE_SCORES if f is not importance.angular_distance_inputs])
 def test_order_of_tokens_does_not_matter(formula):
     before, after, marks = states(1)
     order = torch.randperm(before.shape[1], generator=torch.Generator().manual_seed(0))
@@ -93,7 +93,7 @@ def test_order_of_tokens_does_not_matter(formula):
     torch.testing.assert_close(formula(before[:, order], after[:, order], **shuffled), formula(before, after, **marks))
 
 
-@pytest.mark.parametrize("formula", OF_STATES[2:])
+@pytest.mark.parametrize("formula", STATE_SCORES[2:])
 @pytest.mark.parametrize(("turned", "expected"), [((1.0, 0.0), 0.0), ((0.0, 2.0), 0.5), ((-3.0, 0.0), 1.0)])
 def test_angle_of_equal_orthogonal_and_opposite_inputs(formula, turned, expected):
     before, after = torch.tensor([[[1.0, 0.0]] * 2]), torch.tensor([[turned] * 2])
@@ -172,7 +172,7 @@ def tensors(seed, *, num=3):
 
 
 def changes(tuned, backbone):
-    return [importance.compare(new, old) for new, old in zip(tuned, backbone, strict=True)]
+    return [importance.tensor_delta(new, old) for new, old in zip(tuned, backbone, strict=True)]
 
 
 @pytest.mark.parametrize("formula", [*CHANGES, *ANGLES])
@@ -223,9 +223,9 @@ def test_a_small_turn_of_the_weights_is_not_lost():
 
 def test_comparing_in_chunks_changes_nothing(monkeypatch):
     (new,), (old,) = tensors(3, num=1), tensors(4, num=1)
-    whole = importance.compare(new, old)
+    whole = importance.tensor_delta(new, old)
     monkeypatch.setattr(importance, "CHUNK_ELEMENTS", 4)
-    assert vars(importance.compare(new, old)) == pytest.approx(vars(whole), rel=1e-12)
+    assert vars(importance.tensor_delta(new, old)) == pytest.approx(vars(whole), rel=1e-12)
 
 
 def test_parameters_that_are_zero_in_the_backbone_have_no_ratio():

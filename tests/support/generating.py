@@ -14,7 +14,7 @@ from vrx.models import loading
 
 def generator_of(run: RunConfig, dtype: torch.dtype = torch.float32) -> Generator:
     """The untuned LVLM of a run."""
-    return Generator(loading.load(run.model, dtype=dtype), loading.tokenizer_of(run.model), run.model)
+    return Generator(loading.load(run.model, dtype=dtype), loading.load_model_tokenizer(run.model), run.model)
 
 
 def samples_of(run: RunConfig, name: str, *, limit: int | None = None) -> list[Sample]:

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import settings
 
 from vrx.config.schema import InstructionsConfig
-from vrx.data.instruction_dataset import data_digest, table
+from vrx.data.instruction_dataset import build_table, data_digest
 
 Make = Callable[..., InstructionsConfig]
 unhurried = settings(deadline=None)  # a busy machine is no failure
@@ -37,7 +37,7 @@ GOOD = [
 
 
 def made(config: InstructionsConfig, cache: Path) -> Path:
-    return table(config, cache, digest=data_digest(config))
+    return build_table(config, cache, digest=data_digest(config))
 
 
 def first(**changes: Any) -> list[dict[str, Any]]:

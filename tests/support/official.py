@@ -99,7 +99,7 @@ def conversations(family: str):
 def encoded(family: str, *told: dict, max_length: int = 2048):
     """Conversations as training takes them from rows of instruction data."""
     config = dataclasses.replace(model_config(family, None), max_length=max_length)
-    tokenizer = loading.tokenizer_of(config)
+    tokenizer = loading.load_model_tokenizer(config)
     rows = [
         {"id": one["id"], "image": one.get("image"), "conversations": json.dumps(one["conversations"])} for one in told
     ]
@@ -125,7 +125,7 @@ def given_batch(family: str, key: str = "merged/batch/mixed/2048"):
     """The batch of four that LoRA and stage 0 are checked with, from official ids and labels."""
     told = {name: arrays(family, "lora.npz")[f"{key}/{name}"] for name in ("input_ids", "attention_mask", "labels")}
     config = model_config(family, None)
-    tokenizer = loading.tokenizer_of(config)
+    tokenizer = loading.load_model_tokenizer(config)
     image_token_id = loading.image_token_id(config, tokenizer)
     rows = []
     for number, image in enumerate(MIXED):

@@ -147,7 +147,7 @@ class Reference(nn.Module):
                 b = self.lora[name.replace("_A.", "_B.")]
                 module = self.backbone.get_submodule(path)
                 module.register_forward_hook(lambda _, inputs, out, a=a, b=b: out + scale * (inputs[0] @ a.T @ b.T))
-        self.tokenizer = loading.tokenizer_of(model_config(FAMILY, None))
+        self.tokenizer = loading.load_model_tokenizer(model_config(FAMILY, None))
         self.pixels = Pixels(model_config(FAMILY, None))
 
     def _features(self, image: str) -> torch.Tensor:

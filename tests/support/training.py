@@ -35,7 +35,7 @@ def train_here(run: RunConfig, run_dir: Path) -> Path:
 def write_inputs(run: RunConfig, run_dir: Path) -> None:
     """Leave what the driver leaves for the stage `train`."""
     digest = instruction_dataset.data_digest(run.instructions)
-    table = instruction_dataset.table(run.instructions, run_dir / "data", digest=digest)
+    table = instruction_dataset.build_table(run.instructions, run_dir / "data", digest=digest)
     run_dir.mkdir(exist_ok=True)
     RunDir(run_dir).data.write_text(json.dumps({"table": str(table)}))
     RunDir(run_dir).config.write_text(freeze(run))
@@ -78,10 +78,10 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], *,
 
 def training_dataset(run: RunConfig, folder: Path) -> TrainingDataset:
     """The instruction samples of a run, converted in a folder."""
-    table = instruction_dataset.table(
+    table = instruction_dataset.build_table(
         run.instructions, folder, digest=instruction_dataset.data_digest(run.instructions)
     )
-    tokenizer = loading.tokenizer_of(run.model)
+    tokenizer = loading.load_model_tokenizer(run.model)
     return TrainingDataset(
         instruction_dataset.open_table(table),
         run.model,

@@ -71,7 +71,7 @@ def run(make_run: Callable[..., RunConfig]) -> RunConfig:
 
 def test_the_reader_of_real_instruction_data_accepts_the_world(run: RunConfig, tmp_path: Path):
     digest = instruction_dataset.data_digest(run.instructions)
-    rows = instruction_dataset.open_table(instruction_dataset.table(run.instructions, tmp_path, digest=digest))
+    rows = instruction_dataset.open_table(instruction_dataset.build_table(run.instructions, tmp_path, digest=digest))
     assert run.world is not None
     assert len(rows) == run.world.num_images
     assert {image is None for image in rows["image"]} == {

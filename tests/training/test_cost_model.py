@@ -11,7 +11,7 @@ from support.composing import composed
 from vrx.config.paths import CONF, PACKAGE
 from vrx.config.schema import LoraConfig
 from vrx.models import loading
-from vrx.models.architecture import official, parameter_counts
+from vrx.models.architecture import parameter_counts, published_facts
 from vrx.models.lora import apply_lora, trainable_parameters
 from vrx.training import cost_model
 
@@ -57,7 +57,7 @@ def test_every_published_part_has_a_shape_and_its_data_a_source(name):
     shape = parameter_counts(run.model)
     assert shape is not None and shape.backbone.num_layers == run.model.num_layers
     assert shape.tower.num_patches == run.model.num_image_tokens
-    assert run.model.template in official()["instructions"]
+    assert run.model.template in published_facts()["instructions"]
 
 
 def test_a_local_configuration_takes_precedence_over_the_published_one(make_run, tmp_path):

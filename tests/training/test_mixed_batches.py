@@ -19,7 +19,7 @@ HAS_IMAGE = [[False, False, True, True], [True, True, False, False], [True, Fals
 
 def write(folder: Path) -> None:
     """Write twelve conversations for these steps; the image of the last is missing."""
-    chosen = instruction_dataset.subset(12, 1.0, seed=0)
+    chosen = instruction_dataset.draw_subset(12, 1.0, seed=0)
     plan = sampler.BatchPlan(chosen, TrainConfig(global_batch_size=4, micro_batch_size=2), seed=0)
     records: list[dict] = [{}] * 12
     for step, flags in enumerate(HAS_IMAGE):

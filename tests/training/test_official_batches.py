@@ -44,5 +44,5 @@ def test_a_text_that_spells_the_image_token_breaks_no_batch(family):
 def end_of_image(conversation: dict) -> int:
     """The position after the last image token of a conversation."""
     config = model_config(FAMILY, None)
-    token = loading.image_token_id(config, loading.tokenizer_of(config))
+    token = loading.image_token_id(config, loading.load_model_tokenizer(config))
     return encoded(FAMILY, conversation).input_ids[0].tolist().index(token) + config.num_image_tokens

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_REPLACEMENTS = 100  # bad images in a row with instructions.on_bad_image=replace
 
-Row = dict[str, Any]  # id, image, conversations and length, see `instruction_dataset.table`
+Row = dict[str, Any]  # id, image, conversations and length, see `instruction_dataset.build_table`
 
 
 class TrainingDataset(Dataset):

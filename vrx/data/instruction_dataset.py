@@ -128,7 +128,7 @@ def _rows(path: Path) -> Iterator[dict[str, str | int | None]]:
             log(f"{path}: {number:,} of its conversations {ODD[kind]}, as in the official code")
 
 
-def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
+def build_table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
     """Check the data and convert it, once, to a table all ranks and runs map into memory; gives its folder.
 
     Columns: `id`, `image` (or null), `conversations` (JSON text), `length` (words, as LLaVA counts them; negative where
@@ -146,7 +146,7 @@ def table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
     if looked_at.is_file() and read_json(looked_at) == str(image_folder):
         return folder
     rows = open_table(folder)
-    found = images(rows)
+    found = first_row_of_images(rows)
 
     def refuse(number: int, why: str) -> UserError:
         told = rows[number]["id"]
@@ -197,7 +197,7 @@ def open_table(folder: Path) -> Dataset:
     return datasets.Dataset.from_file(str(folder / TABLE))
 
 
-def images(rows: Dataset) -> dict[str, int]:
+def first_row_of_images(rows: Dataset) -> dict[str, int]:
     """The number of the first row that names each image."""
     first_rows: dict[str, int] = {}
     number = 0
@@ -209,12 +209,12 @@ def images(rows: Dataset) -> dict[str, int]:
     return first_rows
 
 
-def lengths(rows: Dataset) -> np.ndarray:
+def word_counts(rows: Dataset) -> np.ndarray:
     """Words of every row, negative where it has no image: (rows,) int32."""
     return rows.data.column("length").to_numpy()
 
 
-def subset(num_rows: int, fraction: float, *, seed: int) -> list[int]:
+def draw_subset(num_rows: int, fraction: float, *, seed: int) -> list[int]:
     """The rows of a data fraction, in an order drawn once: 10 % lies inside 25 % inside 100 % of the same seed."""
     order = list(range(num_rows))
     random.Random(f"subset {seed}").shuffle(order)

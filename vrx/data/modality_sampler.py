@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 
-def by_modality(
+def modality_grouped_order(
     lengths: Sequence[int], *, batch_size: int, num_chunks: int, generator: torch.Generator | None = None
 ) -> list[int]:
     """The numbers of all samples, each once: global batches of `batch_size`, each of `num_chunks` micro-batches.

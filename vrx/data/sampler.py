@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from vrx.config.schema import TrainConfig
-from vrx.data.modality_sampler import by_modality
+from vrx.data.modality_sampler import modality_grouped_order
 
 
 class BatchPlan:
@@ -45,7 +45,7 @@ class BatchPlan:
             generator.shuffle(order)
             return order
         assert self.lengths is not None
-        numbers = by_modality(
+        numbers = modality_grouped_order(
             self.lengths,
             batch_size=self.config.global_batch_size,
             num_chunks=self.chunks_per_step,

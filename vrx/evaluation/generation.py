@@ -28,7 +28,7 @@ from vrx.evaluation.kv_cache import preallocated_cache
 from vrx.launch.devices import device, dtype
 from vrx.metrics.answer import Answer
 from vrx.models import from_run
-from vrx.models.loading import image_token_id, tokenizer_of
+from vrx.models.loading import image_token_id, load_model_tokenizer
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Generator:
     def load(cls, run: RunConfig, run_dir: Path) -> Generator:
         """The LVLM that a run left in `run_dir` (tuned, reverted or pruned), or the base model where it left none."""
         lvlm = from_run.load_from_run(run.model, run_dir, dtype=dtype(run.train))
-        return cls(lvlm, tokenizer_of(run.model), run.model)
+        return cls(lvlm, load_model_tokenizer(run.model), run.model)
 
     @property
     def is_exact(self) -> bool:

@@ -16,7 +16,7 @@ from vrx.runs.hub import cached_checkpoint, split_revision
 
 
 @cache
-def official() -> dict[str, Any]:
+def published_facts() -> dict[str, Any]:
     """The published facts in `architectures.yaml`: sizes of parts, instruction data, peak TFLOPs of GPUs."""
     return yaml.safe_load((PACKAGE / "models" / "architectures.yaml").read_text(encoding="utf-8"))
 
@@ -103,11 +103,11 @@ def matches_target(name: str, targets: Sequence[str]) -> bool:
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts | None:
     """Counts from the config.json of each part on this machine, else as published; None where neither is known."""
-    text, vision = values(model.backbone, "text_config"), values(model.vision_tower, "vision_config")
-    return None if text is None or vision is None else from_values(text, vision)
+    text, vision = part_config(model.backbone, "text_config"), part_config(model.vision_tower, "vision_config")
+    return None if text is None or vision is None else counts_from_configs(text, vision)
 
 
-def from_values(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts:
+def counts_from_configs(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts:
     """Counts from the config.json of a backbone and of a vision tower."""
     heads = text["num_attention_heads"]
     width = text.get("head_dim") or text["hidden_size"] // heads
@@ -126,10 +126,10 @@ def from_values(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts
     return ParameterCounts(backbone, Tower(*sizes, num_patches=side * side))
 
 
-def values(name: str, part: str) -> dict[str, Any] | None:
+def part_config(name: str, part: str) -> dict[str, Any] | None:
     """The config.json of a part, from this machine or as published; `part` is its key in the config.json of an LVLM."""
     folder = cached_checkpoint(name)
     if folder is not None and (folder / "config.json").is_file():
         config = read_json(folder / "config.json")
         return {**config, **config.get(part, {})}
-    return official()["parts"].get(split_revision(name)[0])
+    return published_facts()["parts"].get(split_revision(name)[0])

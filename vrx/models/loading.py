@@ -21,7 +21,7 @@ from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
 from vrx.runs.hub import resolve_checkpoint, split_revision
 
 
-def tokenizer_of(config: ModelConfig) -> PreTrainedTokenizerBase:
+def load_model_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, with the end and padding tokens its conversation template was trained with."""
     if config.tokenizer is not None:
         return load_tokenizer(resolve_checkpoint("model.tokenizer", config.tokenizer, weights=False), config.template)
@@ -47,7 +47,7 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
     embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. Parts that do not fit
     together are refused with the names of the first tensors that are missing, unexpected or of another shape.
     """
-    tokenizer = tokenizer_of(config)
+    tokenizer = load_model_tokenizer(config)
     options = {
         "image_token_index": image_token_id(config, tokenizer),
         "projector_hidden_act": "gelu",

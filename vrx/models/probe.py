@@ -21,25 +21,25 @@ from vrx.selectors import importance
 # These take the state after the decoder's final norm for the last layer's output, as the released code does. The norm
 # turns a state by its learned weights alone; on its own it would only change the length.
 FINAL_NORM = "_final_norm"
-OF_STATES = {
+STATE_SCORES = {
     "block_influence": importance.block_influence,
     "multimodal_block_influence": importance.multimodal_block_influence,
     "angular_distance_inputs": importance.angular_distance_inputs,
     "angular_distance_inputs_all_tokens": importance.angular_distance_inputs_all_tokens,
 }
-OF_ATTENTION = {
+ATTENTION_SCORES = {
     "image_attention": importance.image_attention,
     "image_attention_share": importance.image_attention_share,
 }
-OF_WEIGHTS = {
+WEIGHT_SCORES = {
     "parameter_change": importance.parameter_change,
     "parameter_change_tensors": importance.parameter_change_tensors,
     "parameter_change_norms": importance.parameter_change_norms,
     "angular_distance_weights": importance.angular_distance_weights,
     "angular_distance_weights_whole": importance.angular_distance_weights_whole,
 }
-OF_ACTIVATIONS = (*OF_STATES, *(name + FINAL_NORM for name in OF_STATES), *OF_ATTENTION)
-OF_IMAGES = ("multimodal_block_influence", "multimodal_block_influence" + FINAL_NORM, *OF_ATTENTION)
+ACTIVATION_SCORES = (*STATE_SCORES, *(name + FINAL_NORM for name in STATE_SCORES), *ATTENTION_SCORES)
+IMAGE_SCORES = ("multimodal_block_influence", "multimodal_block_influence" + FINAL_NORM, *ATTENTION_SCORES)
 HEAD_POSITIONS = 512  # that the language head works on at a time
 
 
@@ -47,7 +47,7 @@ def mean_scores(
     lvlm: LlavaForConditionalGeneration,
     batches: Iterable[MicroBatch],
     *,
-    names: Sequence[str] = OF_ACTIVATIONS,
+    names: Sequence[str] = ACTIVATION_SCORES,
     see: Callable[[dict[str, Tensor]], None] = lambda found: None,
 ) -> dict[str, importance.RunningMean]:
     """All activation scores of a set of samples in one pass; nothing is kept of a batch but its sums.
@@ -65,7 +65,7 @@ def mean_scores(
 
 @torch.inference_mode()
 def activation_scores(
-    lvlm: LlavaForConditionalGeneration, batch: MicroBatch, *, names: Sequence[str] = OF_ACTIVATIONS
+    lvlm: LlavaForConditionalGeneration, batch: MicroBatch, *, names: Sequence[str] = ACTIVATION_SCORES
 ) -> dict[str, Tensor]:
     """The named scores of each sample and layer, (batch, layers) fp64 on the CPU, from one forward pass.
 
@@ -73,32 +73,32 @@ def activation_scores(
     as `collate` makes it. States are read by hooks, one layer at a time: the last of transformers' own
     `hidden_states` is after the final norm. A sample without image tokens has no score that speaks of images.
     """
-    _refuse_unknown("activation", names, OF_ACTIVATIONS)
+    _refuse_unknown("activation", names, ACTIVATION_SCORES)
     assert not lvlm.training, "scores of a model in training mode: dropout would be in them"
     inputs = _inputs(lvlm, batch)
     real = inputs["attention_mask"].bool()
     image = (inputs["input_ids"] == lvlm.config.image_token_id) & real
     blind = (~image.any(1)).nonzero().flatten().tolist()
-    if blind and set(names) & set(OF_IMAGES):
-        raise UserError(f"samples {blind} of the batch hold no image: no {', '.join(set(names) & set(OF_IMAGES))}")
+    if blind and set(names) & set(IMAGE_SCORES):
+        raise UserError(f"samples {blind} of the batch hold no image: no {', '.join(set(names) & set(IMAGE_SCORES))}")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def states(last: bool, before: Tensor, after: Tensor) -> None:
         normed = lvlm.model.language_model.norm(after) if last else after
         for name in names:
-            if name in OF_ATTENTION:
+            if name in ATTENTION_SCORES:
                 continue
             output = normed if name.endswith(FINAL_NORM) else after
-            found[name].append(OF_STATES[name.removesuffix(FINAL_NORM)](before, output, real=real, image=image))
+            found[name].append(STATE_SCORES[name.removesuffix(FINAL_NORM)](before, output, real=real, image=image))
 
     def attention(queries: Tensor, keys: Tensor, mask: Tensor | None, scaling: float) -> None:
         received = importance.attention_received(queries, keys, image=image, real=real, scaling=scaling, mask=mask)
-        for name in OF_ATTENTION:
+        for name in ATTENTION_SCORES:
             if name in names:
-                value = OF_ATTENTION[name](received, image=image, real=real, num_heads=queries.shape[1])
+                value = ATTENTION_SCORES[name](received, image=image, real=real, num_heads=queries.shape[1])
                 found[name].append(value)
 
-    watched = _watched_attention(lvlm, attention) if set(names) & set(OF_ATTENTION) else contextlib.nullcontext()
+    watched = _watched_attention(lvlm, attention) if set(names) & set(ATTENTION_SCORES) else contextlib.nullcontext()
     with _watched_states(decoder_layers(lvlm), states), watched:
         lvlm.model(**inputs, use_cache=False)
     return {name: torch.stack(values, 1).cpu() for name, values in found.items()}
@@ -171,7 +171,7 @@ def weight_scores(
     state: Mapping[str, Tensor],
     backbone_state: Mapping[str, Tensor],
     *,
-    names: Sequence[str] = tuple(OF_WEIGHTS),
+    names: Sequence[str] = tuple(WEIGHT_SCORES),
     watch: Callable[[list[Any]], Iterable[Any]] = iter,
 ) -> dict[str, list[float]]:
     """The named scores of each decoder layer of an LVLM against its backbone, all its parameters counted.
@@ -180,13 +180,13 @@ def weight_scores(
     merged, see `MergedStateDict`: an adapter's own weights have no counterpart in the backbone. `watch` may draw a
     progress bar over the layers.
     """
-    _refuse_unknown("weight", names, OF_WEIGHTS)
+    _refuse_unknown("weight", names, WEIGHT_SCORES)
     found: dict[str, list[float]] = {name: [] for name in names}
     for match in watch(match_layers(state, backbone_state)):
-        changes = [importance.compare(state[here], backbone_state[there]) for here, there in match.values()]
+        changes = [importance.tensor_delta(state[here], backbone_state[there]) for here, there in match.values()]
         for name in names:
-            found[name].append(OF_WEIGHTS[name](changes))
-    return {name: importance.finite(scores) for name, scores in found.items()}
+            found[name].append(WEIGHT_SCORES[name](changes))
+    return {name: importance.require_finite(scores) for name, scores in found.items()}
 
 
 @torch.inference_mode()

@@ -113,7 +113,7 @@ class TensorDelta:
     backbone: float  # sum of backbone ** 2
 
 
-def compare(tuned: Tensor, backbone: Tensor) -> TensorDelta:
+def tensor_delta(tuned: Tensor, backbone: Tensor) -> TensorDelta:
     """Add up one tensor of the LVLM against the same tensor of its backbone, a few million elements at a time."""
     assert tuned.shape == backbone.shape
     found = torch.zeros(5, dtype=torch.float64)
@@ -188,10 +188,10 @@ class RunningMean:
         """One score per layer; a layer whose score is no finite number is refused."""
         if not self.num_samples:
             raise UserError("no samples were scored")
-        return finite((self.total / self.num_samples).tolist())
+        return require_finite((self.total / self.num_samples).tolist())
 
 
-def finite(scores: Sequence[float]) -> list[float]:
+def require_finite(scores: Sequence[float]) -> list[float]:
     """The scores, none of them NaN or infinite: those are refused by layer."""
     bad = [f"{layer} ({score})" for layer, score in enumerate(scores) if not math.isfinite(score)]
     if bad:

@@ -85,7 +85,7 @@ def build_projector(folder: Path, config: ModelConfig, *, steps: int = 400, batc
         folder / "projector.safetensors",
     )
     lvlm = loading.load(config)
-    tokenizer, pixels = loading.tokenizer_of(config), Pixels(config)
+    tokenizer, pixels = loading.load_model_tokenizer(config), Pixels(config)
     image_id = loading.image_token_id(config, tokenizer)
     projector = find_projector(lvlm).requires_grad_(True)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vrx.config.schema import RunConfig
-from vrx.models.architecture import ParameterCounts, official
+from vrx.models.architecture import ParameterCounts, published_facts
 from vrx.training.flops import Workload, step_flops
 
 TOKENS_PER_WORD = 1.4  # English instruction data in Llama's vocabulary
@@ -65,7 +65,7 @@ def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run:
 
 def gpu_hours(flops: float, gpu: str, expected_mfu: float) -> float | None:
     """Hours on one GPU; None for a GPU whose peak is unknown."""
-    peaks = official()["tera_operations"]
+    peaks = published_facts()["tera_operations"]
     peak = next((value for name, value in peaks.items() if name in gpu), None)
     return None if peak is None else flops / (peak * 1e12 * expected_mfu) / 3600
 

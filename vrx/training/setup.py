@@ -46,14 +46,14 @@ class TrainableModel:
     def flops_counter(self, *, num_layers: int, lora: LoraConfig) -> Callable[[Workload], float]:
         """The FLOPs of a step as a function of its workload."""
         config: Any = self.lvlm.config
-        shape = architecture.from_values(config.text_config.to_dict(), config.vision_config.to_dict())
+        shape = architecture.counts_from_configs(config.text_config.to_dict(), config.vision_config.to_dict())
         return lambda workload: flops.step_flops(workload, shape, num_layers=num_layers, lora=lora)
 
 
 def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tuple[RunConfig, dict[str, str]]:
     """Decide every switch of the engine, and log and give the reason for each that is off.
 
-    words: (samples,), as `instruction_dataset.lengths` counts them.
+    words: (samples,), as `instruction_dataset.word_counts` counts them.
     """
     shape = architecture.parameter_counts(run.model)
     weight_bytes = total_flops = 0.0

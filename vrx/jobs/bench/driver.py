@@ -95,7 +95,7 @@ def _measure(run: RunConfig, bench_dir: BenchDir, cost: VariantCost) -> None:
     run_dir = bench_dir.variant(cost.variant, cost.num_layers)
     shutil.rmtree(run_dir, ignore_errors=True)
     digest = instruction_dataset.data_digest(run.instructions)
-    table = instruction_dataset.table(run.instructions, bench_dir.data, digest=digest)
+    table = instruction_dataset.build_table(run.instructions, bench_dir.data, digest=digest)
     files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
     files.write_atomic(RunDir(run_dir).config, freeze(run))
     launch("train_baseline" if cost.variant == BASELINE else "train", run_dir, run.runtime)

@@ -18,9 +18,9 @@ from vrx.data import dataset
 from vrx.data.image_processing import PROCESSORS
 from vrx.data.tokenizers import encode
 from vrx.launch.devices import device
-from vrx.models.architecture import values
+from vrx.models.architecture import part_config
 from vrx.models.assemble import TOWERS
-from vrx.models.loading import image_token_id, tokenizer_of
+from vrx.models.loading import image_token_id, load_model_tokenizer
 
 PATCHES = 8  # along a side of the image of a narrow LVLM: 64 image tokens
 WORD = " red"  # one token of the embedded vocabulary
@@ -32,7 +32,7 @@ def write_parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dty
     Depth, vocabulary and the ratios of the widths stay; a narrow tower gets small images. `UserError` where
     the shape of a part is unknown.
     """
-    text, vision = values(like.backbone, "text_config"), values(like.vision_tower, "vision_config")
+    text, vision = part_config(like.backbone, "text_config"), part_config(like.vision_tower, "vision_config")
     if text is None or vision is None:
         raise UserError(f"model={like.name}: unknown shape; valid: a model whose config.json is on this machine")
     torch.manual_seed(0)
@@ -76,7 +76,7 @@ def write_instructions(
     lengths: positions of the samples in turn, image tokens included; supervised: share of them in the reply.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    tokenizer = tokenizer_of(model)
+    tokenizer = load_model_tokenizer(model)
     assert len(encode(2 * WORD, tokenizer, has_image=False)) - len(encode(WORD, tokenizer, has_image=False)) == 1
     samples = dataset.TrainingDataset(
         [],

@@ -13,7 +13,7 @@ from vrx.data import instruction_dataset
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs
 from vrx.launch.gpus import count_gpus
 from vrx.launch.workers import launch
-from vrx.models.architecture import official, parameter_counts
+from vrx.models.architecture import parameter_counts, published_facts
 from vrx.runs import files
 from vrx.runs.locks import shared_resource_lock
 from vrx.training import cost_model
@@ -29,15 +29,15 @@ def lengths_of_data(run: RunConfig) -> tuple[list[int] | None, int]:
 
     The lengths are None without instruction data; the number is then that of the published data.
     """
-    published = official()["instructions"].get(run.model.template, {}).get("conversations", 0)
+    published = published_facts()["instructions"].get(run.model.template, {}).get("conversations", 0)
     if run.world is not None or run.instructions.path is None:
         return None, round(published * run.data_fraction.fraction)
     cache = Path(run.runtime.output_root).absolute() / "data"
     digest = instruction_dataset.data_digest(run.instructions, cache)
     lenient = dataclasses.replace(run.instructions, on_bad_image="skip")
     with shared_resource_lock(cache / "instructions"):
-        table = instruction_dataset.table(lenient, cache, digest=digest)
-    words = instruction_dataset.lengths(instruction_dataset.open_table(table))
+        table = instruction_dataset.build_table(lenient, cache, digest=digest)
+    words = instruction_dataset.word_counts(instruction_dataset.open_table(table))
     return cost_model.usual_lengths(words, run, NUM_LENGTHS), round(len(words) * run.data_fraction.fraction)
 
 

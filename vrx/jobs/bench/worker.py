@@ -54,7 +54,7 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
     """Train with `vrx/jobs/bench/baseline.py`; writes `train.jsonl` and `train.json` as the stage `train` does."""
     rows = instruction_dataset.open_table(Path(read_json(run_dir / "data.json")["table"]))
     plan = sampler.BatchPlan(list(range(len(rows))), run.train, seed=run.seed)
-    tokenizer = loading.tokenizer_of(run.model)
+    tokenizer = loading.load_model_tokenizer(run.model)
     samples = dataset.TrainingDataset(
         rows,
         run.model,
@@ -88,7 +88,7 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
 def measure_inference(run: RunConfig, run_dir: Path) -> None:
     """Write `inference.json`: seconds per sample of generation, one at a time and batched, and of scoring layers."""
     lvlm = loading.load(run.model, dtype=dtype(run.train))
-    generator = Generator(lvlm, loading.tokenizer_of(run.model), run.model)
+    generator = Generator(lvlm, loading.load_model_tokenizer(run.model), run.model)
     set_ready(run_dir)
     size = run.eval.batch_size
     questions = _questions(run, size)

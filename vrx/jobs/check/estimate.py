@@ -13,7 +13,7 @@ from vrx.config.schema import RunConfig
 from vrx.data import instruction_dataset
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
-from vrx.models.architecture import ParameterCounts, official
+from vrx.models.architecture import ParameterCounts, published_facts
 from vrx.runs import files, record
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.lookup import run_directory, run_identity, run_label
@@ -78,11 +78,11 @@ def run_cost(run: RunConfig, shape: ParameterCounts, table: Path | None, process
 def _data(run: RunConfig, table: Path | None) -> tuple[Lengths, int, str]:
     """Sample lengths, number of samples and digest of the instruction data."""
     if table is None:
-        published = official()["instructions"].get(run.model.template, {}).get("conversations", 0)
+        published = published_facts()["instructions"].get(run.model.template, {}).get("conversations", 0)
         return DEFAULT_LENGTHS, round(published * run.data_fraction.fraction), ""
     rows = instruction_dataset.open_table(table)
-    subset = instruction_dataset.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    lengths = cost_model.lengths_in_tokens(instruction_dataset.lengths(rows)[subset], run)
+    subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
+    lengths = cost_model.lengths_in_tokens(instruction_dataset.word_counts(rows)[subset], run)
     return lengths, len(subset), instruction_dataset.data_digest(run.instructions, table.parent)
 
 

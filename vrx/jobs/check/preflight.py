@@ -21,7 +21,7 @@ from vrx.evaluation import benchmarks
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
 from vrx.launch.workers import num_processes
-from vrx.models.architecture import official
+from vrx.models.architecture import published_facts
 from vrx.report.wandb_connection import resolve_mode
 from vrx.runs.files import write_atomic
 from vrx.runs.locks import shared_resource_lock
@@ -45,18 +45,18 @@ def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
         digest = instruction_dataset.data_digest(config, root / "data")
         lenient = dataclasses.replace(config, on_bad_image="skip")  # _images lists all bad ones
         with shared_resource_lock(root / "data" / "instructions"):
-            table = instruction_dataset.table(lenient, root / "data", digest=digest)
+            table = instruction_dataset.build_table(lenient, root / "data", digest=digest)
     except (ValueError, OSError) as error:
-        published = official()["instructions"].get(run.model.template)
+        published = published_facts()["instructions"].get(run.model.template)
         is_missing = config.path is None or not Path(config.path).is_file()
         advice = f"; run: {published['command']}" if published and is_missing else ""
         return [Finding("instructions", str(error).removeprefix("instructions.") + advice, bad=True)], None
     rows = instruction_dataset.open_table(table)
-    text_only = int((instruction_dataset.lengths(rows) < 0).sum())
+    text_only = int((instruction_dataset.word_counts(rows) < 0).sum())
     counts = f"{config.path}: {len(rows):,} conversations, {text_only:,} of them without image; sha256 {digest}"
     findings = [Finding("instructions", counts)]
     if config.image_folder is not None:
-        findings += _images(run, list(instruction_dataset.images(rows)), Path(config.image_folder), root)
+        findings += _images(run, list(instruction_dataset.first_row_of_images(rows)), Path(config.image_folder), root)
     return findings, table
 
 
@@ -69,7 +69,7 @@ def _images(run: RunConfig, names: list[str], folder: Path, root: Path) -> Itera
         message = f"{number:,} images"
         if bad_counts[subfolder]:
             message += f", {bad_counts[subfolder]:,} missing or unreadable"
-        source = official()["images"].get(subfolder)
+        source = published_facts()["images"].get(subfolder)
         if source and bad_counts[subfolder] == number:
             message += f"; get them from {source}"
         yield Finding(f"images {folder / subfolder}", message, bad=is_fatal and bad_counts[subfolder] > 0)

@@ -49,7 +49,7 @@ def finetune(run: RunConfig) -> None:
         with following(run, run_dir, files.digest(identity)[:8]) as wandb_run:
             if training_gap(run_dir) is not None:
                 with shared_resource_lock(data / "instructions"):
-                    table = instruction_dataset.table(run.instructions, data, digest=digest)
+                    table = instruction_dataset.build_table(run.instructions, data, digest=digest)
                 files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
                 files.write_json(RunDir(run_dir).layers, layers)
                 write_config(run_dir, run)

@@ -79,9 +79,9 @@ class TrainingData:
 def open_data(run: RunConfig, run_dir: Path) -> TrainingData:
     """Open the table that the driver converted, and plan the order of the run's part of it."""
     rows = instruction_dataset.open_table(Path(read_json(RunDir(run_dir).data)["table"]))
-    subset = instruction_dataset.subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    words = instruction_dataset.lengths(rows)[subset]
-    tokenizer = loading.tokenizer_of(run.model)
+    subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
+    words = instruction_dataset.word_counts(rows)[subset]
+    tokenizer = loading.load_model_tokenizer(run.model)
     folder = run.instructions.image_folder
     training_dataset = dataset.TrainingDataset(
         rows,

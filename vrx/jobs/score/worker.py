@@ -61,7 +61,7 @@ def score(run: RunConfig, run_dir: Path) -> None:
         write_json(sample_scores_file(run_dir), content)
         scores = {name: mean.scores() for name, mean in means.items()}
         write_json(scores_file(run_dir), {**inputs, "scores": {**scores, **_weight_scores(run, source)}})
-        log(f"{len(samples)} samples scored by {len(probe.OF_ACTIVATIONS)} formulas of activations")
+        log(f"{len(samples)} samples scored by {len(probe.ACTIVATION_SCORES)} formulas of activations")
     barrier()
 
 
