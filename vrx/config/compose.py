@@ -8,13 +8,14 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vrx.config.schema import RunConfig
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra, as the configuration `run_schema`."""
+    """Make the schema known to Hydra, as the configuration `run_schema`, and `${vrx.data:…}` to OmegaConf."""
+    OmegaConf.register_new_resolver("vrx.data", _data_path, replace=True)
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 
@@ -29,3 +30,14 @@ def composing(conf: Path) -> Iterator[None]:
 def compose_config(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
     """The configuration of one run; `with_hydra` keeps Hydra's own part."""
     return hydra.compose("config", overrides=overrides, return_hydra_config=with_hydra)
+
+
+def _data_path(relative: str, *otherwise: str | None, _root_: DictConfig) -> str | None:
+    """Data below `data_root`; where they are not there, the alternative, such as a data set of the hub.
+
+    Without an alternative it is the path in any case, so that an error names it, or None without `data_root`.
+    """
+    path = Path(_root_.data_root) / relative if _root_.get("data_root") else None
+    if path is not None and (path.exists() or not otherwise):
+        return str(path)
+    return otherwise[0] if otherwise else None

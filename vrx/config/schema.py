@@ -212,6 +212,7 @@ class RunConfig:
     data_fraction: DataFractionConfig = field(default_factory=DataFractionConfig)
     instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
     world: WorldConfig | None = None
+    data_root: str | None = None  # folder of local data; conf/benchmark and conf/model say what lies where below it
     benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)
     recipe: str = MISSING
     lora: LoraConfig = field(default_factory=LoraConfig)
