@@ -1,4 +1,4 @@
-"""One line on the terminal, from rank 0 alone."""
+"""Log lines on the terminal, from rank 0 only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from tqdm import tqdm
 
 
 def rank() -> int:
+    """The number of this process among the workers of its stage; 0 in the driver."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
+    """Whether this process writes the files and logs."""
     return rank() == 0
 
 
 def log(message: str) -> None:
-    """One line on the terminal, from rank 0 alone; a progress line that stands there moves below it."""
+    """Print one line on the terminal, from rank 0 only.
+
+    A progress bar moves below the line.
+    """
     if is_main():
         tqdm.write(f"vrx: {message}", file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 class RunDir:
     """A run directory: every file that more than one module touches is a property.
 
-    Files that belong to one job alone are named in `vrx/jobs/<job>/files.py`.
+    Files that belong to one job alone are named in the package of that job (`vrx/jobs/<job>`).
     """
 
     path: Path

@@ -13,7 +13,7 @@ from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs import source_run
-from vrx.jobs.prune.files import result_file
+from vrx.jobs.prune import result_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.workers import launch

@@ -15,7 +15,7 @@ from vrx.config.schema import RunConfig
 from vrx.evaluation import benchmarks
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import run_benchmarks
-from vrx.jobs.prune.files import result_file
+from vrx.jobs.prune import result_file
 from vrx.launch.devices import init_process_group
 from vrx.launch.logging import is_main, log
 from vrx.launch.ranks import barrier, set_ready

@@ -10,7 +10,7 @@ from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs import source_run
-from vrx.jobs.revert.files import reversions_file
+from vrx.jobs.revert import reversions_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.workers import launch

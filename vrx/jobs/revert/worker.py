@@ -7,7 +7,7 @@ from pathlib import Path
 from vrx.config.schema import RunConfig
 from vrx.evaluation.generation import Generator
 from vrx.evaluation.run_benchmarks import run_benchmarks
-from vrx.jobs.revert.files import reversions_file
+from vrx.jobs.revert import reversions_file
 from vrx.launch.devices import init_process_group
 from vrx.launch.logging import log
 from vrx.launch.ranks import set_ready

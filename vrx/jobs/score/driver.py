@@ -13,7 +13,7 @@ from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration, evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs import source_run
-from vrx.jobs.score.files import inputs_file, sample_scores_file, scores_file
+from vrx.jobs.score import inputs_file, sample_scores_file, scores_file
 from vrx.jobs.source_run import SourceRun
 from vrx.launch.logging import log
 from vrx.launch.workers import launch

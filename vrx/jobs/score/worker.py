@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vrx.config.schema import RunConfig
 from vrx.evaluation import calibration
 from vrx.evaluation.generation import Generator, prompt_batches
-from vrx.jobs.score.files import inputs_file, sample_scores_file, scores_file
+from vrx.jobs.score import inputs_file, sample_scores_file, scores_file
 from vrx.launch.devices import init_process_group
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
