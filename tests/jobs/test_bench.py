@@ -25,7 +25,7 @@ from vrx.models.lvlm import decoder_layers
 from vrx.report.paper import load_paper
 
 FIGURE = load_paper().artifacts["figure3"]
-LLAVA = ("model=llava-1.5-7b", "recipe=paper")
+LLAVA = ("job=bench", "model=llava-1.5-7b", "recipe=paper")
 
 
 @pytest.fixture(scope="module")

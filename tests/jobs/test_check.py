@@ -28,7 +28,7 @@ def failures(findings: Iterable[Finding]) -> list[str]:
 def data(make_run, world, tmp_path):
     """A run of the tiny world with its own copy of the images, and the path of an image that it uses."""
     shutil.copytree(world / "data" / "tiny" / "images", tmp_path / "images")
-    run = make_run(f"instructions.image_folder={tmp_path}/images")
+    run = make_run("job=check", f"instructions.image_folder={tmp_path}/images")
     run.runtime.output_root = str(tmp_path / "outputs")
     records = json.loads(Path(run.instructions.path).read_text())
     return run, tmp_path / "images" / next(record["image"] for record in records if record.get("image"))
@@ -69,20 +69,20 @@ def test_image_errors_keep_the_order_of_the_files(tmp_path):
 
 
 def test_all_failures_are_printed_before_the_check_ends(make_run, capsys, tmp_path):
-    run = make_run("instructions.path=nowhere.json", "benchmark=[tiny_gqa,gqa]")
+    run = make_run("job=check", "instructions.path=nowhere.json", "benchmark=[tiny_gqa,tdiuc]")
     run.world, run.model.projector, run.runtime.output_root = None, "nobody/nothing", str(tmp_path)
     with pytest.raises(UserError, match=r"^3 of \d+ checks failed \(lines marked BAD\)$"):
         check(run)
     output = capsys.readouterr().out
     assert "BAD  model.projector: nobody/nothing is not on this machine; run: hf download nobody/nothing" in output
     assert "BAD  instructions: path=nowhere.json: no such file" in output
-    assert "BAD  benchmark.gqa: path=null" in output
+    assert "BAD  benchmark.tdiuc: path=null" in output
     assert "ok   benchmark.tiny_gqa: 6 questions" in output
 
 
 def test_distinct_runs_of_a_sweep_are_listed_once_and_summed(make_run, capsys):
     runs = [
-        make_run(f"layer_count={count}", f"selector={name}")
+        make_run("job=check", f"layer_count={count}", f"selector={name}")
         for count, name in [
             ("8_layers", "sparse_uniform"),
             ("4_layers", "sparse_uniform"),
@@ -99,13 +99,13 @@ def test_distinct_runs_of_a_sweep_are_listed_once_and_summed(make_run, capsys):
 def test_hours_of_similar_finished_runs_are_used(make_run, capsys, tmp_path, world):
     shutil.copytree(world / "data", tmp_path / "data")
     options = (f"runtime.output_root={tmp_path}", "layer_count=4_layers")
-    check(make_run(*options))
+    check(make_run("job=check", *options))
     other = make_run(f"runtime.output_root={tmp_path}", "layer_count=8_layers")
     identity = lookup.run_identity(other, instruction_dataset.data_digest(other.instructions))
     folder = lookup.run_directory(other, identity, label="other")
     write_record(folder, other.model, identity, identity["layers"], {}, train=TrainSummary(seconds=7200.0))
     capsys.readouterr()
-    check(make_run(*options))
+    check(make_run("job=check", *options))
     assert "2 GPU-hours (measured on similar runs)" in capsys.readouterr().out
 
 
