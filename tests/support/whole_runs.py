@@ -24,7 +24,9 @@ SMOKE = ("sweep=smoke", *PLAIN)
 
 
 def command(*overrides: str, small: bool = True) -> list[str]:
-    return [sys.executable, "-m", "vrx.main", *(SMALL if small else []), *overrides]
+    """The real command, by default on little data; overrides come last, so they win, but a job word comes first."""
+    job = overrides[:1] if overrides and overrides[0].isalpha() else ()
+    return [sys.executable, "-m", "vrx.main", *job, *(SMALL if small else []), *overrides[len(job) :]]
 
 
 def run_dir(root: Path) -> Path:
