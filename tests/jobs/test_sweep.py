@@ -59,7 +59,7 @@ def test_a_dry_run_lists_and_leaves_nothing_behind(vrx: Command, tmp_path: Path)
     listed = vrx("sweep=table2", "model=tiny", "sweep.dry_run=true")
     assert listed.returncode == 0, listed.stderr
     assert "7 distinct runs: 0 done, 0 resumable, 7 to do" in listed.stdout
-    assert "layer_count=16_layers\n" in listed.stdout
+    assert "layer_count=16_layers (data not made yet)\n" in listed.stdout
     assert not list(tmp_path.iterdir())
 
 
