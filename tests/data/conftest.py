@@ -15,7 +15,7 @@ from vrx.config.schema import InstructionsConfig
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Write records and the images they may name; options go to the configuration."""
+    """Write records and the images that they name; options go to the configuration."""
     images = tmp_path / "images"
     (images / "a").mkdir(parents=True)
     for name in ("red", "красный"):

@@ -1,7 +1,7 @@
 """Templates, ids and label masks against what the official LLaVA and Bunny code computed; our own tokenizer.
 
 `golden/official_models`: arrays made by haotian-liu/LLaVA c121f043 (transformers 4.37.2) and BAAI-DCAI/Bunny
-08273acb (4.40.0) on small made-up tokenizers. `preprocess.npz` holds ids and labels of their datasets,
+08273acb (4.40.0) on small synthetic tokenizers. `preprocess.npz` holds ids and labels of their datasets,
 `forward.npz` labels after image expansion (16 tokens an image), `generate.npz` the ids of evaluation prompts.
 """
 
@@ -51,8 +51,8 @@ def official_tokenizer(family, add_bos_token=None):
 
 
 @cache
-def own_tokenizer():
-    """A small byte-level BPE that splits like the embedded model's: " ASSISTANT:" is a single piece."""
+def trained_tokenizer():
+    """A small byte-level BPE that splits text like the embedded model's: " ASSISTANT:" is a single piece."""
     tokenizer = Tokenizer(models.BPE())
     pieces = r"\s?[A-Za-z]+:?|\s?\d+\.\d+|\s?\d+|\s?[^\sA-Za-z\d]|\s"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -86,7 +86,7 @@ def conversation(*values):
 
 
 def learned_runs(encoded):
-    """The stretches of learned ids, each cut after its end."""
+    """The runs of consecutive learned ids."""
     runs, run = [], []
     for label in encoded.labels:
         if label == IGNORE:
@@ -107,7 +107,7 @@ OFFICIAL_RUNS = [
 
 
 @pytest.mark.parametrize(("family", "key"), OFFICIAL_RUNS)
-def test_ids_labels_and_warning_are_the_official_ones(family, key):
+def test_ids_labels_and_warning_match_the_official_code(family, key):
     *no_bos, case_id, length = key.split("/")
     samples = {sample["id"]: sample for sample in cases(family)["conversations"] + cases(family).get("edge", [])}
     sample = samples[case_id]
@@ -128,7 +128,7 @@ def test_ids_labels_and_warning_are_the_official_ones(family, key):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_prompts_for_generation_are_the_official_ones(family):
+def test_generation_prompts_match_the_official_code(family):
     tokenizer, template = official_tokenizer(family), FAMILIES[family][1]
     for case in cases(family)["generation"]:
         question = case["question"]
@@ -140,12 +140,12 @@ def test_prompts_for_generation_are_the_official_ones(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_labels_after_expansion_are_the_official_ones(family):
+def test_labels_after_image_expansion_match_the_official_code(family):
     samples = {sample["id"]: sample for sample in cases(family)["conversations"] + cases(family).get("edge", [])}
     tokenizer, template = official_tokenizer(family), FAMILIES[family][1]
-    found = [key for key in arrays(family, "forward.npz") if re.fullmatch("single/.*/labels", key)]
-    assert len(found) >= 3
-    for key in found:
+    label_keys = [key for key in arrays(family, "forward.npz") if re.fullmatch("single/.*/labels", key)]
+    assert len(label_keys) >= 3
+    for key in label_keys:
         _, case_id, length, _ = key.split("/")
         sample, length = samples[case_id], int(length)
         encoded = tokenize(sample["conversations"], tokenizer, template, has_image="image" in sample, max_length=length)
@@ -157,7 +157,7 @@ def test_labels_after_expansion_are_the_official_ones(family):
 
 
 @pytest.mark.parametrize("probe", PROBES["results"])
-def test_a_loaded_tokenizer_gives_the_official_ids(probe):
+def test_loaded_tokenizer_gives_the_official_ids(probe):
     folder = probe.split(":")[0].split(" ")[0]
     family = next(family for family, (name, _) in FAMILIES.items() if name == folder)
     tokenizer = official_tokenizer(family, add_bos_token=False if "add_bos_token=False" in probe else None)
@@ -166,7 +166,7 @@ def test_a_loaded_tokenizer_gives_the_official_ids(probe):
         assert tokenizers.encode(text.replace("{EOS}", result["eos"]), tokenizer, has_image=False) == expected
 
 
-def test_a_folder_with_only_a_sentencepiece_model_gives_the_same_ids(tmp_path):
+def test_sentencepiece_model_alone_gives_the_same_ids(tmp_path):
     for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(GOLDEN / "tokenizers" / "vicuna_like" / name, tmp_path / name)
     slow, fast = load_tokenizer(tmp_path, "vicuna_v1"), official_tokenizer("llava_official")
@@ -176,7 +176,7 @@ def test_a_folder_with_only_a_sentencepiece_model_gives_the_same_ids(tmp_path):
     assert encoded == tokenize(sample, fast, "vicuna_v1", has_image=True)
 
 
-def test_a_bare_tokenizer_file_is_enough(tmp_path):
+def test_tokenizer_json_alone_gives_the_same_ids(tmp_path):
     shutil.copy(GOLDEN / "tokenizers" / "llama3_like" / "tokenizer.json", tmp_path)
     sample = conversation("<image>", "A dog.")
     bare, full = load_tokenizer(tmp_path, "bunny_llama3"), official_tokenizer("bunny_official")
@@ -185,7 +185,7 @@ def test_a_bare_tokenizer_file_is_enough(tmp_path):
     )
 
 
-def test_the_folder_says_whether_there_is_a_bos(tmp_path):
+def test_add_bos_token_of_the_folder_is_respected_and_can_be_overridden(tmp_path):
     shutil.copytree(GOLDEN / "tokenizers" / "phi3_like", tmp_path, dirs_exist_ok=True)
     path = tmp_path / "tokenizer_config.json"
     path.chmod(0o644)
@@ -194,7 +194,7 @@ def test_the_folder_says_whether_there_is_a_bos(tmp_path):
     assert tokenizers.adds_bos(load_tokenizer(tmp_path, "bunny_phi3", add_bos_token=True))
 
 
-def test_wrong_names_are_explained():
+def test_unknown_template_wrong_tokenizer_and_invalid_turns_are_refused():
     with pytest.raises(ValueError, match="bunny_llama3, bunny_phi3"):
         get_template("vicuna")
     with pytest.raises(ValueError, match="</s>"):
@@ -202,28 +202,28 @@ def test_wrong_names_are_explained():
     with pytest.raises(ValueError, match="turn 1 is from 'human'"):
         render([{"from": "human", "value": "a"}] * 2, "vicuna_v1")
     with pytest.raises(ValueError, match="drop the last answer"):
-        tokenize_prompt(conversation("a", "b"), own_tokenizer(), "bunny_llama3", has_image=False)
+        tokenize_prompt(conversation("a", "b"), trained_tokenizer(), "bunny_llama3", has_image=False)
 
 
-def test_a_literal_tag_in_a_text_only_sample_is_text():
+def test_image_tag_in_a_text_only_sample_is_plain_text():
     sample = conversation("What is <image>?", "A tag.")
-    encoded = tokenize(sample, own_tokenizer(), "bunny_llama3", has_image=False)
+    encoded = tokenize(sample, trained_tokenizer(), "bunny_llama3", has_image=False)
     assert IMAGE_TOKEN not in encoded.input_ids
-    assert "What is <image>?" in own_tokenizer().decode(encoded.input_ids)
+    assert "What is <image>?" in trained_tokenizer().decode(encoded.input_ids)
 
 
-def test_an_own_tokenizer_survives_saving_and_loading(tmp_path):
-    own_tokenizer().save_pretrained(tmp_path)
+def test_saved_tokenizer_gives_the_same_ids_when_loaded(tmp_path):
+    trained_tokenizer().save_pretrained(tmp_path)
     loaded = load_tokenizer(tmp_path, "bunny_llama3")
     assert (loaded.pad_token, loaded.eos_token) == ("<|end_of_text|>", "<|end_of_text|>")
     sample = conversation("<image>\nWhat is it?", "a dog", "Where?", "[0.10, 0.20]")
     assert tokenize(sample, loaded, "bunny_llama3", has_image=True) == tokenize(
-        sample, own_tokenizer(), "bunny_llama3", has_image=True
+        sample, trained_tokenizer(), "bunny_llama3", has_image=True
     )
 
 
-def test_the_mask_starts_right_after_the_role_in_an_own_tokenizer():
-    tokenizer = own_tokenizer()
+def test_labels_start_right_after_the_role():
+    tokenizer = trained_tokenizer()
     for answer in ("a dog", "0.25", "[0.10, 0.20]", "\nNo", " two spaces", "é!", "A", "5"):
         encoded = tokenize(conversation("<image>\nWhat is it?", answer), tokenizer, "bunny_llama3", has_image=True)
         start = next(i for i, label in enumerate(encoded.labels) if label != IGNORE)
@@ -235,7 +235,7 @@ def test_the_mask_starts_right_after_the_role_in_an_own_tokenizer():
 
 TEXT = st.text(alphabet="abcXYZ 019.,:?![]()é\n'", min_size=1, max_size=24).filter(str.strip)
 ROUNDS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4)
-TOKENIZERS = {"own": ("bunny_llama3", own_tokenizer)} | {
+TOKENIZERS = {"own": ("bunny_llama3", trained_tokenizer)} | {
     template: (template, lambda family=family: official_tokenizer(family)) for family, (_, template) in FAMILIES.items()
 }
 
@@ -243,7 +243,7 @@ TOKENIZERS = {"own": ("bunny_llama3", own_tokenizer)} | {
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(rounds=ROUNDS, has_image=st.booleans())
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_learned_are_exactly_the_answers_and_their_ends(name, rounds, has_image):
+def test_exactly_the_answers_and_their_end_tokens_are_learned(name, rounds, has_image):
     template, tokenizer = TOKENIZERS[name][0], TOKENIZERS[name][1]()
     values = [value for pair in rounds for value in pair]
     if has_image:
@@ -256,7 +256,7 @@ def test_learned_are_exactly_the_answers_and_their_ends(name, rounds, has_image)
     assert [text.strip(" ") for text in learned] == [f"{a}{TEMPLATES[template].end}".strip(" ") for _, a in rounds]
 
 
-def test_a_text_that_spells_the_image_token_takes_no_images_place():
+def test_text_that_encodes_to_the_image_token_gets_the_next_id():
     options = {"image_token_id": 3, "num_image_tokens": 2}
     expected = ([1, 4, 3, 3, 4, 2], [IGNORE, IGNORE, IGNORE, IGNORE, 4, 2])
     assert expand_images([1, 3, IMAGE_TOKEN, 3, 2], [IGNORE, IGNORE, IMAGE_TOKEN, 3, 2], **options) == expected
@@ -268,18 +268,18 @@ def test_a_text_that_spells_the_image_token_takes_no_images_place():
     max_length=st.integers(1, 30),
 )
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_expansion_keeps_text_and_never_silently_cuts_an_image(ids, num_image_tokens, max_length):
+def test_expansion_keeps_all_text_and_refuses_to_cut_an_image(ids, num_image_tokens, max_length):
     labels = [IGNORE if token == 1 else token for token in ids]
     options = {"image_token_id": 7, "num_image_tokens": num_image_tokens}
-    whole_ids, whole_labels = expand_images(ids, labels, **options)
-    assert [token for token in whole_ids if token != 7] == [token for token in ids if token != IMAGE_TOKEN]
-    assert whole_ids.count(7) == num_image_tokens * ids.count(IMAGE_TOKEN)
+    full_ids, full_labels = expand_images(ids, labels, **options)
+    assert [token for token in full_ids if token != 7] == [token for token in ids if token != IMAGE_TOKEN]
+    assert full_ids.count(7) == num_image_tokens * ids.count(IMAGE_TOKEN)
     assert all(
-        label == (IGNORE if token in (1, 7) else token) for token, label in zip(whole_ids, whole_labels, strict=True)
+        label == (IGNORE if token in (1, 7) else token) for token, label in zip(full_ids, full_labels, strict=True)
     )
     cut = expand_images(ids, labels, **options, max_length=max_length, keep_cut_images=True)
-    assert cut == (whole_ids[:max_length], whole_labels[:max_length])
-    if 7 in whole_ids[max_length:]:
+    assert cut == (full_ids[:max_length], full_labels[:max_length])
+    if 7 in full_ids[max_length:]:
         with pytest.raises(ValueError, match="cuts an image"):
             expand_images(ids, labels, **options, max_length=max_length)
     else:

@@ -14,7 +14,7 @@ fractions = st.floats(0, 1, exclude_min=True)
 
 @unhurried
 @given(num_rows=num_rows, fraction=fractions, seed=seeds)
-def test_a_fraction_is_that_many_distinct_rows(num_rows: int, fraction: float, seed: int):
+def test_fraction_gives_that_many_distinct_rows(num_rows: int, fraction: float, seed: int):
     rows = draw_subset(num_rows, fraction, seed=seed)
     assert len(rows) == len(set(rows)) == max(1, round(fraction * num_rows))
     assert set(rows) <= set(range(num_rows))
@@ -23,17 +23,17 @@ def test_a_fraction_is_that_many_distinct_rows(num_rows: int, fraction: float, s
 
 @unhurried
 @given(num_rows=num_rows, small=fractions, large=fractions, seed=seeds)
-def test_a_smaller_fraction_begins_the_larger(num_rows: int, small: float, large: float, seed: int):
+def test_smaller_fraction_is_the_beginning_of_a_larger_one(num_rows: int, small: float, large: float, seed: int):
     small, large = sorted((small, large))
-    begun = draw_subset(num_rows, small, seed=seed)
-    assert draw_subset(num_rows, large, seed=seed)[: len(begun)] == begun
+    smaller = draw_subset(num_rows, small, seed=seed)
+    assert draw_subset(num_rows, large, seed=seed)[: len(smaller)] == smaller
 
 
-def test_ten_percent_lie_in_a_quarter_and_that_in_all():
-    tenth, quarter, whole = (set(draw_subset(1000, fraction, seed=0)) for fraction in (0.1, 0.25, 1.0))
-    assert tenth < quarter < whole == set(range(1000))
+def test_ten_percent_are_part_of_a_quarter_and_that_of_all():
+    tenth, quarter, full = (set(draw_subset(1000, fraction, seed=0)) for fraction in (0.1, 0.25, 1.0))
+    assert tenth < quarter < full == set(range(1000))
     assert (len(tenth), len(quarter)) == (100, 250)
 
 
-def test_another_seed_draws_other_rows():
+def test_five_seeds_draw_five_distinct_subsets():
     assert len({frozenset(draw_subset(1000, 0.1, seed=seed)) for seed in range(5)}) == 5

@@ -1,4 +1,4 @@
-"""Training samples whose image is bad or cut follow the policy and are reported."""
+"""Training samples with an unreadable or cut image follow the policy and are reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def samples(make_run, world):
 
 
 @pytest.mark.parametrize("policy", ["skip", "replace"])
-def test_a_bad_image_follows_the_policy_and_is_reported(make_run, samples, tmp_path, policy):
+def test_bad_image_follows_the_policy_and_is_reported(make_run, samples, tmp_path, policy):
     row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
     name = samples.rows[row]["image"]
     for path in samples.image_folder.rglob("*.png"):
@@ -33,13 +33,13 @@ def test_a_bad_image_follows_the_policy_and_is_reported(make_run, samples, tmp_p
     samples.image_folder, samples.on_bad_image = tmp_path, policy
     sample = samples[row]
     assert len(sample.bad_images) == 1 and name in sample.bad_images[0]
-    silent = all(label == IGNORE for label in sample.labels)
-    assert silent == (policy == "skip")
+    fully_masked = all(label == IGNORE for label in sample.labels)
+    assert fully_masked == (policy == "skip")
     again = samples[row]
     assert (again.input_ids, again.labels) == (sample.input_ids, sample.labels)
 
 
-def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
+def test_bad_image_is_an_error_by_default(samples, tmp_path):
     row = next(index for index in range(len(samples)) if samples[index].pixels is not None)
     samples.image_folder = tmp_path
     with pytest.raises(ValueError, match=r"record tiny_\d+: image .*no such file"):
@@ -47,22 +47,22 @@ def test_a_bad_image_is_an_error_by_default(samples, tmp_path):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["image first", "image later"])
-def test_a_sample_with_a_cut_image_trains_on_the_text_before_it_and_is_reported(make_run, samples, late):
-    """The official model keeps a part of the image's features; the labels before them do not see these."""
+def test_sample_with_a_cut_image_trains_on_the_text_before_it_and_is_reported(make_run, samples, late):
+    """The official model keeps a part of the image's features, which no label depends on."""
     table = samples.rows
     row = next(index for index in range(len(table)) if table[index]["image"])
-    seen = {**table[row], "conversations": json.dumps(conversation(late))}
-    samples.rows = [seen]
-    whole = samples[0]
-    first = whole.input_ids.index(samples.image_token_id)
+    shown = {**table[row], "conversations": json.dumps(conversation(late))}
+    samples.rows = [shown]
+    full = samples[0]
+    first = full.input_ids.index(samples.image_token_id)
     samples.config = dataclasses.replace(samples.config, max_length=first + 4)
     cut = samples[0]
-    assert whole.cut_images == [] and len(cut.cut_images) == 1 and "model.max_length" in cut.cut_images[0]
+    assert full.cut_images == [] and len(cut.cut_images) == 1 and "model.max_length" in cut.cut_images[0]
     assert cut.pixels is None and not cut.bad_images
-    assert (cut.input_ids, cut.labels) == (whole.input_ids[:first], whole.labels[:first])
+    assert (cut.input_ids, cut.labels) == (full.input_ids[:first], full.labels[:first])
     assert any(label != IGNORE for label in cut.labels) == late
     module = LvlmWithLoss(loading.load(samples.config), Pixels(samples.config).blank())
-    official = TrainingSample(whole.input_ids[: first + 4], whole.labels[: first + 4])  # with a part of the image
+    official = TrainingSample(full.input_ids[: first + 4], full.labels[: first + 4])  # with a part of the image
     with torch.inference_mode():
         losses = [module(**collate([sample], pad_token_id=0).model_inputs()).item() for sample in (cut, official)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -74,7 +74,7 @@ def conversation(late: bool) -> list[dict[str, str]]:
     return text + image if late else image + text
 
 
-def test_an_image_that_is_cut_off_entirely_is_reported_too(samples):
+def test_image_that_is_cut_off_entirely_is_reported(samples):
     row = next(index for index in range(len(samples.rows)) if samples.rows[index]["image"])
     samples.rows = [{**samples.rows[row], "conversations": json.dumps(conversation(True))}]
     samples.config = dataclasses.replace(samples.config, max_length=5)

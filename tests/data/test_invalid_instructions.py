@@ -1,4 +1,4 @@
-"""Invalid instruction data is refused by file, record and key."""
+"""Errors for invalid instruction data name the file, the record and the key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.instruction_data import SEEN, TOLD, Make, first, made, talk
+from support.instruction_data import SEEN, TOLD, Make, first, make_table, talk
 
 from vrx.config.errors import UserError
 from vrx.config.schema import InstructionsConfig
@@ -63,7 +63,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "image leaves by a detour": (first(image="a/../../outside.png"), IN_RECORD + "image: a/../../outside.png leaves"),
     "image is absolute": (first(image="/etc/hostname"), IN_RECORD + "image: /etc/hostname leaves the folder"),
 }
-ODD = {
+PECULIAR = {
     "begin with an answer, which is left out": talk("", "Hello!", "Who?", "I.")[1:],
     "end with a question: nothing is learned": talk("Two?", "Three.", "And?"),
     "end with an empty answer: nothing is learned": talk("Two?", "  \n"),
@@ -71,66 +71,69 @@ ODD = {
 BAD_IMAGES = {"missing": "b.png", "text": "text.png", "no bytes": "empty.png", "a folder": "a"}
 
 
-@pytest.mark.parametrize("what", ODD)
-def test_what_the_official_code_takes_is_taken_and_told(make: Make, tmp_path: Path, what: str, capsys):
-    rows = open_table(made(make([SEEN, {"conversations": ODD[what]}, TOLD]), tmp_path / "cache"))
-    assert json.loads(rows[1]["conversations"]) == ODD[what]
-    assert f"data.json: 1 of its conversations {what}" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", PECULIAR)
+def test_peculiar_conversations_are_accepted_and_counted_in_a_message(make: Make, tmp_path: Path, kind: str, capsys):
+    rows = open_table(make_table(make([SEEN, {"conversations": PECULIAR[kind]}, TOLD]), tmp_path / "cache"))
+    assert json.loads(rows[1]["conversations"]) == PECULIAR[kind]
+    assert f"data.json: 1 of its conversations {kind}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_record_is_refused_by_file_record_and_key(make: Make, tmp_path: Path, case: str):
-    records, why = BAD[case]
+def test_invalid_record_is_refused_with_file_record_and_key(make: Make, tmp_path: Path, case: str):
+    records, reason = BAD[case]
     config = make(records)
     with pytest.raises(ValueError) as refusal:
-        made(config, tmp_path / "cache")
-    assert str(refusal.value).startswith(f"{config.path}: {why}")
-    assert not list((tmp_path / "cache").rglob("*"))  # no table is left of it
+        make_table(config, tmp_path / "cache")
+    assert str(refusal.value).startswith(f"{config.path}: {reason}")
+    assert not list((tmp_path / "cache").rglob("*"))  # no partial table remains
 
 
 @pytest.mark.parametrize("image", BAD_IMAGES.values(), ids=BAD_IMAGES)
-def test_a_bad_image_is_refused_by_its_record_each_time(make: Make, tmp_path: Path, image: str):
+def test_bad_image_is_refused_with_its_record_on_every_call(make: Make, tmp_path: Path, image: str):
     config = make(first(image=image))
     for _ in range(2):
         with pytest.raises(ValueError) as refusal:
-            made(config, tmp_path / "cache")
+            make_table(config, tmp_path / "cache")
         assert str(refusal.value).startswith(f"{config.path}: {IN_RECORD}image: ")
 
 
-def test_a_file_of_other_bytes_is_refused_by_name(make: Make, tmp_path: Path):
+def test_file_that_is_not_utf8_is_refused_by_name(make: Make, tmp_path: Path):
     config = make([TOLD])
     Path(config.path or "").write_bytes(b'[{"id": "\xff"}]')
     with pytest.raises(ValueError, match=r"data\.json: not UTF-8"):
-        made(config, tmp_path / "cache")
+        make_table(config, tmp_path / "cache")
 
 
-def test_an_image_without_a_folder_to_look_in_is_refused(make: Make, tmp_path: Path):
+def test_image_without_an_image_folder_is_refused(make: Make, tmp_path: Path):
     with pytest.raises(ValueError, match=r"record 0 \(id seen\): image: is a/red\.png, but instructions\.image_folder"):
-        made(make([SEEN], image_folder=None), tmp_path / "cache")
+        make_table(make([SEEN], image_folder=None), tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
-    ("image", "why"), [("b.png", "b.png does not exist"), ("text.png", "text.png is not readable")]
+    ("image", "reason"), [("b.png", "b.png does not exist"), ("text.png", "text.png is not readable")]
 )
-def test_a_bad_image_is_told_with_its_file_and_the_way_on(make: Make, tmp_path: Path, image: str, why: str):
-    with pytest.raises(ValueError, match=why):
-        made(make(first(image=image)), tmp_path / "cache")
+def test_message_of_a_bad_image_names_the_file_and_the_policies(make: Make, tmp_path: Path, image: str, reason: str):
+    with pytest.raises(ValueError, match=rf"{reason}.*instructions\.on_bad_image=skip or replace"):
+        make_table(make(first(image=image)), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("policy", ["skip", "replace"])
 @pytest.mark.parametrize("image", ["b.png", "text.png"])
-def test_bad_images_are_let_through_where_training_handles_them(make: Make, tmp_path: Path, policy: str, image: str):
-    rows = open_table(made(make(first(image=image), on_bad_image=policy), tmp_path / "cache"))
+def test_bad_images_are_accepted_if_training_handles_them(make: Make, tmp_path: Path, policy: str, image: str):
+    rows = open_table(make_table(make(first(image=image), on_bad_image=policy), tmp_path / "cache"))
     assert rows["image"][:] == ["a/red.png", image, None]
 
 
+@pytest.mark.parametrize("policy", ["error", "skip", "replace"])
 @pytest.mark.parametrize("image", ["../outside.png", "/etc/hostname", "a/../../outside.png"])
-def test_no_policy_lets_a_path_leave_the_image_folder(make: Make, tmp_path: Path, image: str):
+def test_image_path_outside_the_image_folder_is_refused_under_every_policy(
+    make: Make, tmp_path: Path, image: str, policy: str
+):
     with pytest.raises(ValueError, match="leaves the folder"):
-        made(make(first(image=image), on_bad_image="skip"), tmp_path / "cache")
+        make_table(make(first(image=image), on_bad_image=policy), tmp_path / "cache")
 
 
-def test_data_that_is_not_there_is_refused_by_key(tmp_path: Path):
+def test_missing_instruction_file_is_refused_by_key(tmp_path: Path):
     with pytest.raises(ValueError, match=r"instructions\.path=null: name the instruction data"):
         data_digest(InstructionsConfig())
     with pytest.raises(UserError, match=r"instructions\.path=.*nowhere\.json: no such file"):

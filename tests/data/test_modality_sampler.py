@@ -1,4 +1,4 @@
-"""The order of an epoch with `train.group_by_modality`: LLaVA's, each sample once, whatever the number of ranks."""
+"""The order of an epoch with `train.group_by_modality`: LLaVA's, independent of the number of ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vrx.data.modality_sampler import modality_grouped_order
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "grouping.json").read_text())
 lengths = st.lists(st.integers(-60, 60).filter(bool), min_size=1, max_size=200)
 sizes = st.integers(1, 5)
-unhurried = settings(deadline=None)
+reproducible = settings(deadline=None, derandomize=True)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -30,8 +30,8 @@ def plan(lengths: list[int], micro: int, chunks: int, *, seed: int = 0) -> sampl
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"seed {case['seed']}")
-def test_the_order_is_that_of_llavas_trainer(case):
-    """Made by the code of its sampler, the version that sorts the remainder, after `torch.manual_seed(seed)`."""
+def test_order_matches_llavas_trainer(case):
+    """Recorded from its sampler, the version that sorts the remainder, after `torch.manual_seed(seed)`."""
     batch_size = case["micro_batch_size"] * case["num_chunks"]
     order = modality_grouped_order(
         case["lengths"], batch_size=batch_size, num_chunks=case["num_chunks"], generator=seeded(case["seed"])
@@ -39,30 +39,30 @@ def test_the_order_is_that_of_llavas_trainer(case):
     assert order == case["order"]
 
 
-@unhurried
+@reproducible
 @given(lengths=lengths, micro=sizes, chunks=sizes, seed=st.integers(0, 99))
-def test_each_sample_comes_once(lengths, micro, chunks, seed):
+def test_order_contains_every_sample_once(lengths, micro, chunks, seed):
     order = modality_grouped_order(lengths, batch_size=micro * chunks, num_chunks=chunks, generator=seeded(seed))
     assert sorted(order) == list(range(len(lengths)))
 
 
-@unhurried
+@reproducible
 @given(lengths=lengths, micro=sizes, chunks=sizes, seed=st.integers(0, 99))
-def test_global_batches_are_of_one_modality_but_for_the_remainder_at_the_end(lengths, micro, chunks, seed):
+def test_global_batches_have_one_modality_except_the_remainder_at_the_end(lengths, micro, chunks, seed):
     size = micro * chunks
     order = modality_grouped_order(lengths, batch_size=size, num_chunks=chunks, generator=seeded(seed))
     counts = [sum(length > 0 for length in lengths), sum(length < 0 for length in lengths)]
-    whole = sum((count - 1) // size for count in counts if count)
-    for number in range(whole):
+    num_full = sum((count - 1) // size for count in counts if count)
+    for number in range(num_full):
         batch = [lengths[row] for row in order[number * size : (number + 1) * size]]
         assert len({length > 0 for length in batch}) == 1
         for start in range(0, size, micro):
             chunk = [abs(length) for length in batch[start : start + micro]]
             assert chunk == sorted(chunk, reverse=True)
-    assert len(order) - whole * size <= 2 * size
+    assert len(order) - num_full * size <= 2 * size
 
 
-def test_the_micro_batches_of_a_step_are_about_equally_long():
+def test_micro_batches_of_a_step_have_about_equal_length():
     words = [length % 97 + 1 for length in range(0, 97 * 64, 97 + 13)]
     order = modality_grouped_order(words, batch_size=len(words), num_chunks=8, generator=seeded(0))
     micro = len(words) // 8
@@ -71,7 +71,7 @@ def test_the_micro_batches_of_a_step_are_about_equally_long():
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_the_order_does_not_depend_on_the_number_of_ranks(ranks):
+def test_order_does_not_depend_on_the_number_of_ranks(ranks):
     grouped = plan(GOLDEN[0]["lengths"], 2, 4)
     of_ranks = [list(grouped.of_rank(rank, ranks)) for rank in range(ranks)]
     joined = [of_ranks[number % ranks][number // ranks] for number in range(grouped.num_steps * 4)]
@@ -79,7 +79,7 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(ranks):
     assert joined == [again.chunk(step, number) for step in range(again.num_steps) for number in range(4)]
 
 
-def test_an_epoch_of_a_plan_sees_every_row_and_epochs_and_seeds_differ():
+def test_every_epoch_has_every_row_in_an_order_of_its_epoch_and_seed():
     lengths = GOLDEN[0]["lengths"]
     grouped, other = plan(lengths, 2, 4), plan(lengths, 2, 4, seed=1)
 
@@ -92,7 +92,9 @@ def test_an_epoch_of_a_plan_sees_every_row_and_epochs_and_seeds_differ():
     assert len({tuple(order) for order in orders}) == 3
 
 
-def test_where_it_is_not_asked_for_lengths_change_nothing():
+def test_lengths_are_ignored_without_group_by_modality():
     config = TrainConfig(global_batch_size=8, micro_batch_size=2)
-    plain, told = (sampler.BatchPlan(list(range(30)), config, seed=3, lengths=given) for given in (None, [5] * 30))
-    assert [plain.chunk(step, 0) for step in range(4)] == [told.chunk(step, 0) for step in range(4)]
+    plain, with_lengths = (
+        sampler.BatchPlan(list(range(30)), config, seed=3, lengths=lengths) for lengths in (None, [5] * 30)
+    )
+    assert [plain.chunk(step, 0) for step in range(4)] == [with_lengths.chunk(step, 0) for step in range(4)]

@@ -1,4 +1,4 @@
-"""Instruction data in LLaVA's format, good records and a way to write them."""
+"""Valid instruction data in LLaVA's format, and its conversion to a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vrx.config.schema import InstructionsConfig
 from vrx.data.instruction_dataset import build_table, data_digest
 
 Make = Callable[..., InstructionsConfig]
-unhurried = settings(deadline=None)  # a busy machine is no failure
+unhurried = settings(deadline=None, derandomize=True)  # reproducible, and independent of the machine's load
 
 
 def talk(*texts: str) -> list[dict[str, str]]:
@@ -36,11 +36,11 @@ GOOD = [
 ]
 
 
-def made(config: InstructionsConfig, cache: Path) -> Path:
+def make_table(config: InstructionsConfig, cache: Path) -> Path:
     return build_table(config, cache, digest=data_digest(config))
 
 
 def first(**changes: Any) -> list[dict[str, Any]]:
-    """Good records around a second one with changes; a key set to `...` is taken out."""
+    """Valid records around a second one with changes; a key set to `...` is removed."""
     record = {key: value for key, value in {**SEEN, "id": "bad", **changes}.items() if value is not ...}
     return [SEEN, record, TOLD]

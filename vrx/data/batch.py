@@ -17,9 +17,9 @@ from vrx.data.encoding import IGNORE
 class TrainingSample:
     """One sample as token ids, labels and pixel values.
 
-    input_ids, labels: (length,), image tokens expanded, labels IGNORE where nothing is learned. pixels: (3, H, W) or
-    None without an image. The messages name the record: of images that are bad, of an image that `model.max_length`
-    cuts, and of a sample whose every label is masked, from which nothing is learned.
+    input_ids, labels: (length,), image tokens expanded; positions that are not learned have the label IGNORE.
+    pixels: (3, H, W), or None without an image. bad_images, cut_images, masked_samples: messages that name the record,
+    for unreadable images, for an image cut by `model.max_length`, and for a sample with every label masked.
     """
 
     input_ids: list[int]
@@ -37,7 +37,7 @@ class MicroBatch:
     input_ids, labels: (batch, length). Padded samples come with attention_mask, (batch, length), 1 at tokens and 0 at
     padding. Packed samples form one row without padding, batch = 1; they come with position_ids, (1, length), and
     sample_lengths, which sum to the row's length. pixels: (images, 3, H, W), or None where no sample has an image.
-    The messages are those of the samples.
+    bad_images, cut_images, masked_samples: the messages of all samples.
     """
 
     input_ids: Tensor
@@ -122,4 +122,4 @@ def _pad(rows: Sequence[list[int]], value: int, side: str) -> Tensor:
     longest = max(map(len, rows))
     fill = [[value] * (longest - len(row)) for row in rows]
     pairs = zip(rows, fill, strict=True) if side == "right" else zip(fill, rows, strict=True)
-    return torch.tensor([first + second for first, second in pairs])
+    return torch.tensor([left + right for left, right in pairs])

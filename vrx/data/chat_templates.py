@@ -1,7 +1,7 @@
-"""Conversation templates: from a conversation to its text, its token ids and the mask of what is learned.
+"""Conversation templates: the text of a conversation, as `vrx.data.encoding` tokenizes and masks it.
 
-Token for token what the official code does: LLaVA c121f043 (`vicuna_v1`) and Bunny 08273acb (`bunny_llama3`,
-`bunny_phi3`), oddities included, because the masks decide what a run learns. All ids are lists of ints.
+Reproduces the official code, LLaVA c121f043 (`vicuna_v1`) and Bunny 08273acb (`bunny_llama3`, `bunny_phi3`), token for
+token, oddities included, because the label masks decide what a run learns.
 """
 
 from __future__ import annotations
@@ -23,40 +23,43 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Template:
-    """How one family of models writes a conversation down, and which rule masks it.
+    """Text format of a model family's conversations, and the rules for masking labels.
 
     Rendered: system, separator, then per round `USER: ` question, separator, `ASSISTANT: ` answer, end. The
     end is a special token of the tokenizer; the next round follows it without a space.
+
+    tokenizer_files: how `vrx.data.tokenizers.load_tokenizer` reads the tokenizer. later_rounds_lose_one: every round
+    after the first counts one token less, because LLaVA's "▁USER" alone is one piece longer than "USER" after an end.
     """
 
     name: str
     end: str
     pad: Literal["unk", "eos"]
-    reader: Literal["llama", "file"]  # of the tokenizer's files, see `vrx.data.tokenizers.read_tokenizer`
-    later_rounds_lose_one: bool = False  # LLaVA: "▁USER" alone is a piece longer than "USER" after an end
+    tokenizer_files: Literal["llama", "tokenizer.json"]
+    later_rounds_lose_one: bool = False
     system: str = SYSTEM
     human: str = "USER"
     gpt: str = "ASSISTANT"
     separator: str = " "
 
 
-TEMPLATES: dict[str, Template] = {
+TEMPLATES: dict[str, Template] = {  # `tiny` is that of the embedded LVLM
     template.name: template
     for template in (
-        Template("vicuna_v1", end="</s>", pad="unk", reader="llama", later_rounds_lose_one=True),
-        Template("bunny_llama3", end="<|end_of_text|>", pad="eos", reader="file"),
-        Template("bunny_phi3", end="<|endoftext|>", pad="eos", reader="file"),
-        Template("tiny", end="<|end_of_text|>", pad="eos", reader="file", system=""),  # of the embedded LVLM
+        Template("vicuna_v1", end="</s>", pad="unk", tokenizer_files="llama", later_rounds_lose_one=True),
+        Template("bunny_llama3", end="<|end_of_text|>", pad="eos", tokenizer_files="tokenizer.json"),
+        Template("bunny_phi3", end="<|endoftext|>", pad="eos", tokenizer_files="tokenizer.json"),
+        Template("tiny", end="<|end_of_text|>", pad="eos", tokenizer_files="tokenizer.json", system=""),
     )
 }
 
 
 def get_template(template: str | Template) -> Template:
-    """The template of this name (a `Template` is handed back as it is)."""
+    """The template of this name; a `Template` is returned unchanged."""
     if isinstance(template, Template):
         return template
     if template not in TEMPLATES:
-        raise UserError(f"no prompt template {template!r}; there are: {', '.join(TEMPLATES)}")
+        raise UserError(f"model.template={template}: valid are {', '.join(TEMPLATES)}")
     return TEMPLATES[template]
 
 
@@ -69,9 +72,9 @@ def render(
 ) -> str:
     """The text of a conversation; one that ends with the human ends in the generation prompt, "ASSISTANT:".
 
-    With `has_image` all tags of a turn (an answer's too) become one at its front, "<image>\\n"; without,
-    "<image>" is plain text. `add_generation_prompt=False` leaves a trailing question as the training code
-    does. A leading gpt turn is dropped; an empty turn is written as its bare role, without end token.
+    With `has_image`, the tags of a turn (an answer's too) are merged into one at its start, "<image>\\n"; without,
+    "<image>" is plain text. With `add_generation_prompt=False`, as in training, a trailing question gets no generation
+    prompt. A leading gpt turn is dropped; an empty turn is written as its role alone, without end token.
     """
     template = get_template(template)
     turns = _alternating(conversation)
@@ -81,7 +84,7 @@ def render(
         raise ValueError("a generation prompt needs a human turn at the end: drop the last answer")
     text = template.system + template.separator
     for turn in turns:
-        value = _tag_first(turn["value"]) if has_image else turn["value"]
+        value = _move_tag_first(turn["value"]) if has_image else turn["value"]
         human = turn["from"] == "human"
         role, ending = (template.human, template.separator) if human else (template.gpt, template.end)
         text += f"{role}: {value}{ending}" if value else f"{role}:"
@@ -98,7 +101,7 @@ def _alternating(conversation: Conversation) -> list[Turn]:
     return turns
 
 
-def _tag_first(value: str) -> str:
+def _move_tag_first(value: str) -> str:
     if IMAGE_TAG not in value:
         return value
     return f"{IMAGE_TAG}\n{value.replace(IMAGE_TAG, '').strip()}".strip()

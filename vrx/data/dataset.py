@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from torch.utils.data import Dataset
 
@@ -16,6 +16,7 @@ from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
 from vrx.data.encoding import IGNORE, expand_images, tokenize
 from vrx.data.image_processing import Pixels, open_rgb
+from vrx.data.instruction_dataset import InstructionRow
 from vrx.data.tokenizers import IMAGE_TOKEN
 
 if TYPE_CHECKING:
@@ -24,15 +25,13 @@ if TYPE_CHECKING:
 
 MAX_REPLACEMENTS = 100  # bad images in a row with instructions.on_bad_image=replace
 
-Row = dict[str, Any]  # id, image, conversations and length, see `instruction_dataset.build_table`
-
 
 class TrainingDataset(Dataset):
     """Instruction samples by row number; bad images follow `instructions.on_bad_image`."""
 
     def __init__(
         self,
-        rows: datasets.Dataset | Sequence[Row],
+        rows: datasets.Dataset | Sequence[InstructionRow],
         config: ModelConfig,
         tokenizer: PreTrainedTokenizerBase,
         *,
@@ -48,10 +47,10 @@ class TrainingDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> TrainingSample:
-        """The sample of a row, or with on_bad_image=replace of another one; with error, a bad image is refused."""
+        """The sample of a row; on_bad_image=replace takes another row for a bad image, error raises `UserError`."""
         bad_images: list[str] = []
         for attempt in range(MAX_REPLACEMENTS):
-            row = self.rows[index]
+            row = cast(InstructionRow, self.rows[index])
             record = f"record {row['id'] or index}"
             try:
                 image = open_rgb(inside(self.image_folder, row["image"])) if row["image"] else None  # type: ignore[arg-type]
@@ -64,21 +63,21 @@ class TrainingDataset(Dataset):
                     return self._masked(row, record, bad_images)
                 index = random.Random(f"replace {index} {attempt}").randrange(len(self.rows))
                 continue
-            sample = self.encode(row, has_image=image is not None, record=record)
+            sample = self.encode(row["conversations"], has_image=image is not None, record=record)
             sample.bad_images = bad_images
-            has_image_tokens = self.image_token_id in sample.input_ids  # without a tag there is no place for the image
+            has_image_tokens = self.image_token_id in sample.input_ids  # a record may name an image without a tag
             if image is not None and has_image_tokens and not sample.cut_images:
                 sample.pixels = self.pixels(image)
             return sample
         raise UserError(f"{MAX_REPLACEMENTS} bad images in a row, the last: {bad_images[-1]}")
 
-    def encode(self, row: Row, *, has_image: bool, record: str = "") -> TrainingSample:
-        """Ids and labels of a row, without pixels; `record` names it in messages.
+    def encode(self, conversations: str, *, has_image: bool, record: str = "") -> TrainingSample:
+        """Ids and labels of conversations in JSON, without pixels; `record` names it in messages.
 
-        A sample whose image `model.max_length` cuts ends before the image. The official code keeps a part of the
-        image's features, but no label follows them, so neither the loss nor its gradient differs.
+        A sample whose image is cut by `model.max_length` ends before the image. The official code keeps a part of the
+        image's features, but no label follows them, so loss and gradient are the same.
         """
-        turns = json.loads(row["conversations"])
+        turns = json.loads(conversations)
         length = self.config.max_length
         encoded = tokenize(turns, self.tokenizer, self.config.template, has_image=has_image, max_length=length)
         ids, labels = expand_images(
@@ -101,8 +100,8 @@ class TrainingDataset(Dataset):
             sample.masked_samples = [f"{record}: every label is masked ({reason})"]
         return sample
 
-    def _masked(self, row: Row, record: str, bad_images: list[str]) -> TrainingSample:
-        """A sample that keeps its position in the batch and teaches nothing."""
-        ids = self.encode(row, has_image=False).input_ids
+    def _masked(self, row: InstructionRow, record: str, bad_images: list[str]) -> TrainingSample:
+        """A sample with every label masked, which keeps its position in the batch."""
+        ids = self.encode(row["conversations"], has_image=False).input_ids
         masked = [f"{record}: every label is masked (bad image)"]
         return TrainingSample(ids, [IGNORE] * len(ids), bad_images=bad_images, masked_samples=masked)

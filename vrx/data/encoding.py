@@ -18,10 +18,9 @@ IGNORE = -100  # the label of a position that is not learned
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids and labels of one conversation, same length; labels are IGNORE where nothing is learned.
+    """Ids and labels of one conversation, of the same length; positions that are not learned have the label IGNORE.
 
-    `mismatch` is (tokens counted by rounds, tokens there are) if these differed, for which the official code
-    masks the whole sample: it trains on nothing.
+    mismatch: (tokens counted by rounds, actual tokens) if these differ. The official code then masks every label.
     """
 
     input_ids: list[int]
@@ -37,14 +36,15 @@ def tokenize(
     has_image: bool,
     max_length: int | None = None,
 ) -> Encoded:
-    """Ids and labels of one training sample; learned are the answers and their end tokens.
+    """Ids and labels of one training sample; the answers and their end tokens are learned.
 
-    The ids have IMAGE_TOKEN at each image. As the official `LazySupervisedDataset` (LLaVA `preprocess_v1`,
-    Bunny `preprocess_bunny*`). What surprises: `max_length` cuts text-only samples here, image samples only
-    in `expand_images`; the first round that is not one question and one answer ends the masking, and a token
-    count that then differs from the sample's masks all of it, but is compared only below `max_length`. A tag
-    inside an answer has the label IMAGE_TOKEN until `expand_images`. Unlike Bunny, a Llama-3 tokenizer that
-    adds no BOS is masked right (there every sample was masked whole).
+    The ids have IMAGE_TOKEN at each image. Follows the official `LazySupervisedDataset` (LLaVA `preprocess_v1`, Bunny
+    `preprocess_bunny*`), including its peculiarities:
+    - `max_length` cuts text-only samples here, but image samples only in `expand_images`;
+    - labels stop at the first round that is not one question and one answer; if the tokens counted up to it differ from
+      the sample's and are fewer than `max_length`, every label is masked;
+    - a tag inside an answer has the label IMAGE_TOKEN until `expand_images`.
+    Unlike in Bunny's code, samples of a Llama-3 tokenizer without BOS are masked correctly (Bunny masks every label).
     """
     template = get_template(template)
     if tokenizer.pad_token_id is None:
@@ -55,7 +55,7 @@ def tokenize(
         input_ids = input_ids[:max_length]
     labels = list(input_ids)
 
-    # A round encoded alone has a BOS, which stands for the end token that splitting took away; else add one.
+    # Splitting removes each round's end token. A BOS of the round encoded alone makes up for it; without one, add 1.
     has_bos = template.later_rounds_lose_one or tokenizers.adds_bos(tokenizer)
     end_token, prompt_extra = (0, 2) if has_bos else (1, 1)  # prompt_extra: BOS and the last space
     position = 1 if has_bos else 0
@@ -64,7 +64,7 @@ def tokenize(
     num_rounds = 0
     for round_text in text.split(template.end):
         parts = round_text.split(answer_mark)
-        if len(parts) != 2:  # the empty text after the last end token, too
+        if len(parts) != 2:  # also the empty text after the last end token
             break
         round_ids = tokenizers.encode(round_text, tokenizer, has_image=has_image)
         prompt_ids = tokenizers.encode(parts[0] + answer_mark, tokenizer, has_image=has_image)
@@ -76,7 +76,7 @@ def tokenize(
         num_rounds += 1
     _ignore(labels, position, len(labels))
 
-    # Where padding is the end token, the official count of "real" tokens misses one per round.
+    # If the padding token is the end token, the official count of non-padding tokens misses one per round.
     num_tokens = sum(token != tokenizer.pad_token_id for token in input_ids)
     num_counted = position
     if template.pad == "eos" and tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -93,14 +93,14 @@ def tokenize_prompt(
     *,
     has_image: bool,
 ) -> list[int]:
-    """Ids to generate from, ending in "ASSISTANT:", IMAGE_TOKEN where the image goes.
+    """Ids to generate from, ending in "ASSISTANT:", with IMAGE_TOKEN for the image.
 
-    A text is one question, taken as it is; with `has_image` and no tag in it, "<image>\\n" is put before it,
-    as the official evaluation scripts do. A conversation must end with a human turn.
+    A string is one question, used unchanged; with `has_image` and without a tag in it, "<image>\\n" is put before it,
+    as in the official evaluation scripts. A conversation must end with a human turn.
     """
     if isinstance(conversation_or_question, str):
-        place_tag = has_image and IMAGE_TAG not in conversation_or_question
-        question = f"{IMAGE_TAG}\n{conversation_or_question}" if place_tag else conversation_or_question
+        needs_tag = has_image and IMAGE_TAG not in conversation_or_question
+        question = f"{IMAGE_TAG}\n{conversation_or_question}" if needs_tag else conversation_or_question
         text = render([{"from": "human", "value": question}], template, has_image=False)
     else:
         text = render(conversation_or_question, template, has_image=has_image, add_generation_prompt=True)
@@ -116,23 +116,22 @@ def expand_images(
     max_length: int | None = None,
     keep_cut_images: bool = False,
 ) -> tuple[list[int], list[int]]:
-    """Ids and labels with each IMAGE_TOKEN as `num_image_tokens` copies of `image_token_id`, then cut.
+    """Replace each IMAGE_TOKEN by `num_image_tokens` copies of `image_token_id`, then cut to `max_length`.
 
-    Image positions have the label IGNORE and count towards `max_length`, as in the official model. A cut in
-    or before an image would leave features without tokens: the official model drops these, transformers
-    raises in the forward pass. So this raises ValueError first (leave the sample out, or raise `max_length`),
-    unless `keep_cut_images`: then the caller drops the features. `labels=None` (a prompt) is all IGNORE. Where a text
-    spells the image token out (of LLaVA it is what a NUL character becomes), its neighbour stands: the one difference
-    from the official ids, since no text may take an image's place.
+    Image positions have the label IGNORE and count towards `max_length`, as in the official model. labels: None for a
+    prompt, all IGNORE. A cut inside or before an image leaves features without tokens; the official model drops these,
+    transformers fails in the forward pass. This raises ValueError instead, unless `keep_cut_images`: then the caller
+    drops the features. Text that encodes to `image_token_id` itself (a NUL character in LLaVA's vocabulary) gets the
+    next id, so that it cannot be taken for an image: the only difference from the official ids.
     """
     labels = [IGNORE] * len(input_ids) if labels is None else labels
     ids_out: list[int] = []
     labels_out: list[int] = []
     for token, label in zip(input_ids, labels, strict=True):
         is_image = token == IMAGE_TOKEN
-        spelt = token == image_token_id
-        ids_out += [image_token_id] * num_image_tokens if is_image else [token + spelt]
-        labels_out += [IGNORE] * num_image_tokens if is_image else [label + (spelt and label == token)]
+        is_text_of_image_token = token == image_token_id
+        ids_out += [image_token_id] * num_image_tokens if is_image else [token + is_text_of_image_token]
+        labels_out += [IGNORE] * num_image_tokens if is_image else [label + (is_text_of_image_token and label == token)]
         if is_image and max_length is not None and len(ids_out) > max_length and not keep_cut_images:
             raise ValueError(
                 f"max_length {max_length} cuts an image that ends at position {len(ids_out)}: "
@@ -142,6 +141,6 @@ def expand_images(
 
 
 def _ignore(labels: list[int], start: int, stop: int) -> None:
-    # Slice bounds as a tensor has them: past the end is cut, a negative stop counts from the end.
+    # Slice bounds follow tensor slicing: clipped at the end, and a negative stop counts from the end.
     for index in range(*slice(start, stop).indices(len(labels))):
         labels[index] = IGNORE

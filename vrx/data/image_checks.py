@@ -10,11 +10,11 @@ from PIL import Image
 from tqdm import tqdm
 
 THREADS = 16
-AT_ONCE = 4096
+FILES_PER_BATCH = 4096
 
 
 def image_error(path: Path, *, decode: bool = False) -> str | None:
-    """The fault of an image file, None for a good one. Reads the header, or with `decode` the whole file."""
+    """Why an image file cannot be used; None for a valid one. Reads the header, or with `decode` the full image."""
     try:
         with Image.open(path) as image:
             if decode:
@@ -27,11 +27,11 @@ def image_error(path: Path, *, decode: bool = False) -> str | None:
 
 
 def image_errors(paths: Sequence[Path], *, decode: bool = False) -> Iterator[tuple[int, str]]:
-    """Number and error message of every bad file, in order; several threads read under a progress bar."""
+    """Index and error message of every bad file, in order; read by several threads, with a progress bar."""
     with ThreadPoolExecutor(THREADS) as threads, tqdm(total=len(paths), desc="images", delay=1, unit=" files") as bar:
-        for start in range(0, len(paths), AT_ONCE):
-            part = paths[start : start + AT_ONCE]
-            for number, message in enumerate(threads.map(lambda path: image_error(path, decode=decode), part), start):
+        for start in range(0, len(paths), FILES_PER_BATCH):
+            batch = paths[start : start + FILES_PER_BATCH]
+            for number, message in enumerate(threads.map(lambda path: image_error(path, decode=decode), batch), start):
                 bar.update()
                 if message is not None:
                     yield number, message

@@ -1,4 +1,4 @@
-"""Images: from a file to the pixel values a vision tower takes, as the official LLaVA and Bunny code does it."""
+"""Pixel values of image files for a vision tower, as in the official LLaVA and Bunny code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from vrx.config.errors import BadImage
 from vrx.config.schema import ModelConfig
 from vrx.runs.hub import resolve_checkpoint
 
-PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}  # named: torchvision's differ by a step
+# Pillow's processors, because torchvision's round differently.
+PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """Decode an image as RGB. Transparency is dropped, not blended, and EXIF orientation ignored, as officially."""
+    """Decode an image as RGB; as in the official code, transparency is dropped, not blended, and EXIF is ignored."""
     try:
         with Image.open(path) as image:
             return Image.fromarray(np.asarray(image.convert("RGB")))  # a fresh image carries no transparency along
@@ -52,5 +53,5 @@ class Pixels:
         return self.processor(square, return_tensors="pt")["pixel_values"][0]
 
     def blank(self) -> torch.Tensor:
-        """What a sample without an image carries where a tower must run all the same."""
+        """Pixel values of zeros, for a sample without an image in a step where the tower must run."""
         return torch.zeros(3, *self.size)

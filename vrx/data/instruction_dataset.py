@@ -12,7 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from tqdm import tqdm
 
@@ -31,19 +31,31 @@ if TYPE_CHECKING:
 
 
 TABLE = "rows.arrow"
-ROWS_AT_ONCE = 1000
-ODD = {
-    "leads": "begin with an answer, which is left out",
-    "asks": "end with a question: nothing is learned from them",
-    "empty": "end with an empty answer: nothing is learned from them",
+ROWS_PER_BATCH = 1000
+PECULIARITIES = {
+    "leading answer": "begin with an answer, which is left out",
+    "trailing question": "end with a question: nothing is learned from them",
+    "empty answer": "end with an empty answer: nothing is learned from them",
 }
+
+
+class InstructionRow(TypedDict):
+    """One row of the table.
+
+    id: empty where the record has none. image: path below `instructions.image_folder`. conversations: JSON text of the
+    turns. length: words, as LLaVA counts them; negative for a row without an image.
+    """
+
+    id: str
+    image: str | None
+    conversations: str
+    length: int
 
 
 def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_only: bool = False) -> str:
     """The sha256 of the instruction file, which represents the data in a run's identity.
 
-    The folder `cache` keeps the digest for as long as the file's size and time do not change. read_only: nothing is
-    written.
+    cache: folder that stores the digest until the file's size or modification time changes. read_only: write nothing.
     """
     if config.path is None:
         raise UserError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
@@ -54,60 +66,63 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
     file = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if cache is None:
         return _digest_of(**file)
-    note = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
-    cached = read_json(note) if note.is_file() else {}
+    cached_digest = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    cached = read_json(cached_digest) if cached_digest.is_file() else {}
     if cached.items() >= file.items():
         return cached["sha256"]
     digest = _digest_of(**file)
     if not read_only:
-        write_json(note, {**file, "sha256": digest})
+        write_json(cached_digest, {**file, "sha256": digest})
     return digest
 
 
 @functools.lru_cache(maxsize=8)
 def _digest_of(path: str, size: int, mtime_ns: int) -> str:
-    """Cached, because every run of a sweep needs the digest and real files have a gigabyte."""
+    """Cached, because every run of a sweep needs the digest and real files are a gigabyte long."""
     return file_digest(Path(path))
 
 
-def _row(record: Any, where: str, odd: Counter[str]) -> dict[str, str | int | None]:
-    """One row of the table; `UserError` naming file, record and key. What is odd about it, of `ODD`, is counted."""
+def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionRow:
+    """Validate a record of the file and convert it; its peculiarities are counted.
 
-    def refuse(key: str, why: str) -> UserError:
-        return UserError(f"{where}: {key}: {why}")
+    name: file and number of the record, for the `UserError`, which also names the key.
+    """
+
+    def invalid(key: str, reason: str) -> UserError:
+        return UserError(f"{name}: {key}: {reason}")
 
     if not isinstance(record, dict):
-        raise UserError(f"{where}: not a JSON object")
-    where += f" (id {record.get('id')})" if "id" in record else ""
+        raise UserError(f"{name}: not a JSON object")
+    name += f" (id {record.get('id')})" if "id" in record else ""
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
-        raise refuse("conversations", "missing or empty")
+        raise invalid("conversations", "missing or empty")
     leads = isinstance(turns[0], dict) and turns[0].get("from") == "gpt" and len(turns) > 1
     for number, turn in enumerate(turns):
         key, role = f"conversations[{number}]", ("human", "gpt")[(number + leads) % 2]
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
-            raise refuse(key, "needs a text under `value`")
+            raise invalid(key, "needs a text under `value`")
         if turn.get("from") != role:
-            raise refuse(f"{key}.from", f"is {turn.get('from')!r}, must be {role!r}: human and gpt alternate")
-    odd["leads"] += leads
-    odd["asks"] += turns[-1]["from"] == "human"
-    odd["empty"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
+            raise invalid(f"{key}.from", f"is {turn.get('from')!r}, must be {role!r}: human and gpt alternate")
+    peculiarities["leading answer"] += leads
+    peculiarities["trailing question"] += turns[-1]["from"] == "human"
+    peculiarities["empty answer"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
     tags = sum(turn["value"].count(IMAGE_TAG) for turn in turns[leads:])
     image = record.get("image")
     if image is None:
         if any(
             turn["value"].strip().startswith(IMAGE_TAG) or turn["value"].strip().endswith(IMAGE_TAG) for turn in turns
         ):
-            raise refuse("image", f"missing, but the conversation has an {IMAGE_TAG} tag")
+            raise invalid("image", f"missing, but the conversation has an {IMAGE_TAG} tag")
     elif not isinstance(image, str) or not image:
-        raise refuse("image", f"is {image!r}, must be one path")
+        raise invalid("image", f"is {image!r}, must be one path")
     elif tags > 1:
-        raise refuse("conversations", f"{tags} {IMAGE_TAG} tags for one image")
+        raise invalid("conversations", f"{tags} {IMAGE_TAG} tags for one image")
     else:
         try:
             inside(Path("instructions.image_folder"), image)
         except ValueError as error:
-            raise refuse("image", str(error)) from None
+            raise invalid("image", str(error)) from None
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
     words = sum(len(turn["value"].split()) for turn in turns)
     return {
@@ -118,22 +133,21 @@ def _row(record: Any, where: str, odd: Counter[str]) -> dict[str, str | int | No
     }
 
 
-def _rows(path: Path) -> Iterator[dict[str, str | int | None]]:
+def _rows(path: Path) -> Iterator[InstructionRow]:
     with tqdm(total=path.stat().st_size, desc="reading instructions", delay=1, unit="B", unit_scale=True) as bar:
-        odd: Counter[str] = Counter()
+        peculiarities: Counter[str] = Counter()
         for number, record in enumerate(json_stream.stream_items(path, while_reading=bar.update)):
-            yield _row(record, f"{path}: record {number}", odd)
-    for kind, number in odd.items():
-        if number:
-            log(f"{path}: {number:,} of its conversations {ODD[kind]}, as in the official code")
+            yield _row(record, f"{path}: record {number}", peculiarities)
+    for kind, count in peculiarities.items():
+        if count:
+            log(f"{path}: {count:,} of its conversations {PECULIARITIES[kind]}, as in the official code")
 
 
 def build_table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path:
-    """Check the data and convert it, once, to a table all ranks and runs map into memory; gives its folder.
+    """Validate the data and convert it, once, to a table that all ranks and runs map into memory; returns its folder.
 
-    Columns: `id`, `image` (or null), `conversations` (JSON text), `length` (words, as LLaVA counts them; negative where
-    there is no image). With `on_bad_image=error` every image's header is looked at here, before training; files found
-    broken later fall under the same policy then.
+    The columns are those of `InstructionRow`. With `on_bad_image=error` the header of every image is checked here,
+    before training; the policy also applies to files that turn out to be broken later.
     """
     assert config.path is not None
     folder = cache / f"conversations-{digest[:16]}"
@@ -142,29 +156,29 @@ def build_table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path
     if config.image_folder is not None and config.on_bad_image != "error":
         return folder
     image_folder = Path(config.image_folder).resolve() if config.image_folder else None
-    looked_at = folder / "images_looked_at.json"
-    if looked_at.is_file() and read_json(looked_at) == str(image_folder):
+    checked_images = folder / "images_looked_at.json"
+    if checked_images.is_file() and read_json(checked_images) == str(image_folder):
         return folder
     rows = open_table(folder)
-    found = first_row_of_images(rows)
+    first_rows = first_row_of_images(rows)
 
-    def refuse(number: int, why: str) -> UserError:
-        told = rows[number]["id"]
-        return UserError(f"{config.path}: record {number}{f' (id {told})' if told else ''}: image: {why}")
+    def invalid(row: int, reason: str) -> UserError:
+        record_id = rows[row]["id"]
+        return UserError(f"{config.path}: record {row}{f' (id {record_id})' if record_id else ''}: image: {reason}")
 
-    if image_folder is None and found:
-        name, number = next(iter(found.items()))
-        raise refuse(number, f"is {name}, but instructions.image_folder is not set")
+    if image_folder is None and first_rows:
+        name, row = next(iter(first_rows.items()))
+        raise invalid(row, f"is {name}, but instructions.image_folder is not set")
     if image_folder is not None:
-        for number, why in image_errors([inside(image_folder, name) for name in found]):
-            ways = "job=check lists all; instructions.on_bad_image=skip or replace goes on"
-            raise refuse(list(found.values())[number], f"{why} ({ways})")
-    write_json(looked_at, str(image_folder))
+        for number, reason in image_errors([inside(image_folder, name) for name in first_rows]):
+            hint = "job=check lists all; instructions.on_bad_image=skip or replace continues without it"
+            raise invalid(list(first_rows.values())[number], f"{reason} ({hint})")
+    write_json(checked_images, str(image_folder))
     return folder
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """Write the table of an instruction file, a thousand rows at a time."""
+    """Write the table of an instruction file, ROWS_PER_BATCH rows at a time."""
     import pyarrow
 
     columns = {"id": pyarrow.string(), "image": pyarrow.string(), "conversations": pyarrow.string()}
@@ -176,15 +190,15 @@ def _convert(path: Path, folder: Path) -> None:
         empty = True
         with pyarrow.OSFile(str(partial / TABLE), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
             rows = _rows(path)
-            while part := list(itertools.islice(rows, ROWS_AT_ONCE)):
-                writer.write_batch(pyarrow.RecordBatch.from_pylist(part, schema=schema))
+            while batch := list(itertools.islice(rows, ROWS_PER_BATCH)):
+                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
                 empty = False
         if empty:
             raise UserError(f"{path}: must be a JSON list of conversations with at least one")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     except OSError as error:
-        if error.filename is None and error.errno is not None:  # Arrow does not say whose write it was
+        if error.filename is None and error.errno is not None:  # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None
         raise
     finally:
@@ -192,13 +206,14 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def open_table(folder: Path) -> Dataset:
+    """The table in a folder, mapped into memory; its rows are `InstructionRow`."""
     import datasets
 
     return datasets.Dataset.from_file(str(folder / TABLE))
 
 
 def first_row_of_images(rows: Dataset) -> dict[str, int]:
-    """The number of the first row that names each image."""
+    """The index of the first row that names each image."""
     first_rows: dict[str, int] = {}
     number = 0
     for chunk in rows.data.column("image").chunks:
@@ -210,12 +225,12 @@ def first_row_of_images(rows: Dataset) -> dict[str, int]:
 
 
 def word_counts(rows: Dataset) -> np.ndarray:
-    """Words of every row, negative where it has no image: (rows,) int32."""
+    """Words of every row, negative for a row without an image: (rows,) int32."""
     return rows.data.column("length").to_numpy()
 
 
 def draw_subset(num_rows: int, fraction: float, *, seed: int) -> list[int]:
-    """The rows of a data fraction, in an order drawn once: 10 % lies inside 25 % inside 100 % of the same seed."""
+    """The rows of a data fraction; of the same seed, the first 10 % are part of the first 25 %, these of all."""
     order = list(range(num_rows))
     random.Random(f"subset {seed}").shuffle(order)
     return order[: max(1, round(fraction * num_rows))]

@@ -1,7 +1,7 @@
-"""Long JSON lists read one item at a time, so that a file of a gigabyte never lies in memory as a whole.
+"""Long JSON lists read one item at a time, so that a file of a gigabyte is never in memory at once.
 
-`ijson` would do the same, but it gives no line of an error, replaces lone surrogates by `?`, which changes token ids,
-reads an object as an empty list, and is slower.
+`ijson` reports no line number for an error, replaces lone surrogates by `?` (which changes token ids), reads an object
+as an empty list, and is slower.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LONGEST = 1 << 26  # characters of one item; a longer item is taken to be unterm
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def stream_items(path: Path, *, while_reading: Callable[[int], Any] = lambda read: None) -> Iterator[Any]:
-    """The items of the JSON list in a file; `UserError` names the file, and the line where it is not JSON.
+def stream_items(path: Path, *, while_reading: Callable[[int], object] = lambda num_bytes: None) -> Iterator[Any]:
+    """The items of the JSON list in a file; `UserError` names the file, and the line of invalid JSON.
 
     `while_reading` is called with the number of bytes of each piece read.
     """
     with path.open("rb") as file:
         text = _Text(path, file, while_reading)
         if (character := text.next_character()) and character != "[":
-            text.value()  # raises if the file is no JSON at all
+            text.value()  # raises if the file is not JSON
             raise UserError(f"{path}: must be a JSON list of conversations with at least one")
         if not character:
-            raise text.refusal("Expecting value", 0)
+            raise text.syntax_error("Expecting value", 0)
         text.at += 1
         if text.next_character() == "]":
             text.at += 1
@@ -44,15 +44,15 @@ def stream_items(path: Path, *, while_reading: Callable[[int], Any] = lambda rea
                 if character == "]":
                     break
                 if character != ",":
-                    raise text.refusal("Expecting ',' delimiter", text.at - 1)
+                    raise text.syntax_error("Expecting ',' delimiter", text.at - 1)
         if text.next_character():
-            raise text.refusal("Extra data", text.at)
+            raise text.syntax_error("Extra data", text.at)
 
 
 class _Text:
-    """The part of a file that is in memory, and the position in it; `line` is the number of its first line."""
+    """The part of a file in memory and the position in it; `line` is the line number at the start of this part."""
 
-    def __init__(self, path: Path, file: BinaryIO, while_reading: Callable[[int], Any]) -> None:
+    def __init__(self, path: Path, file: BinaryIO, while_reading: Callable[[int], object]) -> None:
         self.path, self.file, self.while_reading = path, file, while_reading
         self.decode = codecs.getincrementaldecoder("utf-8")().decode
         self.from_json = json.JSONDecoder().raw_decode
@@ -71,25 +71,26 @@ class _Text:
     def next_character(self) -> str:
         """The next character that is no space; empty at the end of the file."""
         while True:
-            found = SPACE.match(self.text, self.at)
-            assert found is not None
-            self.at = found.end()
+            space = SPACE.match(self.text, self.at)
+            assert space is not None
+            self.at = space.end()
             if self.at < len(self.text) or self.ended:
                 return self.text[self.at : self.at + 1]
             self.more()
 
     def value(self) -> Any:
-        """The JSON value that begins here."""
+        """The JSON value at the current position."""
         while True:
             try:
-                found, end = self.from_json(self.text, self.at)
-                if end < len(self.text) or self.ended:  # else a number might go on
+                value, end = self.from_json(self.text, self.at)
+                if end < len(self.text) or self.ended:  # else a number might continue
                     self.at = end
-                    return found
+                    return value
             except json.JSONDecodeError as error:
                 if self.ended or len(self.text) - self.at > LONGEST:
-                    raise self.refusal(error.msg, error.pos) from None
+                    raise self.syntax_error(error.msg, error.pos) from None
             self.more()
 
-    def refusal(self, why: str, place: int) -> UserError:
-        return UserError(f"{self.path}: not valid JSON, line {self.line + self.text.count(chr(10), 0, place)}: {why}")
+    def syntax_error(self, reason: str, position: int) -> UserError:
+        line = self.line + self.text.count("\n", 0, position)
+        return UserError(f"{self.path}: not valid JSON, line {line}: {reason}")

@@ -1,6 +1,6 @@
-"""LLaVA's order of an epoch: global batches of one modality, their micro-batches about equally long.
+"""LLaVA's order of an epoch: global batches of one modality, with micro-batches of about equal length.
 
-As LLaVA's trainer does it with `group_by_modality_length` on; from the same random numbers comes the same order.
+Follows LLaVA's trainer with `group_by_modality_length`; the same random numbers give the same order.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 def modality_grouped_order(
     lengths: Sequence[int], *, batch_size: int, num_chunks: int, generator: torch.Generator | None = None
 ) -> list[int]:
-    """The numbers of all samples, each once: global batches of `batch_size`, each of `num_chunks` micro-batches.
+    """Every sample index once, in global batches of `batch_size`, each of `num_chunks` micro-batches.
 
-    A sample's length is in words, negative where it has no image. Each modality's last, perhaps smaller, batch comes
-    at the end of the epoch, the two mixed.
+    lengths: in words, negative for a sample without an image. The last batch of either modality, which may be smaller,
+    goes to the end of the epoch, the two mixed.
     """
     modalities = [[row for row, length in enumerate(lengths) if (length > 0) == image] for image in (True, False)]
     if not all(modalities):
@@ -25,29 +25,29 @@ def modality_grouped_order(
             for batch in _batches([*modalities[0], *modalities[1]], lengths, batch_size, num_chunks, generator)
             for row in batch
         ]
-    whole, rest = [], []
+    full_batches, rest = [], []
     for rows in modalities:
-        *before, last = _batches(rows, lengths, batch_size, num_chunks, generator)
-        whole += before
+        *full, last = _batches(rows, lengths, batch_size, num_chunks, generator)
+        full_batches += full
         rest += last
-    order = torch.randperm(len(whole), generator=generator).tolist()
-    return [row for number in order for row in whole[number]] + sorted(rest)
+    order = torch.randperm(len(full_batches), generator=generator).tolist()
+    return [row for number in order for row in full_batches[number]] + sorted(rest)
 
 
 def _batches(
     rows: list[int], lengths: Sequence[int], batch_size: int, num_chunks: int, generator: torch.Generator | None
 ) -> list[list[int]]:
-    """Rows at random in batches, each batch dealt to its micro-batches from the longest row on."""
-    shuffled = [rows[place] for place in torch.randperm(len(rows), generator=generator).tolist()]
-    found = []
+    """Random batches of rows, each dealt to its micro-batches from the longest row to the shortest."""
+    shuffled = [rows[index] for index in torch.randperm(len(rows), generator=generator).tolist()]
+    batches = []
     for start in range(0, len(rows), batch_size):
         batch = sorted(shuffled[start : start + batch_size], key=lambda row: abs(lengths[row]), reverse=True)
-        found.append([row for chunk in _dealt(batch, lengths, num_chunks) for row in chunk])
-    return found
+        batches.append([row for chunk in _deal(batch, lengths, num_chunks) for row in chunk])
+    return batches
 
 
-def _dealt(rows: list[int], lengths: Sequence[int], num_chunks: int) -> list[list[int]]:
-    """Chunks of as many rows each, every row given to the chunk with the fewest words that has room."""
+def _deal(rows: list[int], lengths: Sequence[int], num_chunks: int) -> list[list[int]]:
+    """Chunks of equal size; each row goes to the chunk with the fewest words among those with room."""
     if len(rows) % num_chunks:
         return [rows[first::num_chunks] for first in range(num_chunks)]
     chunks: list[list[int]] = [[] for _ in range(num_chunks)]

@@ -16,8 +16,8 @@ class BatchPlan:
     """Which rows make which micro-batch: global batches in a seeded order, cut into chunks of `micro_batch_size`.
 
     A chunk's rows do not depend on the number of ranks; rank r takes the chunks r, r + ranks, ... of each step. The
-    last batch of an epoch is filled up from its beginning. `lengths`, of each of the rows, are for
-    `train.group_by_modality`, see `vrx/grouping.py`.
+    last batch of an epoch is filled up from its beginning. lengths: in words, negative for a row without an image;
+    needed for `train.group_by_modality`, see `modality_sampler`.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class BatchPlan:
 
     def chunk(self, step: int, number: int) -> list[int]:
         """The rows of micro-batch `number` of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._of_epoch(epoch)
-        first = place * self.config.global_batch_size + number * self.config.micro_batch_size
+            self._epoch, self._order = epoch, self._epoch_order(epoch)
+        first = step_in_epoch * self.config.global_batch_size + number * self.config.micro_batch_size
         return [self._order[index % len(self._order)] for index in range(first, first + self.config.micro_batch_size)]
 
-    def _of_epoch(self, epoch: int) -> list[int]:
+    def _epoch_order(self, epoch: int) -> list[int]:
         generator = random.Random(f"order {self.seed} {epoch}")
         if not self.config.group_by_modality:
             order = list(self.rows)
@@ -54,6 +54,7 @@ class BatchPlan:
         return [self.rows[number] for number in numbers]
 
     def of_rank(self, rank: int, ranks: int, *, start: int = 0) -> Iterator[list[int]]:
+        """The rows of each micro-batch of one of `ranks` ranks, from step `start` on."""
         for step in range(start, self.num_steps):
             for number in range(rank, self.chunks_per_step, ranks):
                 yield self.chunk(step, number)

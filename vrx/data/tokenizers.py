@@ -1,13 +1,13 @@
-"""Text to token ids as the official training stacks made them, under transformers 5.
+"""Tokenizers that give the token ids of the official training code under transformers 5.
 
-Two kinds of tokenizers changed their ids between transformers 4.37/4.40 and 5.23; what brings the old ids
-back is here and nowhere else. The classes are named, so no remote code can run.
+Two kinds of tokenizers changed their ids between transformers 4.37/4.40 and 5.23; only this module restores the old
+ids. Tokenizer classes are fixed, so no remote code can run.
 """
 
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vrx.config.errors import UserError
 from vrx.data.chat_templates import IMAGE_TAG, Template, get_template
@@ -16,52 +16,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+IMAGE_TOKEN = -200  # stands for an image in the ids until `vrx.data.encoding.expand_images`
+
+
 def load_tokenizer(
     folder_or_id: str | PathLike[str], template: str | Template, *, add_bos_token: bool | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, with the end and padding tokens and the ids its template was trained with.
+    """A tokenizer with right padding, the template's end and padding tokens, and through `encode` the official ids.
 
-    `vrx.data.tokenizers.read_tokenizer` tells what differs from transformers' own loading.
+    `tokenizer_files` of the template: `llama` is the Llama class, equal to the slow `legacy=False` one of 4.37 that
+    LLaVA trains with; a folder with only `tokenizer.model` needs sentencepiece. `tokenizer.json` is that file as
+    written, because the Llama class of 5.x drops Phi-3's "Prepend" normalizer. `add_bos_token` overrides the folder's
+    config. `UserError` for unreadable files and for a vocabulary without the end token.
     """
     template = get_template(template)
-    return read_tokenizer(
-        folder_or_id, reader=template.reader, end=template.end, pad=template.pad, add_bos_token=add_bos_token
-    )
-
-
-IMAGE_TOKEN = -200  # stands in the ids where an image goes, until `vrx.data.encoding.expand_images`
-
-
-def read_tokenizer(
-    folder_or_id: str | PathLike[str],
-    *,
-    reader: Literal["llama", "file"],
-    end: str,
-    pad: Literal["unk", "eos"],
-    add_bos_token: bool | None = None,
-) -> PreTrainedTokenizerBase:
-    """A tokenizer with this end token and right padding; its ids, through `encode`, are the official ones.
-
-    `llama`: the Llama class, equal to the slow `legacy=False` one of 4.37 that LLaVA trains with; a folder
-    with only `tokenizer.model` needs sentencepiece. `file`: `tokenizer.json` as written, because the Llama
-    class of 5.x drops Phi-3's "Prepend" normalizer. `add_bos_token` overrides what the folder's config says.
-    """
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    tokenizer_class = LlamaTokenizer if reader == "llama" else PreTrainedTokenizerFast
+    tokenizer_class = LlamaTokenizer if template.tokenizer_files == "llama" else PreTrainedTokenizerFast
     try:
         tokenizer = tokenizer_class.from_pretrained(folder_or_id, padding_side="right")
-    except Exception as error:  # of several kinds, from transformers, tokenizers and sentencepiece
+    except Exception as error:  # transformers, tokenizers and sentencepiece raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder_or_id}: cannot be read as a tokenizer: {reason}") from error
-    if end not in tokenizer.get_vocab():
+    if template.end not in tokenizer.get_vocab():
         raise UserError(
-            f"the tokenizer of {folder_or_id} has no token {end!r}, the end of an answer in this model.template"
+            f"the tokenizer of {folder_or_id} has no token {template.end!r}, which ends an answer in "
+            f"model.template={template.name}"
         )
-    tokenizer.eos_token = end  # Llama-3-Instruct's own is <|eot_id|>
-    tokenizer.pad_token = tokenizer.unk_token if pad == "unk" else end
-    if tokenizer.bos_token is None and adds_bos(tokenizer):  # a bare tokenizer.json does not name it
+    tokenizer.eos_token = template.end  # Llama-3-Instruct's own is <|eot_id|>
+    tokenizer.pad_token = tokenizer.unk_token if template.pad == "unk" else template.end
+    if tokenizer.bos_token is None and adds_bos(tokenizer):  # a tokenizer.json without a config does not name it
         tokenizer.bos_token = tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"][0])
     if add_bos_token is None:
         # 5.x ignores the config's key for a `tokenizer.json`; the Llama class of 4.40 obeyed it (Phi-3).
@@ -74,10 +59,10 @@ def read_tokenizer(
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase, *, has_image: bool) -> list[int]:
-    """The ids of a text, never cut, BOS first if the tokenizer adds one.
+    """The ids of a text, never cut; BOS comes first if the tokenizer adds one.
 
-    With `has_image` IMAGE_TOKEN stands for each tag; the pieces between are encoded one by one, so each may
-    begin with a dummy space, and only the first keeps its BOS.
+    With `has_image`, IMAGE_TOKEN replaces each tag. The pieces between tags are encoded separately, so each may begin
+    with a dummy space, and only the first keeps its BOS.
     """
     if not has_image:
         return _encode_piece(text, tokenizer)
@@ -103,8 +88,8 @@ def _set_bos(tokenizer: PreTrainedTokenizerBase, add: bool) -> None:
 
 
 def _encode_piece(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    # 5.x puts no dummy space before a text that begins with a space; the slow class of 4.37 always did.
-    # Such a text is " ASSISTANT: ..." after an image without a question.
+    # 5.x adds no dummy space before a text that begins with a space; the slow class of 4.37 always did.
+    # An example is " ASSISTANT: ..." after an image without a question.
     backend: Any = tokenizer.backend_tokenizer
     first_only = getattr(backend.pre_tokenizer, "prepend_scheme", None) == "first"
     if first_only and text.startswith((" ", "▁")):

@@ -91,7 +91,7 @@ def write_instructions(
         length = lengths[number % len(lengths)]
         reply_length = max(1, round(supervised * length))
         shortest = _conversation(number, 1, reply_length)
-        question_length = 1 + length - len(samples.encode(shortest, has_image=True).input_ids)
+        question_length = 1 + length - len(samples.encode(shortest["conversations"], has_image=True).input_ids)
         if question_length < 1:
             smallest = length - question_length + 1
             raise UserError(f"bench.lengths={lengths}: must be >= {smallest} with this model's images")
