@@ -1,136 +1,304 @@
-"""Several nodes: one record, the numbers of one machine with as many processes, and no node left waiting."""
+"""The nodes of a run meet at node 0, work for it alone, and are never left waiting."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import socket
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 
-from vrx.config import errors
-from vrx.config.schema import RuntimeConfig
+from vrx.config.errors import RunFailed, UserError
 from vrx.launch import multi_node
-from vrx.launch.workers import num_processes
+from vrx.launch.multi_node import Hello, OtherNodes
+from vrx.launch.node import Node
+from vrx.launch.node_connection import MAX_LINE_BYTES, Connection, token_path
 
-SLURM = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "20007"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+HELLO = Hello(node=1, processes=1, command="digest")
+Work = Callable[[str, Path, int, Connection], int]
 
 
-@pytest.fixture(autouse=True)
-def outside_slurm(monkeypatch: pytest.MonkeyPatch):
-    for name in [name for name in os.environ if name.startswith("SLURM_")]:
-        monkeypatch.delenv(name)
+def succeed(stage: str, run_dir: Path, port: int, connection: Connection) -> int:
+    return 0
 
 
-# ---- who is which node
+def do_nothing(other_nodes: OtherNodes) -> None:
+    return None
 
 
-def test_one_machine_is_its_own_node():
-    assert multi_node.this_node(RuntimeConfig()) == multi_node.Node()
+@dataclass
+class Meeting:
+    """Node 0 and node 1 of a run, each in a thread of this process."""
 
+    output_root: Path
+    node: Node = field(default_factory=lambda: Node(2, 0, "127.0.0.1", free_port()))
+    log: list[str] = field(default_factory=list)  # of node 0
+    errors: list[BaseException] = field(default_factory=list)  # of node 1
+    job_run: Path | None = None
+    joiner_log: Callable[[str], None] = lambda line: None
 
-def test_processes_are_counted_on_all_nodes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    runtime = RuntimeConfig(cpu_processes=3, num_nodes=4, node_rank=0, rendezvous="127.0.0.1:1")
-    assert num_processes(runtime) == 12
+    def run(
+        self,
+        job: Callable[[OtherNodes], None] = do_nothing,
+        *,
+        work: Work = succeed,
+        hello: Hello = HELLO,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Node 0 does `job`, node 1 says `hello` and does `work`.
 
+        before: called when node 0 listens, before node 1 connects.
+        """
+        listening = threading.Event()
 
-def test_slurm_says_which_node_this_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    tool = tmp_path / "scontrol"  # SLURM's, which is not everywhere
-    tool.write_text('#!/bin/sh\n[ "$2 $3" = "hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name, value in {**SLURM, "SLURM_STEP_NODELIST": "n[1-2]"}.items():
-        monkeypatch.setenv(name, value)
-    assert multi_node.this_node(RuntimeConfig()) == multi_node.Node(2, 1, "n1", 20007)
-    with tool.open("a") as file:  # as of a cluster whose nodes' names are not those of the network
-        file.write('[ "$2 $3" = "node n1" ] && echo "   NodeAddr=10.0.0.1 NodeHostName=n1"\n')
-    assert multi_node.this_node(RuntimeConfig()) == multi_node.Node(2, 1, "10.0.0.1", 20007)
-    given = RuntimeConfig(num_nodes=2, node_rank=0, rendezvous="elsewhere:5")
-    assert multi_node.this_node(given) == multi_node.Node(2, 0, "elsewhere", 5)
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    with pytest.raises(ValueError, match="8 tasks on 2 nodes: valid is one a node"):
-        multi_node.this_node(RuntimeConfig())
+        def join() -> None:
+            listening.wait(timeout=60)
+            before()
+            try:
+                multi_node.join_node_0(
+                    dataclasses.replace(self.node, rank=1),
+                    hello,
+                    output_root=self.output_root,
+                    job_run=self.job_run,
+                    log=self.joiner_log,
+                    work=work,
+                )
+            except BaseException as error:
+                self.errors.append(error)
 
+        def log(line: str) -> None:
+            self.log.append(line)
+            listening.set()
 
-@pytest.mark.parametrize(
-    "given", [{"num_nodes": 2}, {"num_nodes": 2, "node_rank": 0}, {"num_nodes": 2, "node_rank": 2}]
-)
-def test_a_place_that_is_not_told_is_refused(given: dict[str, int]):
-    with pytest.raises(ValueError, match=r"^runtime.num_nodes=2: needs runtime.node_rank, 0 to 1, and runtime.rendez"):
-        multi_node.this_node(RuntimeConfig(**given))
-
-
-# ---- meeting
-
-
-def meet(second: dict[str, object], work, inside) -> list[BaseException]:
-    """Node 0 doing `inside` and a node that says `second`, each in a thread; gives what node 1 ended with."""
-    first = {"node": 0, "processes": 1, "command": "c"}
-    here, ended = multi_node.Node(2, 0, "127.0.0.1", free_port()), []
-
-    def join() -> None:
+        thread = threading.Thread(target=join)
+        thread.start()
+        own = dataclasses.replace(HELLO, node=0)
         try:
-            multi_node.join_node_0(multi_node.Node(2, 1, here.host, here.port), second, work)
-        except BaseException as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=join)
-    thread.start()
-    try:
-        with multi_node.gather_nodes(here, first, lambda line: None):
-            inside(multi_node.peers())
-    finally:
-        thread.join(timeout=30)
-    assert not thread.is_alive() and multi_node.peers() is None
-    return ended
+            with multi_node.gather_nodes(self.node, own, output_root=self.output_root, log=log):
+                other_nodes = multi_node.other_nodes()
+                assert other_nodes is not None
+                job(other_nodes)
+        finally:
+            thread.join(timeout=60)
+        assert not thread.is_alive()
+        assert multi_node.other_nodes() is None
 
 
-HELLO = {"node": 1, "processes": 1, "command": "c"}
+@pytest.fixture
+def meeting(tmp_path: Path) -> Meeting:
+    return Meeting(tmp_path / "outputs")
 
 
-def test_the_other_node_does_what_node_0_tells_and_ends_with_it():
-    done: list[tuple] = []
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multi_node, "TIMEOUT_SECONDS", 1.0)
 
-    def inside(peers: multi_node.Peers) -> None:
+
+def one_stage(run_dir: Path, expected: str | None) -> Callable[[OtherNodes], None]:
+    """A job of one stage, at whose end the other nodes are in the expected state."""
+
+    def job(other_nodes: OtherNodes) -> None:
+        other_nodes.start_stage("train", run_dir)
+        assert other_nodes.wait() == expected
+
+    return job
+
+
+# ---- working together
+
+
+def test_node_1_runs_every_stage_of_node_0_and_ends_with_it(meeting: Meeting):
+    run_dir, calls = meeting.output_root / "run", []
+
+    def work(stage: str, run_dir: Path, port: int, connection: Connection) -> int:
+        calls.append((stage, run_dir, port))
+        return 0
+
+    def job(other_nodes: OtherNodes) -> None:
         for stage in ("train", "generate"):
-            port = peers.call(stage, "run")
-            assert peers.wait() is None and done[-1] == (stage, "run", port)
+            port = other_nodes.start_stage(stage, run_dir)
+            assert other_nodes.wait() is None
+            assert calls[-1] == (stage, run_dir, port)
 
-    assert meet(HELLO, lambda *told: done.append(told[:3]) or 0, inside) == []
-
-
-def test_a_node_that_fails_is_named():
-    def inside(peers: multi_node.Peers) -> None:
-        peers.call("train", "run")
-        assert peers.wait() == "node 1 of the run ended with status 3; see its own lines"
-
-    assert meet(HELLO, lambda *told: 3, inside) == []
+    meeting.run(job, work=work)
+    assert meeting.errors == []
+    assert len(calls) == 2
 
 
-def test_where_node_0_fails_the_others_end_too():
-    def inside(peers: multi_node.Peers) -> None:
+def test_a_node_whose_workers_fail_is_named(meeting: Meeting):
+    expected = "node 1 ended with status 3; see its own output"
+    meeting.run(one_stage(meeting.output_root / "run", expected), work=lambda *arguments: 3)
+
+
+def test_a_node_that_fails_is_missed(meeting: Meeting):
+    def fail(*arguments: object) -> int:
+        raise ArithmeticError
+
+    meeting.run(one_stage(meeting.output_root / "run", "node 1 is gone; run the same command to resume"), work=fail)
+    assert isinstance(meeting.errors[0], ArithmeticError)
+
+
+def test_node_1_ends_when_node_0_fails(meeting: Meeting):
+    def job(other_nodes: OtherNodes) -> None:
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        meet(HELLO, lambda *told: 0, inside)
+        meeting.run(job)
+    assert str(meeting.errors[0]) == "node 0 failed"
+
+
+# ---- who may join
 
 
 @pytest.mark.parametrize(
-    ("told", "why"),
+    ("difference", "message"),
     [
         ({"node": 0}, "runtime.node_rank=0: is taken"),
-        ({"processes": 2}, "2 processes here, 1 on node 0"),
-        ({"command": "d"}, "not the command of node 0"),
+        ({"processes": 2}, "2 processes on this node, 1 on node 0"),
+        ({"command": "another"}, "not the command of node 0"),
     ],
 )
-def test_a_node_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, told: dict[str, object], why: str):
-    monkeypatch.setattr(multi_node, "TIMEOUT_SECONDS", 1.0)
-    with pytest.raises(errors.RunFailed, match="1 of 2 nodes came"):
-        assert str(meet({**HELLO, **told}, lambda *told: 0, lambda peers: None)[0]).startswith(why)
+def test_a_node_that_does_not_fit_is_refused(
+    meeting: Meeting, impatient: None, difference: dict[str, int | str], message: str
+):
+    with pytest.raises(RunFailed, match="1 of 2 nodes came"):
+        meeting.run(hello=dataclasses.replace(HELLO, **difference))  # type: ignore[arg-type]
+    assert str(meeting.errors[0]).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"node": 1, "processes": 1, "command": "digest"}\n', "a line without the run's token"),
+        (b"\xff\x00\n", "a line without the run's token"),
+        (b"x" * (MAX_LINE_BYTES + 1), "a line of more than 64 KiB"),
+    ],
+)
+def test_a_stranger_is_turned_away_and_the_run_goes_on(meeting: Meeting, line: bytes, message: str):
+    def connect_as_stranger() -> None:
+        with socket.create_connection((meeting.node.host, meeting.node.port)) as stranger:
+            stranger.sendall(line)
+            stranger.settimeout(60)
+            assert stranger.recv(1) == b""  # closed
+
+    meeting.run(one_stage(meeting.output_root / "run", None), before=connect_as_stranger)
+    assert meeting.errors == []
+    assert meeting.log[1:] == [f"closed a connection from 127.0.0.1, which sent {message}"]
+
+
+def test_a_stranger_that_says_nothing_is_ignored(meeting: Meeting):
+    def connect_and_leave() -> None:
+        socket.create_connection((meeting.node.host, meeting.node.port)).close()
+
+    meeting.run(one_stage(meeting.output_root / "run", None), before=connect_and_leave)
+    assert meeting.errors == []
+    assert len(meeting.log) == 1
+
+
+# ---- the token
+
+
+def test_the_token_is_private_and_removed_at_the_end(meeting: Meeting):
+    path = token_path(meeting.output_root, meeting.node.host, meeting.node.port)
+
+    def job(other_nodes: OtherNodes) -> None:
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    meeting.run(job)
+    assert list(meeting.output_root.iterdir()) == []
+
+
+def test_the_token_of_a_killed_run_is_replaced(meeting: Meeting):
+    path = token_path(meeting.output_root, meeting.node.host, meeting.node.port)
+    path.parent.mkdir()
+    path.write_text("old")
+    meeting.run(one_stage(meeting.output_root / "run", None))
+    assert meeting.errors == []
+
+
+def test_a_busy_port_is_one_line_and_leaves_the_token_of_its_run(meeting: Meeting):
+    path = token_path(meeting.output_root, meeting.node.host, meeting.node.port)
+    path.parent.mkdir()
+    path.write_text("of another run")
+    own = dataclasses.replace(HELLO, node=0)
+    gathering = multi_node.gather_nodes(meeting.node, own, output_root=meeting.output_root, log=meeting.log.append)
+    message = f"^runtime.rendezvous={meeting.node.address}: node 0 cannot listen there"
+    with (
+        socket.create_server((meeting.node.host, meeting.node.port)),
+        pytest.raises(UserError, match=message),
+        gathering,
+    ):
+        pass
+    assert path.read_text() == "of another run"
+
+
+def join_a_server_without_run(meeting: Meeting) -> str:
+    """The error of a node that connects to a server which is not node 0 of its run."""
+    with socket.create_server((meeting.node.host, meeting.node.port)), pytest.raises(RunFailed) as caught:
+        multi_node.join_node_0(
+            dataclasses.replace(meeting.node, rank=1),
+            HELLO,
+            output_root=meeting.output_root,
+            job_run=None,
+            log=meeting.log.append,
+            work=succeed,
+        )
+    return str(caught.value)
+
+
+def test_a_node_waits_for_the_token_only_until_the_timeout(meeting: Meeting, impatient: None):
+    path = token_path(meeting.output_root, meeting.node.host, meeting.node.port)
+    expected = f"no token of node 0: {path}: No such file or directory; runtime.output_root must be the same"
+    assert join_a_server_without_run(meeting).startswith(expected)
+    assert len(meeting.log) == 1
+    assert meeting.log[0].startswith(f"waiting, {expected}")
+
+
+def test_a_node_joins_once_the_token_appears(meeting: Meeting):
+    """As on a shared file system that shows a new file late."""
+    path = token_path(meeting.output_root, meeting.node.host, meeting.node.port)
+    hidden, lines = path.with_name("hidden"), []
+
+    def hide() -> None:
+        path.rename(hidden)
+
+    def show(line: str) -> None:
+        lines.append(line)
+        hidden.rename(path)
+
+    meeting.joiner_log = show
+    meeting.run(one_stage(meeting.output_root / "run", None), before=hide)
+    assert meeting.errors == []
+    assert len(lines) == 1 and lines[0].startswith("waiting, no token of node 0")
+
+
+def test_a_node_does_not_wait_forever_for_a_server_that_is_not_node_0(meeting: Meeting, impatient: None):
+    path = token_path(meeting.output_root, meeting.node.host, meeting.node.port)
+    path.parent.mkdir()
+    path.write_text("token")
+    expected = f"runtime.rendezvous={meeting.node.address}: closed the connection or does not know the token {path}"
+    assert join_a_server_without_run(meeting) == expected
+
+
+# ---- run directories
+
+
+@pytest.mark.parametrize("run_dir", ["elsewhere", "outputs/../elsewhere", "outputs-2/run"])
+def test_workers_are_refused_for_a_run_directory_outside_the_own_output_root(
+    meeting: Meeting, tmp_path: Path, run_dir: str
+):
+    expected = "node 1 ended with status 2; see its own output"
+    meeting.run(one_stage(tmp_path / run_dir, expected), work=lambda *arguments: pytest.fail("workers started"))
+    assert isinstance(meeting.errors[0], UserError)
+    message = f"node 0 asked for workers in {tmp_path}/{run_dir}, which is not below it"
+    assert str(meeting.errors[0]) == f"runtime.output_root={tmp_path}/outputs: {message}"
+
+
+def test_workers_start_in_the_finished_run_that_the_own_command_names(meeting: Meeting, tmp_path: Path):
+    meeting.job_run = tmp_path / "elsewhere"
+    meeting.run(one_stage(tmp_path / "elsewhere", None))
+    assert meeting.errors == []

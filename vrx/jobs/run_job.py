@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from vrx.config.frozen import to_run
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
-from vrx.launch.multi_node import this_node
+from vrx.launch.node import this_node
 from vrx.launch.workers import on_all_nodes
 from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its product name."""
+    """Product name and memory (GB) of a GPU."""
 
     name: str
     memory_gb: float
@@ -31,7 +31,7 @@ def count_gpus() -> int:
 
 @functools.cache
 def gpu_models() -> list[Gpu]:
-    """Name and memory of every GPU that a run may use; empty where the driver does not tell."""
+    """Name and memory of every GPU that a run may use; empty without a working driver."""
     import pynvml
 
     try:

@@ -14,12 +14,12 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes the files and logs."""
+    """Whether this process is the driver or rank 0, which writes the log lines and the files of the run."""
     return rank() == 0
 
 
 def log(message: str) -> None:
-    """Print one line on the terminal, from rank 0 only.
+    """Print one line to stderr, from rank 0 only.
 
     A progress bar moves below the line.
     """

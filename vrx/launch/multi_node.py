@@ -1,216 +1,233 @@
-"""Several machines in one run: node 0 drives it and writes its record, the others join in its workers and do no more.
+"""Runs over several machines: node 0 drives the run and writes its record, the others only start workers for it.
 
-The nodes share a file system. Node 0 listens at `runtime.rendezvous` and tells the others there which stage to join; a
-node that ends, fails or vanishes is seen by the closed connection.
+The nodes share a file system. Node 0 listens at `runtime.rendezvous` and sends the others the stages whose workers they
+start; a node that ends, fails or vanishes is noticed by its closed connection.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import select
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import RunFailed, UserError
-from vrx.config.schema import RuntimeConfig
+from vrx.launch.node import Node
+from vrx.launch.node_connection import Connection, InvalidLine, new_token, token_path
 
-TIMEOUT_SECONDS = 1800.0  # seconds that one node waits for another to start or to end
+TIMEOUT_SECONDS = 1800.0  # that one node waits for another to start or to end
+HELLO_SECONDS = 10.0  # that node 0 waits for the first line on a new connection
+RETRY_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Node:
-    """This machine among those of a run; node 0 listens at host:port."""
+class Hello:
+    """The first message of a node: its rank, its number of processes and the digest of its command."""
 
-    num_nodes: int = 1
-    rank: int = 0
-    host: str = "127.0.0.1"
-    port: int = 0
-
-
-def this_node(runtime: RuntimeConfig) -> Node:
-    """As configured, else as SLURM says of a job step over several nodes with one task on each."""
-    step = os.environ.get("SLURM_STEP_NUM_NODES", "1")
-    num_nodes = runtime.num_nodes or int(step)
-    if num_nodes == 1:
-        return Node()
-    if runtime.num_nodes is None and os.environ.get("SLURM_STEP_NUM_TASKS", step) != step:
-        tasks = os.environ["SLURM_STEP_NUM_TASKS"]
-        raise UserError(f"{tasks} tasks on {step} nodes: valid is one a node (hydra.launcher.tasks_per_node=1)")
-    rank = int(os.environ.get("SLURM_NODEID", -1)) if runtime.node_rank is None else runtime.node_rank
-    rendezvous = runtime.rendezvous or _rendezvous_of_slurm()
-    host, _, port = (rendezvous or "").rpartition(":")
-    if not 0 <= rank < num_nodes or not host or not port.isdigit():
-        raise UserError(
-            f"runtime.num_nodes={num_nodes}: needs runtime.node_rank, 0 to {num_nodes - 1}, and runtime.rendezvous, "
-            f"host:port of node 0; given are {runtime.node_rank} and {runtime.rendezvous}"
-        )
-    return Node(num_nodes, rank, host.strip("[]"), int(port))
+    node: int
+    processes: int
+    command: str
 
 
-def _rendezvous_of_slurm() -> str | None:
-    """The address at which SLURM reaches this step's first node, and a port that no other job has."""
-    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
-    if not nodes or not (names := _scontrol("hostnames", nodes).split()):
-        return None
-    address = re.search(r"NodeAddr=(\S+)", _scontrol("node", names[0]))
-    port = 20000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 20000
-    return f"{address.group(1) if address else names[0]}:{port}"
+class OtherNodes:
+    """Node 0's connections to the other nodes, by rank."""
 
+    def __init__(self, node: Node, connections: dict[int, Connection]) -> None:
+        self._node, self._connections = node, connections
+        self._running: set[int] = set()  # ranks whose workers have not ended yet
 
-def _scontrol(*shown: str) -> str:
-    try:
-        return subprocess.run(["scontrol", "show", *shown], capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return ""
-
-
-class Connection:
-    """A connection on which each line is a JSON object."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that lost its power says nothing
-        connection.settimeout(TIMEOUT_SECONDS)
-        self.connection, self.lines = connection, connection.makefile("r", encoding="utf-8")
-
-    def tell(self, **message: Any) -> None:
-        with suppress(OSError):  # who is gone is noticed where one listens
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
-
-    def spoke(self) -> bool:
-        """Whether there is something to hear now, be it only that the other side is gone."""
-        return bool(select.select([self.connection], [], [], 0)[0])
-
-    def hear(self) -> dict[str, Any] | None:
-        """The next message; None where the other side is gone."""
-        try:
-            message = json.loads(self.lines.readline() or "null")
-        except (OSError, ValueError):
-            return None
-        return message if isinstance(message, dict) else None
-
-    def close(self) -> None:
-        self.lines.close()
-        self.connection.close()
-
-
-class Peers:
-    """Node 0's hold on the other nodes."""
-
-    def __init__(self, here: Node, links: dict[int, Connection]) -> None:
-        self.here, self.links = here, links
-        self.working: set[int] = set()
-
-    def call(self, stage: str, run_dir: str) -> int:
-        """Have all nodes start this stage's workers; gives the port where they meet."""
-        with socket.create_server((self.here.host, 0)) as free:
-            port = free.getsockname()[1]
-        for link in self.links.values():
-            link.tell(stage=stage, run_dir=run_dir, port=port)
-        self.working = set(self.links)
+    def start_stage(self, stage: str, run_dir: Path) -> int:
+        """Have all other nodes start their workers of a stage; returns the port at which all workers meet."""
+        with socket.create_server((self._node.host, 0)) as unused:
+            port = unused.getsockname()[1]
+        for connection in self._connections.values():
+            connection.send(stage=stage, run_dir=str(run_dir), port=port)
+        self._running = set(self._connections)
         return port
 
-    def failed(self) -> str | None:
-        """Why the stage cannot go on, where a node failed or is gone."""
-        for number in sorted(self.working):
-            if self.links[number].spoke():
-                message = self.links[number].hear()
-                if message is None:
-                    return f"node {number} of the run is gone; the same command goes on from there"
-                if message.get("status"):
-                    return f"node {number} of the run ended with status {message['status']}; see its own lines"
-                self.working.discard(number)
+    def failure(self) -> str | None:
+        """Why the stage cannot continue: a node failed or is gone; None while all is well."""
+        for rank in sorted(self._running):
+            if not self._connections[rank].is_readable():
+                continue
+            try:
+                message = self._connections[rank].receive(timeout=TIMEOUT_SECONDS)
+            except InvalidLine as error:
+                return f"node {rank} sent {error}; run the same command to resume"
+            if message is None:
+                return f"node {rank} is gone; run the same command to resume"
+            if message["status"] != 0:
+                return f"node {rank} ended with status {message['status']}; see its own output"
+            self._running.discard(rank)
         return None
 
     def wait(self) -> str | None:
-        """Until all nodes have ended this stage; why not, where one failed."""
+        """Wait until all nodes have ended the stage; returns why one did not, None if all did."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self.working and time.monotonic() < deadline:
-            if told := self.failed():
-                return told
+        while self._running and time.monotonic() < deadline:
+            if failure := self.failure():
+                return failure
             time.sleep(0.05)
-        return f"nodes {sorted(self.working)} of the run do not end" if self.working else None
+        return f"nodes {sorted(self._running)} did not end in {TIMEOUT_SECONDS:g} s" if self._running else None
 
 
-_peers: Peers | None = None
+_other_nodes: OtherNodes | None = None
 
 
-def peers() -> Peers | None:
-    """The other nodes of the run that this process drives; None where it has none."""
-    return _peers
+def other_nodes() -> OtherNodes | None:
+    """The other nodes of the run that this process drives; None in a run on one machine."""
+    return _other_nodes
 
 
 @contextmanager
-def gather_nodes(here: Node, hello: dict[str, Any], say: Callable[[str], None]) -> Iterator[None]:
-    """On node 0: wait for the others, hold them while the block runs, let them go at its end, however that is."""
-    global _peers
-    links: dict[int, Connection] = {}
-    try:
-        server = socket.create_server((here.host, here.port), backlog=here.num_nodes)
-    except OSError as error:
-        raise UserError(f"runtime.rendezvous={here.host}:{here.port}: node 0 cannot listen there ({error})") from None
-    outcome = "node 0 did not end well"
-    with server:
-        say(f"waiting for {here.num_nodes - 1} more nodes at {here.host}:{here.port}; the same command starts them")
-        server.settimeout(TIMEOUT_SECONDS)
+def gather_nodes(node: Node, hello: Hello, *, output_root: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """On node 0: wait for the other nodes, keep them connected inside the block, release them when it ends."""
+    global _other_nodes
+    connections: dict[int, Connection] = {}
+    outcome = "node 0 failed"
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            while len(links) < here.num_nodes - 1:
-                link = Connection(server.accept()[0])
-                link.connection.settimeout(10)
-                told = link.hear() or {}
-                refusal = _refusal(told, hello, taken=links.keys() | {0}, num_nodes=here.num_nodes)
-                if refusal is None:
-                    link.connection.settimeout(TIMEOUT_SECONDS)
-                    links[told["node"]] = link
-                else:
-                    link.tell(end=refusal)
-                    link.close()
-            _peers = Peers(here, links)
-            yield
-            outcome = ""
+            server.bind((node.host, node.port))  # before the token, which may be that of another run at this port
+        except OSError as error:
+            raise UserError(f"runtime.rendezvous={node.address}: node 0 cannot listen there ({error})") from None
+        with new_token(token_path(output_root, node.host, node.port)) as token:
+            server.listen(node.num_nodes)
+            log(f"waiting for {node.num_nodes - 1} more nodes at {node.address}; run the same command on each")
+            try:
+                _accept_all(server, token, connections, node=node, hello=hello, log=log)
+                _other_nodes = OtherNodes(node, connections)
+                yield
+                outcome = ""
+            finally:
+                _other_nodes = None
+                for connection in connections.values():
+                    connection.send(end=outcome)
+                    connection.close()
+
+
+def _accept_all(
+    server: socket.socket,
+    token: bytes,
+    connections: dict[int, Connection],
+    *,
+    node: Node,
+    hello: Hello,
+    log: Callable[[str], None],
+) -> None:
+    """Fill in the connections of all other nodes; whoever is none of them is turned away."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while len(connections) < node.num_nodes - 1:
+        try:
+            server.settimeout(max(0.001, deadline - time.monotonic()))
+            accepted, (host, *_) = server.accept()
         except TimeoutError:
-            raise RunFailed(f"{len(links) + 1} of {here.num_nodes} nodes came to {here.host}:{here.port}") from None
-        finally:
-            _peers = None
-            for link in links.values():
-                link.tell(end=outcome)
-                link.close()
+            raise RunFailed(f"{len(connections) + 1} of {node.num_nodes} nodes came to {node.address}") from None
+        connection = Connection(accepted, token, is_node_0=True)
+        try:
+            message = connection.receive(timeout=HELLO_SECONDS)
+        except InvalidLine as error:
+            log(f"closed a connection from {host}, which sent {error}")
+            message = None
+        if message is None:
+            connection.close()
+        elif refusal := _refusal(Hello(**message), hello, connected=connections.keys(), num_nodes=node.num_nodes):
+            connection.send(end=refusal)
+            connection.close()
+        else:
+            connection.send(welcome=True)
+            connections[message["node"]] = connection
 
 
-def _refusal(told: dict[str, Any], hello: dict[str, Any], *, taken: set[int], num_nodes: int) -> str | None:
-    if told.get("node") not in set(range(num_nodes)) - taken:
-        return f"runtime.node_rank={told.get('node')}: is taken or not below runtime.num_nodes={num_nodes}"
-    if told.get("processes") != hello["processes"]:
-        return f"{told.get('processes')} processes here, {hello['processes']} on node 0; valid is the same number"
-    if told.get("command") != hello["command"]:
-        return "not the command of node 0; valid is the same, but for runtime.node_rank"
+def _refusal(joining: Hello, own: Hello, *, connected: Collection[int], num_nodes: int) -> str | None:
+    """Why node 0 refuses a node; None if it fits."""
+    if joining.node not in range(1, num_nodes) or joining.node in connected:
+        return f"runtime.node_rank={joining.node}: is taken or not below runtime.num_nodes={num_nodes}"
+    if joining.processes != own.processes:
+        return f"{joining.processes} processes on this node, {own.processes} on node 0; they must be equal"
+    if joining.command != own.command:
+        return "not the command of node 0; only runtime.node_rank may differ"
     return None
 
 
-def join_node_0(here: Node, hello: dict[str, Any], work: Callable[[str, str, int, Connection], int]) -> None:
-    """On another node: do the work that node 0 tells, stage by stage, until it says that the run has ended."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
+def join_node_0(
+    node: Node,
+    hello: Hello,
+    *,
+    output_root: Path,
+    job_run: Path | None,
+    log: Callable[[str], None],
+    work: Callable[[str, Path, int, Connection], int],
+) -> None:
+    """On another node: start the workers that node 0 asks for, stage by stage, until it says that the run has ended.
+
+    job_run: the finished run that this node's own command works on; other run directories must be below the output
+    root. work: runs this node's workers of a stage (name, run directory, port, connection), returns their exit status.
+    """
+    with closing(_connect(node, hello, output_root, log)) as connection:
+        while (message := _receive(connection, timeout=None)) is not None:  # node 0 may work alone for long
+            if "end" in message:
+                if message["end"]:
+                    raise RunFailed(message["end"])
+                return
+            run_dir = Path(message["run_dir"])
+            if not any(run_dir.resolve().is_relative_to(root.resolve()) for root in (output_root, job_run) if root):
+                connection.send(status=2)
+                raise UserError(
+                    f"runtime.output_root={output_root}: node 0 asked for workers in {run_dir}, which is not below it"
+                )
+            connection.send(status=work(message["stage"], run_dir, message["port"], connection))
+    raise RunFailed(f"node 0 at {node.address} is gone; run the same command to resume")
+
+
+class _NotAdmitted(Exception):
+    """Node 0 cannot be joined yet; the message says why."""
+
+
+def _connect(node: Node, hello: Hello, output_root: Path, log: Callable[[str], None]) -> Connection:
+    """Connect to node 0 and be admitted; retries until node 0 listens and its token can be read."""
+    deadline, last_reason = time.monotonic() + TIMEOUT_SECONDS, ""
     while True:
         try:
-            link = Connection(socket.create_connection((here.host, here.port), timeout=10))
-            break
-        except OSError as error:
+            return _connect_once(node, hello, output_root, timeout=max(0.0, deadline - time.monotonic()))
+        except _NotAdmitted as reason:
             if time.monotonic() > deadline:
-                raise RunFailed(f"no node 0 at runtime.rendezvous={here.host}:{here.port} ({error})") from None
-            time.sleep(0.3)
-    with closing(link):
-        link.tell(**hello)
-        link.connection.settimeout(None)  # between two stages node 0 may work for long
-        while (told := link.hear()) is not None:
-            if told.get("end"):
-                raise RunFailed(told["end"])
-            if "stage" not in told:
-                return
-            link.tell(status=work(told["stage"], told["run_dir"], told["port"], link))
-    raise RunFailed(f"node 0 at {here.host}:{here.port} is gone; the same command goes on from there")
+                raise RunFailed(str(reason)) from None
+            if str(reason) != last_reason:
+                last_reason = str(reason)
+                log(f"waiting, {reason}")
+        time.sleep(RETRY_SECONDS)
+
+
+def _connect_once(node: Node, hello: Hello, output_root: Path, *, timeout: float) -> Connection:
+    path = token_path(output_root, node.host, node.port)
+    try:
+        opened = socket.create_connection((node.host, node.port), timeout=HELLO_SECONDS)
+    except OSError as error:
+        raise _NotAdmitted(f"no node 0 at runtime.rendezvous={node.address} ({error})") from None
+    try:
+        token = path.read_bytes()  # node 0 wrote it before it listened
+    except OSError as error:
+        opened.close()
+        shared = "runtime.output_root must be the same shared folder on all nodes"
+        raise _NotAdmitted(f"no token of node 0: {path}: {error.strerror}; {shared}") from None
+    connection = Connection(opened, token, is_node_0=False)
+    connection.send(**asdict(hello))
+    message = _receive(connection, timeout=timeout)
+    if message is not None and "welcome" in message:
+        return connection
+    connection.close()
+    if message is not None:
+        raise RunFailed(message["end"])
+    raise _NotAdmitted(f"runtime.rendezvous={node.address}: closed the connection or does not know the token {path}")
+
+
+def _receive(connection: Connection, *, timeout: float | None) -> dict[str, Any] | None:
+    """The next message of node 0; None also for a line that node 0 cannot have sent."""
+    try:
+        return connection.receive(timeout=timeout)
+    except InvalidLine:
+        return None

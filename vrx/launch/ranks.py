@@ -1,4 +1,4 @@
-"""A process and its peers: its rank, the GPUs it may use, what a worker tells the driver that launched it."""
+"""The ranks of a run's workers, and how a worker reports to the driver that launched it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from pathlib import Path
 
 from vrx.config.errors import user_message
 from vrx.launch.logging import is_main
+from vrx.runs.run_dir import RunDir
 
-PARENT = "VRX_PARENT_PID"  # in a child's environment: the process that started it
-READY = ".ready"
+PARENT = "VRX_PARENT_PID"  # in a child's environment: the id of the process that started it
+READY = ".ready"  # in a run's directory: its workers have started
 ERROR_LINE = ".error"  # in a run's directory: the line that its worker leaves for the driver to print
 ERROR_LINE_BYTES = 4096
-WORKER_LOG = "worker.log"
 
 
 def local_rank() -> int:
+    """The rank of this process among those of its machine, from torchrun's environment; 0 without torchrun."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def world_size() -> int:
+    """The number of processes of the run, from torchrun's environment; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def barrier() -> None:
-    """Wait for all ranks."""
+    """Wait until all ranks have come here; returns at once in a run of one process."""
     if world_size() > 1:
         import torch.distributed
 
@@ -39,8 +41,8 @@ def barrier() -> None:
 def die_with_parent() -> None:
     """Ask the kernel (Linux) to end this process when its parent ends, however that ends.
 
-    A parent that has ended already, before it could be asked, is noticed by its number in `PARENT`. What this process
-    starts finds its own number there.
+    The parent may have ended before this call; then the process id in `PARENT` is not that of the present parent, and
+    this process exits. Sets `PARENT` for the children of this process.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
@@ -50,21 +52,21 @@ def die_with_parent() -> None:
 
 
 def set_ready(run_dir: Path) -> None:
-    """Tell `launch` that the workers have begun, and that the terminal is theirs."""
+    """Tell `launch` that the workers have started and now write to the terminal."""
     if is_main():
         (run_dir / READY).touch()
 
 
 def report_error(stage: str, run_dir: Path, error: Exception) -> int:
-    """Leave the line that the driver prints, and of a bug the traceback in `worker.log`; returns the exit status.
+    """Leave the line that the driver prints, and the traceback of a bug in `worker.log`; returns the exit status.
 
-    The first rank that fails is the one whose line is printed: the others fail because it has gone.
+    The line of the first rank that fails is printed: the others fail because that one is gone.
     """
-    message, status = _user_message(error, run_dir), 2
+    message, status, worker_log = _user_message(error, run_dir), 2, RunDir(run_dir).worker_log
     if message is None:
-        _append(run_dir / WORKER_LOG, f"rank {os.environ.get('RANK', '0')}, {stage}\n{traceback.format_exc()}\n")
+        _append(worker_log, f"rank {os.environ.get('RANK', '0')}, {stage}\n{traceback.format_exc()}\n")
         reason = str(error).strip().splitlines() or ["no message"]
-        message = f"{stage} failed: {type(error).__name__}: {reason[0]}; the traceback is in {run_dir / WORKER_LOG}"
+        message = f"{stage} failed: {type(error).__name__}: {reason[0]}; the traceback is in {worker_log}"
         status = 1
     with (run_dir / ERROR_LINE).open("r+b") as file:
         if not file.read().strip():
@@ -81,7 +83,7 @@ def _user_message(error: Exception, run_dir: Path) -> str | None:
 
 
 def _append(path: Path, text: str) -> None:
-    """Append a text in one write, so that what several ranks write does not mix."""
+    """Append a text in one write, so that the texts of several ranks do not mix."""
     with suppress(OSError):
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:

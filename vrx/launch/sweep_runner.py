@@ -1,4 +1,4 @@
-"""The sweep runner: several runs by one command, each in a process of its own on its share of the GPUs."""
+"""Runs of a sweep, several at a time, each in a process of its own on its share of the GPUs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from vrx.config.errors import UserError, disk_error_message
 from vrx.launch.logging import log
-from vrx.launch.ranks import die_with_parent
+from vrx.launch.ranks import PARENT
 from vrx.runs.locks import is_locked
 from vrx.runs.status import RunStatus
 
 STATES = ("done", "resumable", "to do")
 POLL_SECONDS = 0.2
-TERMINATE_SECONDS = 30  # that a run has to end after SIGTERM
+TERMINATE_SECONDS = 30  # after SIGTERM, for a run to end
 
 
 class JobState(enum.Enum):
@@ -36,9 +36,9 @@ class JobState(enum.Enum):
 
 @dataclass(eq=False)
 class Job:
-    """One run of a sweep: how to start it, how far it is, and what became of it.
+    """One run of a sweep: the command that starts it, its progress and its process.
 
-    `look` returns the run's current status, of which `status` is the latest.
+    look: returns the run's present status; `status` is the latest that it returned.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Job:
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without those that would make the same run again."""
+    """The jobs without repetitions of the same run."""
     by_run: dict[Path | int, Job] = {}
     for job in jobs:
         by_run.setdefault(job.status.run_dir or id(job), job)
@@ -70,7 +70,7 @@ def distinct(jobs: Sequence[Job]) -> list[Job]:
 
 
 def listing(jobs: Sequence[Job]) -> str:
-    """What a dry run prints: every run with its state and, where runs like it are known, its expected hours."""
+    """What a dry run prints: every run with its state and, if similar runs have finished, its expected hours."""
     lines = []
     for job in jobs:
         expected = job.status.expected_hours
@@ -85,7 +85,7 @@ def listing(jobs: Sequence[Job]) -> str:
 
 
 def gpu_shares(gpus: Sequence[str], gpus_per_run: int | None) -> list[tuple[str, ...]]:
-    """The GPUs of each run that can go on at a time: all of them for one run by default, none where there is no GPU."""
+    """The GPUs of each run that can run at the same time; by default all GPUs go to one run. Empty without GPUs."""
     size = min(gpus_per_run or len(gpus), len(gpus))
     if not size:
         return [()]
@@ -93,10 +93,10 @@ def gpu_shares(gpus: Sequence[str], gpus_per_run: int | None) -> list[tuple[str,
 
 
 class Scheduler:
-    """Brings every job to its end, as many at a time as the GPUs allow.
+    """Runs all jobs, as many at a time as the GPUs allow.
 
-    A failure is reported at once and stops the others only with `fail_fast`. A job whose run another process works on
-    waits for that process, and is then looked at again.
+    A failure is reported at once and stops the others only with `fail_fast`. If another process holds the lock of a
+    run, the job waits for that process and then looks at the run's status again.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Scheduler:
         self.free = gpu_shares(gpus, gpus_per_run)
         self.num_slots = len(self.free)
         self.fail_fast = fail_fast
-        self.durations: list[float] = []  # seconds of the runs that ended well
+        self.durations: list[float] = []  # seconds of the runs that succeeded
 
     def run(self) -> list[Job]:
         """Run all jobs; returns those that failed."""
@@ -138,7 +138,7 @@ class Scheduler:
         return [job for job in self.jobs if job.state in states]
 
     def status_line(self) -> str:
-        """The live line: how many runs are done, running, failed and held, and the time left."""
+        """The progress line: how many runs are done, running, failed and held, and the time left."""
         counts = {state: len(self.in_state(state)) for state in JobState}
         line = (
             f"{counts[JobState.DONE]}/{len(self.jobs)} done, {counts[JobState.RUNNING]} running, "
@@ -162,7 +162,7 @@ class Scheduler:
                 self.durations.append(time.monotonic() - job.started_at)
                 self._finish(job)
             elif job.is_locked:
-                job.state = JobState.WAITING  # another vrx was faster
+                job.state = JobState.WAITING  # another vrx has taken the lock first
             else:
                 self._fail(job, failure_reason(job))
 
@@ -206,30 +206,29 @@ class Scheduler:
 
 def _start(job: Job, gpus: tuple[str, ...], logs: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    environment[PARENT] = str(os.getpid())  # the child ends with this process
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     unique_name = job.status.run_dir.name if job.status.run_dir else hashlib.sha256(job.name.encode()).hexdigest()[:12]
     job.log_file = logs / f"{unique_name}.log"
     with job.log_file.open("wb") as output:
-        job.process = subprocess.Popen(
-            job.command, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
-        )
+        job.process = subprocess.Popen(job.command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     job.gpus, job.started_at, job.state = gpus, time.monotonic(), JobState.RUNNING
 
 
 def failure_reason(job: Job) -> str:
-    """The line in which a run said why it ended, or where to read on."""
+    """The last line that a failed run printed, or its exit status and log file if it printed none."""
     assert job.process and job.log_file
     text = job.log_file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    messages = re.findall(r"vrx: (.+)", text)  # also behind the progress bar of a worker that was killed
+    messages = re.findall(r"vrx: (.+)", text)  # also after the progress bar of a worker that was killed
     status = job.process.returncode
     return messages[-1] if status == 2 and messages else f"ended with status {status}; see {job.log_file}"
 
 
 def time_left_text(jobs: Sequence[Job], durations: Sequence[float], num_slots: int) -> str:
-    """The time left for the unfinished jobs; empty where nothing is known to estimate it from.
+    """The estimated time left for the unfinished jobs; empty if there is nothing to estimate it from.
 
-    It comes from the seconds of the runs that this command finished, before that from what runs like these took.
+    Estimated from the durations of the runs that this command has finished, else from those of earlier similar runs.
     """
     known = list(durations) or [3600 * job.status.expected_hours for job in jobs if job.status.expected_hours]
     if not jobs or not known:

@@ -1,6 +1,6 @@
-"""The process that touches weights: `python -m vrx.launch.worker <stage> <run_dir>`, started by the driver.
+"""The process that computes with weights: `python -m vrx.launch.worker <stage> <run_dir>`, started by the driver.
 
-It starts from the frozen configuration in the run directory and knows nothing else.
+Its only input is the frozen configuration in the run directory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ STAGES = {
     "measure_inference": "vrx.jobs.bench.worker:measure_inference",
 }
 
-
-DEPRECATIONS = (  # that libraries show of each other's code
+DEPRECATIONS = (  # warnings about calls from one library to another
     r"`torch\.distributed\.\w+` is deprecated",
     r"`is_gradient_checkpointing` is deprecated",
 )
@@ -43,6 +42,7 @@ def _stage(name: str) -> Callable[[RunConfig, Path], None]:
 
 
 def main() -> None:
+    """Run the stage; an error is left for the driver, see `vrx.launch.ranks.report_error`."""
     die_with_parent()
     stage, run_dir = sys.argv[1], Path(sys.argv[2])
     for message in DEPRECATIONS:

@@ -1,4 +1,4 @@
-"""Launching: the workers of a stage, on this machine or on all nodes of a run, and what they end with."""
+"""Starts the workers of a stage, on this machine or on all nodes of a run, and reports how they ended."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from vrx.config.schema import RunConfig, RuntimeConfig
 from vrx.launch import multi_node
 from vrx.launch.gpus import count_gpus
 from vrx.launch.logging import log
-from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, WORKER_LOG, die_with_parent
+from vrx.launch.node import Node, this_node
+from vrx.launch.node_connection import Connection
+from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, die_with_parent
+from vrx.runs.run_dir import RunDir
 
-ALONE = {  # what torchrun would tell its only worker; port 0: any that is free
+SINGLE_WORKER = {  # the environment that torchrun would give its only worker; port 0: any unused one
     "RANK": "0",
     "LOCAL_RANK": "0",
     "WORLD_SIZE": "1",
@@ -34,8 +37,8 @@ ALONE = {  # what torchrun would tell its only worker; port 0: any that is free
 }
 
 
-def processes_here(runtime: RuntimeConfig) -> int:
-    """Workers of a run on this machine: one a GPU, or `runtime.cpu_processes` where there is no GPU."""
+def processes_per_node(runtime: RuntimeConfig) -> int:
+    """Workers of a run on this machine: one per GPU, or `runtime.cpu_processes` where there is no GPU."""
     gpus = count_gpus()
     if runtime.num_gpus is not None and runtime.num_gpus > gpus:
         raise UserError(f"runtime.num_gpus={runtime.num_gpus}: valid is at most {gpus}, the GPUs of this machine")
@@ -43,65 +46,73 @@ def processes_here(runtime: RuntimeConfig) -> int:
 
 
 def num_processes(runtime: RuntimeConfig) -> int:
-    """Workers of a run on all its nodes, which have as many each."""
-    return processes_here(runtime) * multi_node.this_node(runtime).num_nodes
+    """Workers of a run on all its nodes, which have equally many."""
+    return processes_per_node(runtime) * this_node(runtime).num_nodes
 
 
 def on_all_nodes(job: Callable[[RunConfig], None], run: RunConfig) -> None:
-    """Do a run's job on this machine; where the run has several nodes, on node 0, with the others' workers."""
-    here = multi_node.this_node(run.runtime)
-    if here.num_nodes == 1:
+    """Do a run's job; in a run over several nodes, do it on node 0 and start workers for it on the others."""
+    node = this_node(run.runtime)
+    if node.num_nodes == 1:
         return job(run)
-    same = dataclasses.replace(run, runtime=dataclasses.replace(run.runtime, node_rank=None))
-    command = hashlib.sha256(freeze(same).encode()).hexdigest()
-    hello = {"node": here.rank, "processes": processes_here(run.runtime), "command": command}
-    if here.rank == 0:
-        with multi_node.gather_nodes(here, hello, log):
+    without_rank = dataclasses.replace(run, runtime=dataclasses.replace(run.runtime, node_rank=None))
+    command = hashlib.sha256(freeze(without_rank).encode()).hexdigest()
+    hello = multi_node.Hello(node.rank, processes_per_node(run.runtime), command)
+    output_root = Path(run.runtime.output_root).absolute()
+    if node.rank == 0:
+        with multi_node.gather_nodes(node, hello, output_root=output_root, log=log):
             job(run)
     else:
-        log(f"node {here.rank} of {here.num_nodes}: joins in what node 0, {here.host}:{here.port}, has it do")
-        multi_node.join_node_0(here, hello, functools.partial(_join_workers, run.runtime, here))
+        log(f"node {node.rank} of {node.num_nodes}: joins the run of node 0 at {node.address}")
+        multi_node.join_node_0(
+            node,
+            hello,
+            output_root=output_root,
+            job_run=Path(run.job.run).absolute() if run.job.run else None,
+            log=log,
+            work=functools.partial(_run_workers_for_node_0, run.runtime, node),
+        )
 
 
 def _start_workers(
-    stage: str, run_dir: str | Path, runtime: RuntimeConfig, meeting: Sequence[str]
+    stage: str, run_dir: Path, runtime: RuntimeConfig, rendezvous_options: Sequence[str]
 ) -> subprocess.Popen[bytes]:
-    """This node's workers of a stage; `meeting` is empty for one that is alone."""
-    processes, worker = processes_here(runtime), ["-m", "vrx.launch.worker", stage, str(run_dir)]
-    torchrun = ["-m", "vrx.launch.workers", f"--nproc-per-node={processes}", *meeting] if meeting else []
-    command = [sys.executable, *torchrun, *worker]
-    environment = {**os.environ, **ALONE, "TOKENIZERS_PARALLELISM": "false"}
+    """Start this node's workers of a stage; without rendezvous options, the only worker of the run."""
+    processes, worker = processes_per_node(runtime), ["-m", "vrx.launch.worker", stage, str(run_dir)]
+    torchrun = ["-m", "vrx.launch.workers", f"--nproc-per-node={processes}", *rendezvous_options]
+    command = [sys.executable, *(torchrun if rendezvous_options else []), *worker]
+    environment = {**os.environ, **SINGLE_WORKER, "TOKENIZERS_PARALLELISM": "false"}
     if runtime.num_gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     if runtime.num_gpus == 0 or not count_gpus():
-        environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found nothing better
-    if "OMP_WAIT_POLICY" not in os.environ:  # threads wait awake between two operations, and not where others work
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found no accelerator
+    if "OMP_WAIT_POLICY" not in os.environ:  # let OpenMP threads spin briefly between operations
         environment.setdefault("GOMP_SPINCOUNT", "20000")
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return subprocess.Popen(command, env={**environment, PARENT: str(os.getpid())})
 
 
-def _meeting(runtime: RuntimeConfig, here: multi_node.Node, port: int) -> list[str]:
-    """torchrun's options by which the processes of all nodes find each other; ranks follow the nodes' numbers.
+def _rendezvous_options(runtime: RuntimeConfig, node: Node, port: int) -> list[str]:
+    """torchrun's options by which the processes of all nodes meet; node ranks determine the order of process ranks.
 
-    None for one process: there is no one to find, and torchrun would only import torch once more.
+    Empty for a single process, which needs no torchrun (it would only import torch once more).
     """
-    if here.num_nodes == 1 and processes_here(runtime) == 1:
+    if node.num_nodes == 1 and processes_per_node(runtime) == 1:
         return []
-    if here.num_nodes == 1:
+    if node.num_nodes == 1:
         return ["--nnodes=1", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    there = [f"--master-addr={here.host}", f"--master-port={port}"]
-    return [f"--nnodes={here.num_nodes}", f"--node-rank={here.rank}", *there]
+    master = [f"--master-addr={node.host}", f"--master-port={port}"]
+    return [f"--nnodes={node.num_nodes}", f"--node-rank={node.rank}", *master]
 
 
-def _join_workers(
-    runtime: RuntimeConfig, here: multi_node.Node, stage: str, run_dir: str, port: int, link: multi_node.Connection
+def _run_workers_for_node_0(
+    runtime: RuntimeConfig, node: Node, stage: str, run_dir: Path, port: int, connection: Connection
 ) -> int:
-    """This node's workers of a stage; ends them where node 0 says or sends nothing more. Gives their exit status."""
-    process = _start_workers(stage, run_dir, runtime, _meeting(runtime, here, port))
+    """Run this node's workers of a stage and return their exit status; any word from node 0 ends them early."""
+    process = _start_workers(stage, run_dir, runtime, _rendezvous_options(runtime, node, port))
     try:
-        while process.poll() is None and not link.spoke():
+        while process.poll() is None and not connection.is_readable():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.3)
     finally:
@@ -118,28 +129,29 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def launch(
     stage: str, run_dir: Path, runtime: RuntimeConfig, *, while_running: Callable[[], Any] = lambda: None
 ) -> None:
-    """Run one stage of a run in worker processes of its own and wait; `RunFailed` where it does not end well.
+    """Run one stage of a run in worker processes and wait for them; raises `RunFailed` if one fails.
 
     torchrun starts several workers; a worker that ends with an error leaves the line to print in a file.
-    `while_running` is called several times a second once they work, and when they have ended.
+
+    while_running: called several times a second while the workers run, and once after they have ended.
     """
-    here, peers = multi_node.this_node(runtime), multi_node.peers()
-    assert peers or here.num_nodes == 1, "a job of several nodes is done by on_all_nodes"
+    node, other_nodes = this_node(runtime), multi_node.other_nodes()
+    assert other_nodes or node.num_nodes == 1, "on_all_nodes runs the jobs of several nodes"
     error_line, ready = run_dir / ERROR_LINE, run_dir / READY
     error_line.write_bytes(b" " * ERROR_LINE_BYTES)  # reserved now: it has to report a full disk too
     ready.unlink(missing_ok=True)
-    (run_dir / WORKER_LOG).unlink(missing_ok=True)
-    port = peers.call(stage, str(run_dir)) if peers else 0
-    process = _start_workers(stage, run_dir, runtime, _meeting(runtime, here, port))
-    processes, lost = num_processes(runtime), None
+    RunDir(run_dir).worker_log.unlink(missing_ok=True)
+    port = other_nodes.start_stage(stage, run_dir) if other_nodes else 0
+    process = _start_workers(stage, run_dir, runtime, _rendezvous_options(runtime, node, port))
+    processes, node_failure = num_processes(runtime), None
     bar = tqdm(
         desc=f"{stage}: starting {processes} process{'es' * (processes > 1)}",
         bar_format="{desc} {elapsed}",
         leave=False,
-        disable=None,  # where no one watches
+        disable=None,  # unless stderr is a terminal
     )
     try:
-        while process.poll() is None and lost is None:
+        while process.poll() is None and node_failure is None:
             if bar.disable or ready.exists():
                 bar.close()
                 while_running()
@@ -147,25 +159,23 @@ def launch(
                 bar.refresh()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.3)
-            lost = peers.failed() if peers else None
+            node_failure = other_nodes.failure() if other_nodes else None
     finally:
         bar.close()
         _end(process)
     while_running()
-    if peers and process.returncode == 0:
-        lost = lost or peers.wait()
-    message = error_line.read_text(encoding="utf-8", errors="replace").strip() or lost
+    if other_nodes and process.returncode == 0:
+        node_failure = node_failure or other_nodes.wait()
+    message = error_line.read_text(encoding="utf-8", errors="replace").strip() or node_failure
     error_line.unlink()
     if message:
         raise RunFailed(message)
     if process.returncode:
-        raise RunFailed(
-            f"{stage} ended with status {process.returncode} ({run_dir}); the same command goes on from there"
-        )
+        raise RunFailed(f"{stage} ended with status {process.returncode} ({run_dir}); run the same command to resume")
 
 
 def torchrun() -> None:
-    """torchrun, without its page of text where a worker ends badly: the worker's own words are enough."""
+    """Run torchrun without its page of text about a worker that failed: the worker reports its error itself."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 

@@ -1,6 +1,6 @@
-"""The process of one run of a sweep, as Hydra's launchers do a job: `python -m vrx.jobs.sweep.child <path>`.
+"""The process of one run of a sweep, which runs a job as Hydra's launchers do: `python -m vrx.jobs.sweep.child <path>`.
 
-<path>.config holds the composed configuration; what the job returns goes to <path>.return.
+<path>.config holds the composed configuration; the job's return value goes to <path>.return.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from vrx.config.paths import CONF
 from vrx.jobs.run_job import run_job
 from vrx.jobs.sweep.launcher import register
 from vrx.launch.logging import log
+from vrx.launch.ranks import die_with_parent
 
 
 def main() -> None:
+    """Run the job, print one line and exit with status 2 for a user's mistake."""
+    die_with_parent()
     path = Path(sys.argv[1])
     register()  # before classes of Hydra's plugins are unpickled: Hydra loads these modules anew
     config = pickle.loads(path.with_suffix(".config").read_bytes())

@@ -22,7 +22,7 @@ from vrx.config.schema import RunConfig
 from vrx.jobs.run_job import mean_score
 from vrx.jobs.sweep.plan import Plan, PlannedRun, make_plan, refused_error, score_overrides, takes_all_runs
 from vrx.launch.gpus import gpu_numbers
-from vrx.launch.multi_node import this_node
+from vrx.launch.node import this_node
 from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct, listing
 from vrx.report.paper import load_paper
 from vrx.report.paper_artifacts import artifact_as_text
