@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.official_files import OFFICIAL
 
-from vrx.config import validate
 from vrx.config.schema import BenchmarkConfig
-from vrx.evaluation.scoring import AGGREGATES, score_benchmark
+from vrx.evaluation.scoring import score_benchmark
 from vrx.metrics import aggregate, per_answer
 from vrx.metrics.answer import Answer
 
@@ -123,7 +122,3 @@ def test_an_odd_answer_has_a_defined_score_in_every_benchmark(configs, text: str
         gold = "B" if config.family == "multiple_choice" else "crimson"
         answer = Answer("a", text, (gold,), ("x", "y"), "kind", choice_log_probs=(-1.0, -2.0), **frame)
         assert score_benchmark(config, [answer])["value"] == float(name == "ocrvqa" and not text)
-
-
-def test_every_aggregate_that_a_configuration_may_name_is_implemented():
-    assert set(AGGREGATES) == set(validate.AGGREGATES)

@@ -10,8 +10,8 @@ from vrx.config.errors import UserError
 from vrx.config.layers import apply_rule, needs_scores, num_selected
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
+from vrx.metrics.aggregate import AGGREGATES
 
-AGGREGATES = ("mean", "circular", "perplexity")
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
 GLOBAL_BATCH_JOBS = ("finetune", "check")  # other jobs share out samples, not a global batch
@@ -131,7 +131,7 @@ def _benchmarks(run: RunConfig) -> None:
             resolve_name("metric", metric, key=f"benchmark.{name}.extra_metrics.{label}")
         if benchmark.reader is not None:
             resolve_name("reader", benchmark.reader, key=f"benchmark.{name}.reader")
-        among(f"benchmark.{name}.aggregate", benchmark.aggregate, AGGREGATES)
+        among(f"benchmark.{name}.aggregate", benchmark.aggregate, tuple(AGGREGATES))
         among(f"benchmark.{name}.output_type", benchmark.output_type, OUTPUT_TYPES)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.config.job_options import required
@@ -47,7 +46,7 @@ def benchmark_names(run: RunConfig) -> list[str]:
     return of_paper or list(run.benchmark)
 
 
-def describe(samples: list[CalibrationSample]) -> dict[str, Any]:
+def describe(samples: list[CalibrationSample]) -> dict[str, object]:
     """The entry of a score file about its samples: their number by benchmark and a digest of prompts and images."""
     inputs = []
     for name, sample in samples:

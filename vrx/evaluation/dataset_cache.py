@@ -6,7 +6,6 @@ import dataclasses
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -14,6 +13,7 @@ from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.dataset_source import Source, is_hub_id
+from vrx.evaluation.question_rows import QuestionRow
 from vrx.runs.files import digest, write_atomic
 from vrx.runs.hub import hub_commit
 from vrx.runs.locks import shared_resource_lock
@@ -64,7 +64,7 @@ def dataset_commit(config: BenchmarkConfig) -> str | None:
     return hub_commit(config.path, config.revision, kind="dataset")
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: QuestionRow) -> str:
     return json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
 
 
@@ -93,7 +93,7 @@ def _image_folder(config: BenchmarkConfig, own_images: Path) -> str | None:
     return str(folder / "images" if (folder / "images").is_dir() else folder)
 
 
-def _file_states(path: Path, cache: Path) -> list[Any]:
+def _file_states(path: Path, cache: Path) -> list[list[str | int]]:
     """Name, size and time of all local data files; a data set of the hub is identified by its commit."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in DATA_SUFFIXES)
     files = [file for file in files if cache not in file.absolute().parents]

@@ -50,7 +50,7 @@ def read_json_lines(path: Path) -> list[Any]:
 
 def read_table(
     path: Path, *, delimiter: str = ",", columns: list[str] | None = None, quoted: bool = True
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, str | None]]:
     """The rows of a table by column name: those of its header, or `columns` if it has none.
 
     A row that is too short lacks its last columns. A cell may hold `MAX_CELL_SIZE` characters.

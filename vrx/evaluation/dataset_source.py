@@ -94,7 +94,7 @@ class Source:
         if getattr(self, option) not in valid:
             raise UserError(f"{self.key}.{option}={getattr(self, option)}: valid are {', '.join(valid)}")
 
-    def items(self, records: Iterable[Any], of: str = "") -> Iterator[Item]:
+    def items(self, records: Iterable[object], of: str = "") -> Iterator[Item]:
         """Records as items; `of` names their part of the data in errors. Records must be JSON objects."""
         for number, values in enumerate(records):
             label = f"{self.key}: {of + ' ' if of else ''}sample {number}"

@@ -1,14 +1,8 @@
 """Families of benchmarks: how the rows of a question file become samples.
 
 A family is a function `(name, config) -> samples`. Its file is JSON Lines, one question a line, which the readers in
-`vrx/evaluation/readers` write. Every row has an `id`, a `question` and, unless it is text only, an `image` (a path in
-the image folder). Further keys, by family:
-
-- short_answer: `answers` (list), optionally `question_type` and `choices`
-- multiple_choice: `choices` (list), `answer` (a letter), optionally `hint`, and `group`, shared by all rotations of one
-  question
-- grounding: `box` (x1, y1, x2, y2 in pixels), `width`, `height`
-- document: `text` instead of a question, optionally `num_words` and `num_bytes`
+`vrx/evaluation/readers` write; `question_rows` has the keys of each family's rows. `image` is a path in the image
+folder, left out of questions about a text only.
 
 A benchmark with another answer format needs a YAML in `conf/benchmark`, a metric and, if its data are not in this form,
 a reader. It needs a new family only if its rows do not fit any of these.
@@ -25,6 +19,7 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import BenchmarkConfig
+from vrx.evaluation.question_rows import DocumentRow, GroundingRow, MultipleChoiceRow, ShortAnswerRow
 from vrx.metrics.answer import Answer
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -42,12 +37,12 @@ class Sample:
 def short_answer(name: str, config: BenchmarkConfig) -> list[Sample]:
     """Questions answered in a word or a phrase."""
 
-    def build(row: dict[str, Any]) -> Sample:
+    def build(row: ShortAnswerRow) -> Sample:
         answer = Answer(
             id=str(row["id"]),
             text="",
-            references=_texts(row, "answers"),
-            choices=_texts(row, "choices") if "choices" in row else (),
+            references=_texts(row["answers"], "answers"),
+            choices=_texts(row["choices"], "choices") if "choices" in row else (),
             question_type=row.get("question_type", ""),
         )
         return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
@@ -58,9 +53,10 @@ def short_answer(name: str, config: BenchmarkConfig) -> list[Sample]:
 def multiple_choice(name: str, config: BenchmarkConfig) -> list[Sample]:
     """Questions answered by the letter of an option; a hint comes first, the options each on a line after it."""
 
-    def build(row: dict[str, Any]) -> Sample:
-        choices = _texts(row, "choices")
-        lines = [f"{config.hint_prefix}{row['hint']}"] if row.get("hint") else []
+    def build(row: MultipleChoiceRow) -> Sample:
+        choices = _texts(row["choices"], "choices")
+        hint = row.get("hint")
+        lines = [f"{config.hint_prefix}{hint}"] if hint else []
         lines.append(row["question"])
         lines += [f"{letter}. {text}" for letter, text in zip(LETTERS, choices, strict=False)]
         if row["answer"] not in tuple(LETTERS[: len(choices)]):
@@ -81,7 +77,7 @@ def multiple_choice(name: str, config: BenchmarkConfig) -> list[Sample]:
 def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
     """Descriptions of a region, answered by its box."""
 
-    def build(row: dict[str, Any]) -> Sample:
+    def build(row: GroundingRow) -> Sample:
         x1, y1, x2, y2 = map(float, row["box"])
         if not (x1 < x2 and y1 < y2):  # also where one is NaN
             raise UserError(f"box {row['box']} has no area; its corners are left, top, right, bottom")
@@ -97,7 +93,7 @@ def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
 def document(name: str, config: BenchmarkConfig) -> list[Sample]:
     """Whole texts, for log-likelihoods; words and bytes are counted in the text unless the row gives their numbers."""
 
-    def build(row: dict[str, Any]) -> Sample:
+    def build(row: DocumentRow) -> Sample:
         text = row["text"]
         if not text.strip():
             raise UserError("text is empty")
@@ -108,13 +104,13 @@ def document(name: str, config: BenchmarkConfig) -> list[Sample]:
     return list(_read(name, config, build))
 
 
-def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
-    if not isinstance(row[key], list) or not row[key] or any(entry is None for entry in row[key]):
-        raise UserError(f"{key} {row[key]!r} is no list of at least one text")
-    return tuple(map(str, row[key]))
+def _texts(value: object, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or any(entry is None for entry in value):
+        raise UserError(f"{key} {value!r} is no list of at least one text")
+    return tuple(map(str, value))
 
 
-def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], Sample]) -> Iterator[Sample]:
+def _read(name: str, config: BenchmarkConfig, build: Callable[[Any], Sample]) -> Iterator[Sample]:
     """The samples of a question file with their images; errors name file, line and key."""
     if config.path is None:
         forms = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/evaluation/families.py"
@@ -139,7 +135,7 @@ def _read(name: str, config: BenchmarkConfig, build: Callable[[dict[str, Any]], 
         yield sample
 
 
-def _image(value: Any, folder: Path | None, name: str, label: str) -> Path:
+def _image(value: object, folder: Path | None, name: str, label: str) -> Path:
     """The image file that a row names; `label` is the row's file and line."""
     if not isinstance(value, str) or not value:
         raise UserError(f"{label}: image {value!r} is no path")

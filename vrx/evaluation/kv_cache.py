@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
@@ -14,7 +12,9 @@ MIN_EXTRA_TOKENS = 64  # free positions after each growth, at least
 class _PreallocatedLayer(DynamicLayer):
     """A cache layer that grows in steps instead of copying all keys and values for every new token."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Append keys and values, (batch, heads, new tokens, head size); returns (batch, heads, all tokens, head size).
 
         The result equals that of transformers' layer; only the memory it lies in differs.

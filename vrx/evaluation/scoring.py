@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
-from vrx.metrics.aggregate import circular_by_question, mean, mean_per_type, perplexity, standard_error
+from vrx.metrics.aggregate import AGGREGATES, Aggregate, mean, mean_per_type, standard_error
 from vrx.metrics.answer import Answer
 
 
-@dataclass(frozen=True)
-class Aggregate:
-    """How scores of single answers become one number.
-
-    `by_question` gives the scores that the mean is over, by question. `extra_means` gives further means of all scores,
-    by suffix of the metric's name. `extra_entry` gives further keys of the benchmark's entry.
-    """
-
-    by_question: Callable[[list[Answer], list[float]], dict[str, float]]
-    extra_means: Callable[[list[Answer], list[float]], dict[str, float]] = lambda answers, scores: {}
-    extra_entry: Callable[[list[Answer]], dict[str, Any]] = lambda answers: {}
-
-
-def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str, Any]:
+def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str, object]:
     """A benchmark's entry in the record.
 
     `value` is the main score, a fraction in [0, 1], over `num_samples` questions, `stderr` its standard error.
@@ -47,7 +30,7 @@ def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str,
             num_samples = len(by_question)
         if num_empty := sum(s == 1 and not a.text.strip() for a, s in zip(answers, scores, strict=True)):
             empty[name] = num_empty
-    entry = {"value": means.pop("score"), "num_samples": num_samples, "stderr": errors.pop("score")}
+    entry: dict[str, object] = {"value": means.pop("score"), "num_samples": num_samples, "stderr": errors.pop("score")}
     entry |= {"metrics": means, "metrics_stderr": errors}
     if extra := aggregate.extra_entry(answers):
         return {**entry, **extra}
@@ -75,22 +58,3 @@ def _means_per_type(name: str, config: BenchmarkConfig, answers: list[Answer], s
         harmonic = mean_per_type(answers, scores, harmonic=True, normalised=normalised)
         means[f"{prefix}_harmonic_mean_per_type"] = harmonic
     return means
-
-
-def _by_answer(answers: list[Answer], scores: list[float]) -> dict[str, float]:
-    return {answer.id: score for answer, score in zip(answers, scores, strict=True)}
-
-
-def _means_of_rotations(answers: list[Answer], scores: list[float]) -> dict[str, float]:
-    """The mean over all rotations, and over the first rotation of each question."""
-    first: dict[str, float] = {}
-    for answer, score in zip(answers, scores, strict=True):
-        first.setdefault(answer.group or answer.id, score)
-    return {"_all_rotations": mean(scores), "_first_rotation": mean(first.values())}
-
-
-AGGREGATES = {
-    "mean": Aggregate(_by_answer),
-    "circular": Aggregate(circular_by_question, extra_means=_means_of_rotations),
-    "perplexity": Aggregate(_by_answer, extra_entry=lambda answers: {"perplexity": perplexity(answers)}),
-}

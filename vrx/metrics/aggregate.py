@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from vrx.config.errors import UserError
 from vrx.metrics.answer import Answer
@@ -80,3 +81,35 @@ def perplexity(answers: Iterable[Answer]) -> dict[str, float]:
 
     by_unit = {unit: math.exp(min(700.0, surprise / number)) for unit, number in units.items()}
     return {**by_unit, "bits_per_byte": surprise / units["byte"] / math.log(2)}
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """How scores of single answers become one number.
+
+    `by_question` gives the scores that the mean is over, by question. `extra_means` gives further means of all scores,
+    by suffix of the metric's name. `extra_entry` gives further keys of the benchmark's entry in the record.
+    """
+
+    by_question: Callable[[list[Answer], list[float]], dict[str, float]]
+    extra_means: Callable[[list[Answer], list[float]], dict[str, float]] = lambda answers, scores: {}
+    extra_entry: Callable[[list[Answer]], dict[str, object]] = lambda answers: {}
+
+
+def _by_answer(answers: list[Answer], scores: list[float]) -> dict[str, float]:
+    return {answer.id: score for answer, score in zip(answers, scores, strict=True)}
+
+
+def _means_of_rotations(answers: list[Answer], scores: list[float]) -> dict[str, float]:
+    """The mean over all rotations, and over the first rotation of each question."""
+    first: dict[str, float] = {}
+    for answer, score in zip(answers, scores, strict=True):
+        first.setdefault(answer.group or answer.id, score)
+    return {"_all_rotations": mean(scores), "_first_rotation": mean(first.values())}
+
+
+AGGREGATES: dict[str, Aggregate] = {  # values of benchmark.*.aggregate
+    "mean": Aggregate(_by_answer),
+    "circular": Aggregate(circular_by_question, extra_means=_means_of_rotations),
+    "perplexity": Aggregate(_by_answer, extra_entry=lambda answers: {"perplexity": perplexity(answers)}),
+}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """Questions with their task; `choices` are the options that the question lists, for lenient scoring."""
     files = source.find_files("*.json")
     if files:
@@ -27,7 +27,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             yield _row(item, str(task), number)
 
 
-def _row(item: Item, task: str, number: int) -> dict[str, Any]:
+def _row(item: Item, task: str, number: int) -> ShortAnswerRow:
     options = re.findall(r"^\([A-Z]\) (.*)$", item.text("input"), re.MULTILINE)
     return {
         "id": f"{task}_{number}",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 SHORT = {"validation": "val"}
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """One or several references a question; the test split has none and is refused."""
     split = source.split or "validation"
     files = source.find_split_files("{}_v1.0*.json", SHORT.get(split, split))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_table
 from vrx.evaluation.dataset_source import Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 QUESTION = "Please describe this image in detail."  # the prompt of the paper's authors for scoring layers
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """One row a photograph, its captions as references."""
     files = source.find_files("results_20130124.token")
     if not files:
@@ -28,5 +28,5 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         yield _row(name, texts)
 
 
-def _row(image: str, captions: list[str]) -> dict[str, Any]:
+def _row(image: str, captions: list[str]) -> ShortAnswerRow:
     return {"id": image.rpartition(".")[0], "image": image, "question": QUESTION, "answers": captions}

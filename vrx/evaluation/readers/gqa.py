@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_source import Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """The 12,578 questions of testdev-balanced; the hub's pictures are in a subset of their own."""
     subset = source.subset or "testdev_balanced_instructions"
     name = f"{subset.removesuffix('_instructions')}_questions"

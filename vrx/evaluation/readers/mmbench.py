@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_table
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import MultipleChoiceRow
 
 TURN = 1_000_000  # rotation k of question i has the index i + k * TURN
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[MultipleChoiceRow]:
     """Rotations are rows, of one group; options end at the first that is missing, as in LLaVA's script."""
     files = source.find_files("*.tsv")
-    pictures: dict[int, Any] = {}
+    pictures: dict[int, bytes] = {}
     splits = set()
     number = 0
     for item in source.items(read_table(files[0], delimiter="\t")) if files else source.hub_items():
@@ -48,11 +48,11 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         raise UserError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(map(str, splits)))}")
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: object) -> bool:
     return value is None or value != value or str(value).strip().lower() in ("", "nan", "none")
 
 
-def _picture(item: Item, pictures: dict[int, Any]) -> bytes:
+def _picture(item: Item, pictures: dict[int, bytes]) -> bytes:
     """The image of a row, in base64, or as the index of the row that holds it."""
     text = item.text("image")
     if text.isdigit() and int(text) in pictures:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_table
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import MultipleChoiceRow
 
 COLUMNS = ["question", "A", "B", "C", "D", "answer"]
 SHORT = {"validation": "val"}
 NUM_SHOTS = 5  # as the paper asks MMLU (its section on textual tasks)
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[MultipleChoiceRow]:
     """Questions with their subject; `hint` holds five answered ones (split `dev`), as hendrycks/test writes them."""
     shots: dict[str, list[str]] = defaultdict(list)
-    for row in _split_rows(source, "dev"):
-        shots[row["question_type"]].append(_with_answer(row))
-    for row in _split_rows(source, source.split or "test"):
-        subject = row["question_type"]
+    for subject, row in _split_rows(source, "dev"):
+        shots[subject].append(_with_answer(row))
+    for subject, row in _split_rows(source, source.split or "test"):
         before = shots[subject][:NUM_SHOTS]
         if len(before) < NUM_SHOTS:
             raise UserError(f"{source.key}: {subject} has {len(before)} answered questions (dev), must be {NUM_SHOTS}")
@@ -29,7 +28,8 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
         yield {**row, "hint": "\n\n".join([heading, *before, ""]).removesuffix("\n")}
 
 
-def _split_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
+def _split_rows(source: Source, split: str) -> Iterator[tuple[str, MultipleChoiceRow]]:
+    """Subject and row of each question, without hints."""
     short = SHORT.get(split, split)
     files = (
         source.find_files(f"*_{short}.csv")
@@ -40,14 +40,15 @@ def _split_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
         subject = path.stem.removesuffix(f"_{short}")
         for number, item in enumerate(source.items(read_table(path, columns=COLUMNS), of=subject)):
             choices = [str(item[letter]) for letter in "ABCD"]
-            yield _row(subject, number, item, choices, item.text("answer"))
+            yield subject, _row(subject, number, item, choices, item.text("answer"))
     hub_split = Source(source.name, source.path, source.subset, split, source.images, revision=source.revision)
     for number, item in enumerate(() if files else hub_split.hub_items()):
         choices = item.texts("choices")
-        yield _row(item.text("subject"), number, item, choices, item.letter("answer", len(choices)))
+        subject = item.text("subject")
+        yield subject, _row(subject, number, item, choices, item.letter("answer", len(choices)))
 
 
-def _row(subject: str, number: int, item: Item, choices: list[str], answer: str) -> dict[str, Any]:
+def _row(subject: str, number: int, item: Item, choices: list[str], answer: str) -> MultipleChoiceRow:
     return {
         "id": f"{subject}_{number}",
         "question": item.text("question"),
@@ -57,6 +58,6 @@ def _row(subject: str, number: int, item: Item, choices: list[str], answer: str)
     }
 
 
-def _with_answer(row: dict[str, Any]) -> str:
+def _with_answer(row: MultipleChoiceRow) -> str:
     options = [f"{letter}. {text}" for letter, text in zip("ABCD", row["choices"], strict=False)]
     return "\n".join([row["question"], *options, f"Answer: {row['answer']}"])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 SPLITS = {"train": 1, "validation": 2, "test": 3}
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """Several questions a book, each with one reference."""
     files = source.find_files("dataset.json")
     if not files:
@@ -27,7 +27,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             yield from _questions(item, book, f"{book}{ending}")
 
 
-def _questions(item: Item, book: str, image: str) -> Iterator[dict[str, Any]]:
+def _questions(item: Item, book: str, image: str) -> Iterator[ShortAnswerRow]:
     questions, answers = item.texts("questions"), item.texts("answers")
     if len(questions) != len(answers):
         raise item.error("answers", f"has {len(answers)} for {len(questions)} questions")

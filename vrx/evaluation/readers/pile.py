@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_json_lines
 from vrx.evaluation.dataset_source import Source
+from vrx.evaluation.question_rows import DocumentRow
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[DocumentRow]:
     """Documents with the name of their part of the Pile.
 
     Words are counted as lm-eval counts them, split at white space.

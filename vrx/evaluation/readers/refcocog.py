@@ -5,23 +5,24 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from typing import NoReturn
 
 from PIL import Image
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_json, read_unpacked
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import GroundingRow
 
 
 class _PlainDataUnpickler(pickle.Unpickler):
     """Reads lists, dictionaries, numbers and texts; a pickle that needs anything else is refused."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"asks for {module}.{name}; a list of references is plain data")
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[GroundingRow]:
     """One row a sentence (9,602 about 5,023 objects in the test split); boxes as corners in pixels."""
     files = source.find_files("refs(umd).p")
     if not files:
@@ -58,7 +59,7 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             }
 
 
-def _hub_rows(source: Source, item: Item) -> Iterator[dict[str, Any]]:
+def _hub_rows(source: Source, item: Item) -> Iterator[GroundingRow]:
     image = source.save_image(item, item.text("file_name").rpartition(".")[0])
     with Image.open(io.BytesIO(item["image"]["bytes"])) as picture:
         width, height = picture.size
@@ -73,7 +74,7 @@ def _hub_rows(source: Source, item: Item) -> Iterator[dict[str, Any]]:
         }
 
 
-def _corners(item: Item, box: Any) -> list[float]:
+def _corners(item: Item, box: object) -> list[float]:
     """Corners of COCO's (x, y, width, height)."""
     if not isinstance(box, list | tuple) or len(box) != 4 or min(box[2:]) <= 0:
         raise item.error("bbox", f"is {box!r}, must be x, y and a width and height above 0")

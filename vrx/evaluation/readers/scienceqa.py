@@ -5,24 +5,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.question_rows import MultipleChoiceRow
 
 WITH_IMAGES, ALL = "ScienceQA-IMG", "ScienceQA-FULL"  # subsets; the paper counts questions with an image
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[MultipleChoiceRow]:
     """Questions of a split, by default those with an image (2,017 of 4,241 in the test split)."""
     source.require("subset", WITH_IMAGES, ALL)
     for row in _split_rows(source):
-        if row["image"] or source.subset == ALL:
+        if row.get("image") or source.subset == ALL:
             yield row
 
 
-def _split_rows(source: Source) -> Iterator[dict[str, Any]]:
+def _split_rows(source: Source) -> Iterator[MultipleChoiceRow]:
     if files := source.find_files("problems.json"):
         problems, split = read_json(files[0]), source.split or "test"
         splits = source.find_beside("pid_splits.json")
@@ -42,7 +42,7 @@ def _split_rows(source: Source) -> Iterator[dict[str, Any]]:
             yield _problem(item, str(number), source.save_image(item, str(number)) if item["image"] else None)
 
 
-def _problem(item: Item, name: str, image: str | None) -> dict[str, Any]:
+def _problem(item: Item, name: str, image: str | None) -> MultipleChoiceRow:
     choices = item.texts("choices")
     return {
         "id": name,
@@ -55,7 +55,7 @@ def _problem(item: Item, name: str, image: str | None) -> dict[str, Any]:
     }
 
 
-def _conversation(item: Item) -> dict[str, Any]:
+def _conversation(item: Item) -> MultipleChoiceRow:
     """A row of LLaVA's file, where hint, question and options are one text; the hint stays part of the question."""
     prompt, answer = (turn["value"] for turn in item["conversations"][:2])
     text = prompt.removeprefix("<image>\n").removesuffix("\n<image>")

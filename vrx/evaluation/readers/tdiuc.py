@@ -4,17 +4,17 @@ key `*answerkey*.csv` if present: rows of an answer and its number."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_json, read_table
 from vrx.evaluation.dataset_source import Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 ABSURD = "absurd"  # questions about things that are not in the picture, which the paper's authors leave out
 COLUMNS = ["answer", "number"]  # of the answer key
 OUTSIDE = "(not in the answer key)"
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """Questions of eleven types: all but the absurd ones.
 
     With an answer key, `choices` holds the reference if the key has it, else `OUTSIDE`.

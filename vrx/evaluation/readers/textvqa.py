@@ -4,15 +4,15 @@ file beside it; or lmms-lab/textvqa."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_json, read_json_lines
 from vrx.evaluation.dataset_source import Source
+from vrx.evaluation.question_rows import ShortAnswerRow
 
 REFERENCE = "Reference OCR token:"
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """Questions with ten references; the OCR tokens, in their order, are the question's second line."""
     split = source.split or "validation"
     split = {"validation": "val"}.get(split, split)
@@ -27,12 +27,16 @@ def rows(source: Source) -> Iterator[dict[str, Any]]:
             key = (image, question.lower()) if (image, question.lower()) in ocr else (image, "")
             if key not in ocr:
                 raise item.error("image_id", f"{image} has no OCR tokens")
-            text = ocr[key] if isinstance(ocr[key], str) else _with_tokens(question, ocr[key])
+            question_or_tokens = ocr[key]
+            if isinstance(question_or_tokens, str):
+                text = question_or_tokens
+            else:
+                text = _with_tokens(question, question_or_tokens)
         picture = f"{image}.jpg" if files else source.save_image(item, image)
         yield {"id": item.text("question_id"), "image": picture, "question": text, "answers": answers}
 
 
-def _ocr(source: Source, split: str) -> dict[tuple[str, str], Any] | None:
+def _ocr(source: Source, split: str) -> dict[tuple[str, str], str | list[str]] | None:
     """LLaVA's questions by image and lower-case question, else OCR tokens by image and ""; None without either file."""
     if files := source.find_beside(f"*textvqa_{split}_*ocr.jsonl*"):
         questions = {}

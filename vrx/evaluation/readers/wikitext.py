@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.evaluation.dataset_files import read_unpacked
 from vrx.evaluation.dataset_source import Source
+from vrx.evaluation.question_rows import DocumentRow
 
 HEADING = re.compile(r"^ = [^=].*[^=] = $")
 AROUND = {"@-@": "-", "@,@": ",", "@.@": "."}  # marks that WikiText set apart inside words and numbers
@@ -21,7 +21,7 @@ PAIRS = (
 )
 
 
-def rows(source: Source) -> Iterator[dict[str, Any]]:
+def rows(source: Source) -> Iterator[DocumentRow]:
     """Pages: read as plain text again, their words and bytes counted as WikiText wrote them (lm-eval)."""
     files = source.find_files("wiki.*.raw", "*.tokens", "*.txt", "*.txt.gz")
     pages = _pages(read_unpacked(files[0]).decode()) if files else (item.text("page") for item in source.hub_items())
