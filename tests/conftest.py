@@ -50,12 +50,12 @@ def tuned(world: Path) -> Path:
     from vrx.evaluation import evaluate_run
     from vrx.models import loading, lora, lora_checkpoint
     from vrx.runs import files, lookup
+    from vrx.runs.layer_selection import select_layers
     from vrx.runs.train_summary import TrainSummary
 
     run = composed([*SMALL, f"runtime.output_root={world}", "benchmark=[tiny_gqa]"])
-    identity = lookup.run_identity(run, instruction_dataset.data_digest(run.instructions))
-    folder = lookup.run_directory(run, identity, label=lookup.run_label(run))
-    layers = identity["layers"]
+    layers = list(select_layers(run))
+    folder, identity = lookup.locate_finetune(run, layers, instruction_dataset.data_digest(run.instructions))
     lvlm = lora.apply_lora(loading.load(run.model), layers, run.lora)
     torch.manual_seed(0)
     state = {name: torch.randn_like(tensor) * 0.1 for name, tensor in lora.trainable_parameters(lvlm).items()}

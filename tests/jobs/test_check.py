@@ -17,6 +17,7 @@ from vrx.jobs.check import preflight
 from vrx.jobs.check.driver import check, together
 from vrx.jobs.check.findings import Finding
 from vrx.runs import lookup
+from vrx.runs.layer_selection import select_layers
 from vrx.runs.train_summary import TrainSummary
 
 
@@ -101,8 +102,8 @@ def test_hours_of_similar_finished_runs_are_used(make_run, capsys, tmp_path, wor
     options = (f"runtime.output_root={tmp_path}", "layer_count=4_layers")
     check(make_run("job=check", *options))
     other = make_run(f"runtime.output_root={tmp_path}", "layer_count=8_layers")
-    identity = lookup.run_identity(other, instruction_dataset.data_digest(other.instructions))
-    folder = lookup.run_directory(other, identity, label="other")
+    digest = instruction_dataset.data_digest(other.instructions)
+    folder, identity = lookup.locate_finetune(other, select_layers(other), digest)
     write_record(folder, other.model, identity, identity["layers"], {}, train=TrainSummary(seconds=7200.0))
     capsys.readouterr()
     check(make_run("job=check", *options))

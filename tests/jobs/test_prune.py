@@ -29,7 +29,7 @@ FALLING = [float(DEPTH - layer) for layer in range(DEPTH)]  # the last layer is 
 
 @pytest.fixture
 def scored(tuned: Path, make_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
-    """Compose a pruning whose origin has these scores."""
+    """Compose a pruning whose source run has these scores."""
 
     def make(*overrides: str, values: list[float] = FALLING) -> RunConfig:
         run = make_run("job=prune", f"job.run={tuned}", "benchmark=[tiny_gqa]", *overrides)
@@ -43,8 +43,8 @@ def scored(tuned: Path, make_run: Callable[..., RunConfig]) -> Callable[..., Run
     return make
 
 
-def chosen(run: RunConfig) -> tuple[int, ...]:
-    return driver.chosen(run, source_run.finished_source(run))
+def layers_to_prune(run: RunConfig) -> tuple[int, ...]:
+    return driver.layers_to_prune(run, source_run.finished_source(run))
 
 
 @pytest.mark.parametrize(
@@ -58,27 +58,27 @@ def chosen(run: RunConfig) -> tuple[int, ...]:
     ],
 )
 def test_the_least_important_layers_are_chosen(scored: Callable[..., RunConfig], overrides, layers):
-    assert chosen(scored(*overrides)) == layers
+    assert layers_to_prune(scored(*overrides)) == layers
 
 
 def test_fewer_layers_outside_the_region_than_asked_for_is_refused_with_the_numbers(scored: Callable[..., RunConfig]):
     with pytest.raises(ValueError, match=r"prune\.num_layers=25: only 24 of the 32 layers lie outside the region"):
-        chosen(scored("prune.num_layers=25"))
+        layers_to_prune(scored("prune.num_layers=25"))
 
 
 def test_scores_that_do_not_rank_are_refused(scored: Callable[..., RunConfig]):
     flat = [float(layer in REGION) for layer in range(DEPTH)]  # as weights are that did not change outside the region
     with pytest.raises(ValueError, match="24 of the 24 layers have 0 and no order"):
-        chosen(scored("prune.num_layers=2", "prune.score=angular_distance_weights", values=flat))
+        layers_to_prune(scored("prune.num_layers=2", "prune.score=angular_distance_weights", values=flat))
     everything = scored("prune.num_layers=24", "prune.score=angular_distance_weights", values=flat)
-    assert len(chosen(everything)) == 24
+    assert len(layers_to_prune(everything)) == 24
 
 
 def test_scores_are_named_where_they_are_missing(scored: Callable[..., RunConfig], tmp_path: Path):
     with pytest.raises(UserError, match="no importance scores"):
-        chosen(scored("prune.num_layers=1", f"prune.scores={tmp_path / 'none.json'}"))
+        layers_to_prune(scored("prune.num_layers=1", f"prune.scores={tmp_path / 'none.json'}"))
     with pytest.raises(ValueError, match=r"prune\.score=block: "):
-        chosen(scored("prune.num_layers=1", "prune.score=block"))
+        layers_to_prune(scored("prune.num_layers=1", "prune.score=block"))
 
 
 def test_pruning_shares_the_tensors_and_leaves_the_lvlm_alone(tuned: Path, make_run: Callable[..., RunConfig]):

@@ -15,7 +15,8 @@ from support.whole_runs import PLAIN, STEPS
 from vrx.config.paths import CONF
 from vrx.jobs.sweep.plan import names
 from vrx.runs import files
-from vrx.runs.lookup import run_identity
+from vrx.runs.identity import finetune_identity
+from vrx.runs.layer_selection import select_layers
 
 Command = Callable[..., subprocess.CompletedProcess]
 ARTIFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
@@ -26,7 +27,8 @@ FINE_TUNES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "figure
 @functools.cache  # composing a run takes a tenth of a second
 def identities(*overrides: str, containing: str = "") -> list[str]:
     """What the runs of a sweep train, each as a digest."""
-    return [files.digest(run_identity(run, "the data")) for run in sweep_runs(*overrides, containing=containing)]
+    runs = sweep_runs(*overrides, containing=containing)
+    return [files.digest(finetune_identity(run, list(select_layers(run)), "the data")) for run in runs]
 
 
 def test_the_papers_fifty_fine_tunes_are_forty_one():

@@ -77,7 +77,7 @@ from vrx.config import frozen
 from vrx.report import wandb_connection, wandb_run
 wandb_connection.RESPONSE_TIMEOUT, wandb_connection.INIT_TIMEOUT = 1, 3
 run = frozen.to_run(OmegaConf.load({str(tmp_path / "run.json")!r}))
-with wandb_run.following(run, Path({str(tmp_path)!r}), "abcd1234") as wandb_logger:
+with wandb_run.following(run, Path({str(tmp_path)!r}), "abcd1234", layers=[31]) as wandb_logger:
     wandb_logger.follow()
 """
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -17,6 +17,7 @@ from vrx.evaluation.prediction_files import PredictionHeader, predictions_file, 
 from vrx.report import wandb_run
 from vrx.report.prediction_samples import SampleCounts
 from vrx.report.wandb_run import following
+from vrx.runs.layer_selection import select_layers
 from vrx.runs.record import ModelFacts, Record, ScoreEntry
 from vrx.runs.train_summary import TrainSummary
 from vrx.runs.typed_json import from_json
@@ -49,7 +50,7 @@ def summary_of(records: list[dict]) -> dict:
 def test_curve_scores_costs_and_axes_are_in_the_run(make_run, tmp_path: Path):
     run = make_run("wandb.mode=offline", "wandb.tags=[mine]", "wandb.group=table1")
     write_curve(tmp_path, 3)
-    with following(run, tmp_path, "abcd1234") as wandb_logger:
+    with following(run, tmp_path, "abcd1234", layers=range(8)) as wandb_logger:
         wandb_logger.follow()
         wandb_logger.finish(RECORD)
     records = read_offline_run(tmp_path)
@@ -70,7 +71,7 @@ def test_curve_scores_costs_and_axes_are_in_the_run(make_run, tmp_path: Path):
 
 def test_the_number_of_layers_is_that_of_the_layers_tuned(make_run, tmp_path: Path):
     run = make_run("wandb.mode=offline", "selector=all", "layer_count=8_layers")
-    with following(run, tmp_path, "abcd1234"):
+    with following(run, tmp_path, "abcd1234", layers=select_layers(run)):
         pass
     (start,) = of_kind(read_offline_run(tmp_path), "run")
     assert start["config"]["update"]["num_layers"] == 32
@@ -80,7 +81,7 @@ def test_a_resumed_run_continues_its_wandb_run_and_sends_no_step_twice(make_run,
     run, sent, ids = make_run("wandb.mode=offline"), [], set()
     for steps in (2, 4):
         write_curve(tmp_path, steps)
-        with following(run, tmp_path, "abcd1234") as wandb_logger:
+        with following(run, tmp_path, "abcd1234", layers=range(8)) as wandb_logger:
             wandb_logger.follow()
         records = read_offline_run(tmp_path)
         sent += [(row["step"]["num"], row["item"]["train/step"]) for row in of_kind(records, "history")]
@@ -94,7 +95,7 @@ def test_a_failure_of_wandb_stops_nothing(make_run, tmp_path: Path):
     run = make_run("wandb.mode=offline")
     (tmp_path / "wandb").write_text("a file where wandb needs a folder")
     (tmp_path / "train.jsonl").mkdir()
-    with following(run, tmp_path, "abcd1234") as wandb_logger:
+    with following(run, tmp_path, "abcd1234", layers=range(8)) as wandb_logger:
         wandb_logger.follow()
         wandb_logger.finish(RECORD)
 
@@ -118,7 +119,7 @@ def test_predictions_are_sent_where_asked_for_with_small_pictures(
     write_curve(tmp_path, 2)
     counts = SampleCounts(num_worst=2, num_random=16, side=224)
     monkeypatch.setattr(wandb_run, "PREDICTIONS", counts)
-    with following(run, tmp_path, "abcd1234") as wandb_logger:
+    with following(run, tmp_path, "abcd1234", layers=range(8)) as wandb_logger:
         wandb_logger.finish(record)
     records = read_offline_run(tmp_path)
     (row,) = [row for row in of_kind(records, "history") if "predictions/tiny_gqa._type" in row["item"]]
@@ -136,7 +137,7 @@ def test_predictions_are_sent_where_asked_for_with_small_pictures(
 
 def test_predictions_stay_local_by_default(make_run, tmp_path: Path):
     run = make_run("wandb.mode=offline", "benchmark=[tiny_gqa]")
-    with following(run, tmp_path, "abcd1234") as wandb_logger:
+    with following(run, tmp_path, "abcd1234", layers=range(8)) as wandb_logger:
         wandb_logger.finish(write_answers(run, tmp_path))
     folder = tmp_path / "wandb"
     assert not [path for path in folder.rglob("*") if "predictions" in str(path.relative_to(folder))]

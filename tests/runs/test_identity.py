@@ -17,6 +17,7 @@ from vrx.config.schema import BenchmarkConfig, EngineConfig, LoraConfig, RunConf
 from vrx.runs import files, identity, lookup
 from vrx.runs.content_digest import content_digests, weights_digest, weights_fingerprint
 from vrx.runs.identity import base_identity, finetune_identity, legacy_identity, migrate_identity
+from vrx.runs.layer_selection import select_layers
 
 TRAINED = [
     f"{part}.{field.name}"
@@ -31,7 +32,7 @@ def run(tmp_path: Path) -> RunConfig:
 
 
 def run_identity(run: RunConfig) -> identity.Identity:
-    return lookup.run_identity(run, DATA)
+    return finetune_identity(run, list(select_layers(run)), DATA)
 
 
 def another(value: Any) -> Any:
@@ -95,7 +96,7 @@ def test_names_paths_devices_and_benchmarks_are_no_part_of_the_identity(run: Run
 
 
 def test_the_digest_of_the_data_is_part_of_the_identity(run: RunConfig):
-    assert lookup.run_identity(run, "e" * 64)["data"]["sha256"] == "e" * 64
+    assert finetune_identity(run, [0], "e" * 64)["data"]["sha256"] == "e" * 64
 
 
 def test_two_selectors_of_the_same_layers_have_one_identity(run: RunConfig):
@@ -245,7 +246,7 @@ def test_a_directory_of_the_first_version_is_found(run: RunConfig):
 
 
 def test_a_directory_is_named_by_job_model_label_and_hash(run: RunConfig):
-    folder = lookup.run_directory(run, run_identity(run), label=lookup.run_label(run))
+    folder, _ = lookup.locate_finetune(run, select_layers(run), DATA)
     short_hash = files.digest(run_identity(run))[:8]
     assert folder == Path(run.runtime.output_root) / "finetune" / "m" / f"sparse_uniform-8_100pct_seed0_{short_hash}"
 
@@ -284,4 +285,5 @@ def test_a_directory_is_absolute(run: RunConfig, tmp_path: Path, monkeypatch: py
     ],
 )
 def test_a_label_names_selector_layers_data_and_seed(run: RunConfig, key: str, value: Any, label: str):
-    assert lookup.run_label(changed(run, key, value)) == label
+    other = changed(run, key, value)
+    assert lookup.finetune_label(other, len(select_layers(other))) == label

@@ -67,10 +67,8 @@ def test_invalid_neighbours_are_skipped(tmp_path: Path):
     put(tmp_path / "good", json.dumps(RECORD))
     mine = {**RECORD, "layers": [0], "identity": {**IDENTITY, "layers": [0]}}
     put(tmp_path / "untimed", json.dumps(mine | {"train": {}}))
-    identity = record.parse_record(RECORD).identity
-    assert record.typical_seconds(tmp_path / "new", identity) == 10.0
     assert record.all_layers_record(tmp_path / "new", record.parse_record(mine)) == record.parse_record(RECORD)
-    assert record.typical_seconds(tmp_path / "invalid0" / "none", identity) is None
+    assert list(record.neighbour_records(tmp_path / "invalid0" / "none")) == []
 
 
 @pytest.mark.parametrize("kind", ["cut", "foreign"])

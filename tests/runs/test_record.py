@@ -94,14 +94,12 @@ def keep(run: RunConfig) -> Keep:
     """Record a run with some keys changed; gives its directory and its record."""
 
     def record(**changes: Any) -> tuple[Path, Record]:
-        told = run
+        other = run
         for key, value in changes.items():
-            told = changed(told, key.replace("__", "."), value)
-        identity = lookup.run_identity(told, DATA)
-        folder = lookup.run_directory(told, identity, label=lookup.run_label(told))
-        return folder, write_record(
-            folder, told.model, identity, list(select_layers(told)), SCORES, train=TrainSummary(steps=1)
-        )
+            other = changed(other, key.replace("__", "."), value)
+        layers = list(select_layers(other))
+        folder, identity = lookup.locate_finetune(other, layers, DATA)
+        return folder, write_record(folder, other.model, identity, layers, SCORES, train=TrainSummary(steps=1))
 
     return record
 

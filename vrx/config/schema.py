@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -176,6 +177,11 @@ class RuntimeConfig:
     rendezvous: str | None = None  # host:port at which node 0 listens; null: as SLURM says
     num_workers: int = 2  # loader processes of each rank
     checkpoint_every: int = 500  # optimizer steps
+
+    @property
+    def output_path(self) -> Path:
+        """The output root as an absolute path."""
+        return Path(self.output_root).absolute()
 
 
 @dataclass

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.resolve import resolve_name
-from vrx.config.schema import JobConfig, RunConfig
+from vrx.config.schema import JobConfig, ModelConfig, RunConfig
 from vrx.data import instruction_dataset
 from vrx.launch.logging import log
-from vrx.runs.identity import base_identity
-from vrx.runs.layer_selection import format_layers
+from vrx.runs.identity import Identity, base_identity
+from vrx.runs.layer_selection import format_layers, select_layers
 from vrx.runs.locks import exclusive_lock, is_locked
-from vrx.runs.lookup import run_directory, run_identity, run_label
-from vrx.runs.record import read_record
+from vrx.runs.lookup import locate_finetune, run_directory
+from vrx.runs.moved_weights import with_moved_weights
+from vrx.runs.record import Record, read_record
 from vrx.runs.run_dir import RunDir
 
 TUNING = ("model", "selector", "layer_count", "data_fraction", "instructions", "recipe", "lora", "train", "engine")
@@ -28,10 +29,10 @@ TUNING = ("model", "selector", "layer_count", "data_fraction", "instructions", "
 
 @dataclass(frozen=True)
 class SourceRun:
-    """A finished run, or an LVLM as it came: its directory (None), what it is, the layers it tuned, how it was run."""
+    """A finished run, or a base model: its directory (None), its identity, the layers it tuned, its configuration."""
 
     run_dir: Path | None
-    identity: dict[str, Any]
+    identity: Identity
     layers: tuple[int, ...]
     config: RunConfig
 
@@ -45,98 +46,115 @@ class SourceRun:
         return self.run_dir.name.rpartition("_")[0] if self.run_dir else "untouched"
 
 
+def base_model(run: RunConfig) -> SourceRun:
+    """The LVLM of a configuration before tuning."""
+    return SourceRun(None, base_identity(run), (), run)
+
+
+def read_finished_run(run_dir: Path, model: ModelConfig) -> tuple[Record, RunConfig]:
+    """The record and the configuration of the run that `job.run` names; `UserError` where it is not finished.
+
+    model: the command's, which says where the run's base weights lie now if they were moved.
+    """
+    if not RunDir(run_dir).record.is_file():
+        raise UserError(f"job.run={run_dir}: holds no record.json; valid is the directory of a finished run")
+    record = read_record(RunDir(run_dir).record)
+    frozen = load_frozen(RunDir(run_dir).config)
+    return record, with_moved_weights(frozen, record.identity, model, run_dir=run_dir)
+
+
 def source_dir(run: RunConfig) -> Path | None:
-    """Where the run that this one works on lies, whether it is finished or not; None for `model.lvlm`."""
+    """The directory of the run that this one works on, whether it is finished or not; None for `model.lvlm`."""
     if run.job.run is not None:
         return Path(run.job.run).absolute()
     if run.model.lvlm is not None:
         return None
-    tuning = _fine_tune(run)
-    identity = run_identity(tuning, instruction_dataset.data_digest(tuning.instructions))
-    return run_directory(tuning, identity, label=run_label(tuning))
+    finetune = _as_finetune(run)
+    data_digest = instruction_dataset.data_digest(finetune.instructions)
+    return locate_finetune(finetune, select_layers(finetune), data_digest)[0]
 
 
 def find_source(run: RunConfig) -> SourceRun | None:
-    """The origin as it lies there; None where it is not finished. Starts nothing and makes nothing."""
+    """The source run if it is finished, else None. Starts nothing and makes nothing."""
     run_dir = source_dir(run)
     if run_dir is None:
-        return SourceRun(None, base_identity(run), (), run)
+        return base_model(run)
     if not RunDir(run_dir).record.is_file():
         return None
     if RunDir(run_dir).surgery.is_file():
-        raise UserError(f"job.run={run.job.run}: its layers were put back or cut out; valid is the run that was tuned")
-    record = read_record(RunDir(run_dir).record)
-    return SourceRun(run_dir, record.identity, tuple(record.layers), load_frozen(RunDir(run_dir).config))
-
-
-def finished_source(run: RunConfig) -> SourceRun:
-    """The origin, tuned first where it is not; another process that works on it is waited for."""
-    found = find_source(run)
-    if found is None:
-        run_dir = source_dir(run)
-        if run.job.run is not None or run_dir is None:
-            raise UserError(f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run")
-        run_job_first(_fine_tune(run), run_dir)
-        found = find_source(run)
-    assert found is not None
-    return found
-
-
-def run_job_first(run: RunConfig, made: Path) -> None:
-    """Do another job first, in this process, once no other process works on the directory it makes."""
-    while True:
-        while is_locked(made):
-            time.sleep(1)
-        log(f"first: vrx job={run.job.name}, {made.name}")
-        try:
-            return resolve_name("job", run.job.name, key="job")(run)
-        except RunFailed:
-            if not is_locked(made):  # else somebody was quicker
-                raise
+        raise UserError(f"job.run={run_dir}: its layers were reverted or pruned; valid is the run that was tuned")
+    record, config = read_finished_run(run_dir, run.model)
+    return SourceRun(run_dir, record.identity, tuple(record.layers), config)
 
 
 def find_source_if_data_exist(run: RunConfig) -> SourceRun | None:
-    """As `look`; None also where the world is still to be made, with the first run of it."""
+    """As `find_source`; None also where the world's data do not exist yet."""
     return None if run.world is not None and not Path(run.world.folder).is_dir() else find_source(run)
 
 
-def altered_run(run: RunConfig, origin: SourceRun, done: str, layers: Iterable[int]) -> tuple[Path, dict[str, Any]]:
-    """Directory and identity of a run that does something ("pruned", "reverted") to some layers of its origin."""
-    layers = tuple(layers)
-    identity = {**origin.identity, done: list(layers)}
-    told = format_layers(layers).replace(" to ", "-").replace(", ", ".") or "none"
-    return run_directory(run, identity, label=f"{origin.label}_{done}_{told}"), identity
+def finished_source(run: RunConfig) -> SourceRun:
+    """The source run, tuned first if it is not finished; waits for another process that works on it."""
+    source = find_source(run)
+    if source is None:
+        run_dir = source_dir(run)
+        if run.job.run is not None or run_dir is None:
+            raise UserError(f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run")
+        run_job_first(_as_finetune(run), run_dir)
+        source = find_source(run)
+    assert source is not None
+    return source
 
 
-def with_source_settings(origin: SourceRun, run: RunConfig) -> RunConfig:
-    """The configuration of a run on an origin: model and tuning are the origin's, whatever was typed; the rest is the
-    command's."""
-    tuning = {name: getattr(origin.config, name) for name in (*TUNING, "seed")}
-    job = dataclasses.replace(run.job, run=str(origin.run_dir) if origin.run_dir else None)
+def run_job_first(run: RunConfig, result_dir: Path) -> None:
+    """Do another job first, in this process, once no other process works on the directory of its result."""
+    while True:
+        while is_locked(result_dir):
+            time.sleep(1)
+        log(f"first: vrx job={run.job.name}, {result_dir.name}")
+        try:
+            return resolve_name("job", run.job.name, key="job")(run)
+        except RunFailed:
+            if not is_locked(result_dir):  # else another process was quicker
+                raise
+
+
+def locate_altered_run(
+    run: RunConfig, source: SourceRun, alteration: Literal["reverted", "pruned"], layers: Sequence[int]
+) -> tuple[Path, Identity]:
+    """Directory and identity of a source run with some layers reverted or pruned."""
+    identity = {**source.identity, alteration: list(layers)}
+    numbers = format_layers(layers).replace(" to ", "-").replace(", ", ".") or "none"
+    return run_directory(run, identity, label=f"{source.label}_{alteration}_{numbers}"), identity
+
+
+def with_source_settings(source: SourceRun, run: RunConfig) -> RunConfig:
+    """The configuration of a job on a source run: model and tuning are the source's, the rest is the command's."""
+    tuning = {name: getattr(source.config, name) for name in (*TUNING, "seed")}
+    job = dataclasses.replace(run.job, run=str(source.run_dir) if source.run_dir else None)
     return dataclasses.replace(run, **tuning, job=job)
 
 
-def _fine_tune(run: RunConfig) -> RunConfig:
+def _as_finetune(run: RunConfig) -> RunConfig:
     return dataclasses.replace(run, job=JobConfig("finetune"))
 
 
 @contextmanager
 def lock_available(folders: Iterable[Path]) -> Iterator[list[Path]]:
-    """Hold the locks of those runs that nobody works on; waits until there is at least one."""
-    folders, told = list(folders), False
+    """Hold the locks of those runs on which no other process works; waits until there is at least one."""
+    folders, has_logged = list(folders), False
     while True:
         with ExitStack() as stack:
-            mine = []
+            locked = []
             for folder in folders:
                 try:
                     stack.enter_context(exclusive_lock(folder))
-                    mine.append(folder)
+                    locked.append(folder)
                 except RunFailed:
                     continue
-            if mine:
-                yield mine
+            if locked:
+                yield locked
                 return
-        if not told:
+        if not has_logged:
             log(f"waiting for {', '.join(folder.name for folder in folders)}, on which another vrx works")
-            told = True
+            has_logged = True
         time.sleep(1)

@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from vrx.report.collect import Run
 from vrx.report.prediction_samples import PredictionGallery, SampleCounts, prediction_galleries
 from vrx.report.wandb_connection import open_run, read_run_file, wandb_environment, without_raising
 from vrx.runs.files import read_json_lines
-from vrx.runs.layer_selection import select_layers
 from vrx.runs.record import Record
 from vrx.runs.run_dir import RunDir
 
@@ -34,8 +33,8 @@ CURVE = ("loss", "lr", "grad_norm")  # columns of train.jsonl
 class RunLogger:
     """Sends one run to W&B; may raise."""
 
-    def __init__(self, run: RunConfig, run_dir: Path, run_id: str) -> None:
-        self.run, self.run_dir = run, run_dir
+    def __init__(self, run: RunConfig, run_dir: Path, run_id: str, *, layers: Sequence[int]) -> None:
+        self.run, self.run_dir, self.layers = run, run_dir, layers
         self.run_file = read_run_file(run_dir, run_id)
         self.remote: Any = None
         self.num_bytes_seen = 0  # of the training log
@@ -51,7 +50,7 @@ class RunLogger:
             group=config.group or run.sweep.name or run.job.name,
             job_type=run.job.name,
             tags=[run.model.name, run.selector.name, *config.tags],
-            config=_flat_config(run, self.run_dir),
+            config=_flat_config(run, self.run_dir, self.layers),
         )
         self.run_file.save()
         self.remote.define_metric("train/step")
@@ -128,12 +127,17 @@ class SafeRunLogger:
 
 
 @contextmanager
-def following(run: RunConfig, run_dir: Path, run_id: str) -> Iterator[SafeRunLogger]:
-    """The W&B run of a record, open while the block runs; does nothing where W&B is disabled."""
+def following(run: RunConfig, run_dir: Path, run_id: str, *, layers: Sequence[int]) -> Iterator[SafeRunLogger]:
+    """The W&B run of a record, open while the block runs; does nothing where W&B is disabled.
+
+    layers: the tuned decoder layers, empty for a base model.
+    """
     if run.wandb.mode == "disabled":
         yield SafeRunLogger(None)
         return
-    run_logger = without_raising("read the W&B run of this directory", lambda: RunLogger(run, run_dir, run_id))
+    run_logger = without_raising(
+        "read the W&B run of this directory", lambda: RunLogger(run, run_dir, run_id, layers=layers)
+    )
     safe = SafeRunLogger(run_logger)
     safe.start()
     exit_code = 1
@@ -161,9 +165,8 @@ def prediction_table(gallery: PredictionGallery) -> Any:
     return wandb.Table(columns=columns, data=rows)  # type: ignore[arg-type]
 
 
-def _flat_config(run: RunConfig, run_dir: Path) -> dict[str, Any]:
+def _flat_config(run: RunConfig, run_dir: Path, layers: Sequence[int]) -> dict[str, Any]:
     """The settings that runs are grouped and filtered by."""
-    layers = select_layers(run)
     return {
         "job": run.job.name,
         "sweep": run.sweep.name,

@@ -33,7 +33,7 @@ def weights_fingerprint(config: ModelConfig) -> dict[str, str]:
     repository that neither the cache nor the hub knows is named by its id.
     """
     parts = ("backbone", "vision_tower", "projector", *(("lvlm",) if config.lvlm else ()))
-    return {part: _fingerprint(getattr(config, part)) for part in parts}
+    return {part: part_fingerprint(getattr(config, part)) for part in parts}
 
 
 def content_digests(config: ModelConfig) -> dict[str, str]:
@@ -74,7 +74,8 @@ def image_digest(path: Path) -> str:
         return str(path)
 
 
-def _fingerprint(name: str) -> str:
+def part_fingerprint(name: str) -> str:
+    """The fingerprint of a folder by its content, of a hub repository by its commit, else its id."""
     folder = Path(resolve_path(name))
     if not folder.is_dir():
         return hub_commit(*split_revision(name)) or name
@@ -92,7 +93,7 @@ def _tokenizer_digest(config: ModelConfig) -> str:
         name = config.lvlm if has_tokenizer or not folder.is_dir() else name
     folder = Path(resolve_path(name))
     if not folder.is_dir():
-        return _fingerprint(name)
+        return part_fingerprint(name)
     return _digest_of_heads(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
 
 

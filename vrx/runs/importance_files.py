@@ -28,7 +28,7 @@ def scores_file(run: RunConfig, source: str) -> Path:
 
 
 def _folder(run: RunConfig) -> Path:
-    return Path(run.runtime.output_root).absolute() / "score" / re.sub(r"[^\w.-]", "_", run.model.name)
+    return run.runtime.output_path / "score" / re.sub(r"[^\w.-]", "_", run.model.name)
 
 
 def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float]]:

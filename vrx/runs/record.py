@@ -229,18 +229,6 @@ def all_layers_record(run_dir: Path, record: Record) -> Record | None:
     return next((other for other in tuned if without_layers(other.identity) == wanted), None)
 
 
-def typical_seconds(run_dir: Path, run_identity: dict[str, Any]) -> float | None:
-    """The mean training time of neighbours of the same model, training settings and data, or None."""
-
-    def size(identity: dict[str, Any]) -> list[Any]:
-        return [identity.get(key) for key in ("model", "train", "data")]
-
-    wanted = size(run_identity)
-    similar = [record for record in neighbour_records(run_dir) if size(record.identity) == wanted]
-    seconds = [record.train.seconds for record in similar if record.train and record.train.seconds is not None]
-    return sum(seconds) / len(seconds) if seconds else None
-
-
 def with_selectors(record: Record, names: Sequence[str]) -> Record:
     """The record with further names of selectors that chose its layers."""
     return dataclasses.replace(record, selectors=sorted({*record.selectors, *names}))

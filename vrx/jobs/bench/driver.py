@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
@@ -35,7 +34,7 @@ from vrx.training.flops import Workload, step_flops
 
 def bench(run: RunConfig) -> None:
     """Measure all variants in turn, several rounds; write table, numbers and figure, and print the table."""
-    bench_dir = BenchDir(Path(run.runtime.output_root).absolute() / "bench" / run.model.name)
+    bench_dir = BenchDir(run.runtime.output_path / "bench" / run.model.name)
     with exclusive_lock(bench_dir.path):
         data_lengths, num_samples = lengths_of_data(run)
         lengths = required(run.bench).lengths or data_lengths

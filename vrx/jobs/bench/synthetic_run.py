@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from pathlib import Path
 
 from vrx.config.frozen import freeze
 from vrx.config.job_options import required
@@ -32,7 +31,7 @@ def lengths_of_data(run: RunConfig) -> tuple[list[int] | None, int]:
     published = published_facts()["instructions"].get(run.model.template, {}).get("conversations", 0)
     if run.world is not None or run.instructions.path is None:
         return None, round(published * run.data_fraction.fraction)
-    cache = Path(run.runtime.output_root).absolute() / "data"
+    cache = run.runtime.output_path / "data"
     digest = instruction_dataset.data_digest(run.instructions, cache)
     lenient = dataclasses.replace(run.instructions, on_bad_image="skip")
     with shared_resource_lock(cache / "instructions"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from vrx.config.errors import UserError
+from vrx.config.errors import NoImportanceScores, UserError
+from vrx.config.layers import num_selected
 from vrx.config.schema import RunConfig
 from vrx.jobs.check import estimate, model_files, preflight
 from vrx.jobs.check.estimate import RunCost
 from vrx.jobs.check.findings import Finding, Findings
 from vrx.models.architecture import parameter_counts
+from vrx.runs.layer_selection import select_layers
 
 
 def check(run: RunConfig) -> None:
@@ -23,7 +25,7 @@ def together(runs: list[RunConfig]) -> None:
     costs: dict[str, RunCost] = {}  # by identity: equal runs are trained once
     for run in runs:
         as_finetune = dataclasses.replace(run, job=dataclasses.replace(run.job, name="finetune"))
-        if (priced := _check_run(as_finetune, findings)) is not None:
+        if (priced := _check_run(as_finetune, findings, in_sweep=len(runs) > 1)) is not None:
             costs.setdefault(*priced)
     for cost in costs.values():
         print(cost)
@@ -34,8 +36,11 @@ def together(runs: list[RunConfig]) -> None:
         raise UserError(f"{findings.num_failed} of {len(findings.printed)} checks failed (lines marked BAD)")
 
 
-def _check_run(run: RunConfig, findings: Findings) -> tuple[str, RunCost] | None:
-    """Add the findings of a run; returns its identity's digest and its cost where that can be estimated."""
+def _check_run(run: RunConfig, findings: Findings, *, in_sweep: bool) -> tuple[str, RunCost] | None:
+    """Add the findings of a run; returns its identity's digest and its cost where that can be estimated.
+
+    in_sweep: the sweep computes importance scores that do not exist yet, so their absence is no failure.
+    """
     findings.add(findings.once(lambda: list(model_files.weights(run.model)), run.model))
     data_findings, table = findings.once(lambda: preflight.data(run), run.instructions)
     findings.add(data_findings)
@@ -51,4 +56,9 @@ def _check_run(run: RunConfig, findings: Findings) -> tuple[str, RunCost] | None
         message = f"{run.model.num_layers}: {run.model.backbone} has {shape.backbone.num_layers}"
         findings.add([Finding("model.num_layers", message, bad=True)])
         return None
-    return estimate.run_cost(run, shape, table, processes)
+    try:
+        layers = select_layers(run)
+    except NoImportanceScores as error:
+        findings.add([Finding("selector", str(error), bad=not in_sweep)])
+        layers = range(num_selected(run))  # which ones they are makes no difference to the cost
+    return estimate.run_cost(run, layers, shape, table=table, processes=processes)

@@ -14,9 +14,9 @@ from vrx.data import instruction_dataset
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
 from vrx.models.architecture import ParameterCounts, published_facts
-from vrx.runs import files, record
-from vrx.runs.layer_selection import select_layers
-from vrx.runs.lookup import run_directory, run_identity, run_label
+from vrx.runs import files
+from vrx.runs.expected_time import expected_device_hours
+from vrx.runs.lookup import finetune_label, locate_finetune
 from vrx.runs.run_dir import RunDir
 from vrx.training import cost_model
 from vrx.training.cost_model import Lengths
@@ -48,30 +48,30 @@ class RunCost:
         )
 
 
-def run_cost(run: RunConfig, shape: ParameterCounts, table: Path | None, processes: int) -> tuple[str, RunCost]:
+def run_cost(
+    run: RunConfig, layers: Sequence[int], shape: ParameterCounts, *, table: Path | None, processes: int
+) -> tuple[str, RunCost]:
     """Digest of the identity and cost of a run.
 
-    table: the converted instruction data, None where they are missing; the published number of samples is used then.
+    layers: the layers that it tunes. table: the converted instruction data, None where they are missing; the published
+    number of samples is used then.
     """
     lengths, num_samples, data_digest = _data(run, table)
-    identity = run_identity(run, data_digest)
-    run_dir = run_directory(run, identity, label=run_label(run))
+    run_dir, identity = locate_finetune(run, layers, data_digest)
     steps = run.train.max_steps or run.train.epochs * math.ceil(num_samples / run.train.global_batch_size)
-    num_layers = len(select_layers(run))
-    seconds = record.typical_seconds(run_dir, identity)
-    if seconds is None:
+    num_layers = len(layers)
+    hours = measured_hours = expected_device_hours(run_dir, identity)
+    if hours is None and steps:
         flops = steps * run.train.global_batch_size * cost_model.sample_flops(shape, num_layers, lengths, run)
-        hours = cost_model.gpu_hours(flops, gpu_name(run), required(run.check).expected_mfu) if steps else None
-    else:
-        hours = seconds * processes / 3600
+        hours = cost_model.gpu_hours(flops, gpu_name(run), required(run.check).expected_mfu)
     return files.digest(identity), RunCost(
-        f"{run.model.name}/{run_label(run)}",
+        f"{run.model.name}/{finetune_label(run, num_layers)}",
         shape.trainable_parameters(num_layers, run.lora),
         steps,
         hours,
         cost_model.memory_gigabytes(shape, num_layers, lengths, run, processes),
         done=RunDir(run_dir).train_summary.is_file(),
-        measured=seconds is not None,
+        measured=measured_hours is not None,
     )
 
 
@@ -94,7 +94,7 @@ def gpu_name(run: RunConfig) -> str:
 
 def disk_space(run: RunConfig, costs: Sequence[RunCost]) -> Finding:
     """Whether the results of all runs fit below the output root."""
-    root = Path(run.runtime.output_root).absolute()
+    root = run.runtime.output_path
     existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free / 1e9
     sizes = [cost_model.disk_gigabytes(cost.trainable_parameters) for cost in costs if not cost.done]

@@ -38,7 +38,7 @@ def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
 
     Returns the findings and the folder of the converted table, None where the data cannot be read.
     """
-    config, root = run.instructions, Path(run.runtime.output_root).absolute()
+    config, root = run.instructions, run.runtime.output_path
     if run.world is not None and config.path and not Path(config.path).is_file():
         return [Finding("instructions", f"{config.path} is made by the first run")], None
     try:

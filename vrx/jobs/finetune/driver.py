@@ -17,7 +17,7 @@ from vrx.runs import files
 from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.layer_selection import select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
-from vrx.runs.lookup import run_directory, run_identity, run_label
+from vrx.runs.lookup import locate_finetune
 from vrx.runs.record import Record, all_layers_record, read_record, with_selectors
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
@@ -26,27 +26,26 @@ from vrx.runs.train_summary import read_train_summary
 
 
 def finetune(run: RunConfig) -> None:
-    """Bring a run to its record; what is done is skipped, what was interrupted goes on."""
+    """Complete a run up to its record; finished stages are skipped, an interrupted training is resumed."""
     validate_process_count(run, num_processes(run.runtime))
     evaluate_run.make_world(run)
-    asked = evaluate_run.check_benchmarks(run)
-    data = Path(run.runtime.output_root).absolute() / "data"
+    samples = evaluate_run.check_benchmarks(run)
+    data = run.runtime.output_path / "data"
     digest = instruction_dataset.data_digest(run.instructions, data)
-    identity = run_identity(run, digest)
-    run_dir = run_directory(run, identity, label=run_label(run))
     layers, selectors = list(select_layers(run)), [selector_label(run)]
+    run_dir, identity = locate_finetune(run, layers, digest)
     run = with_frozen_layers(run, layers)
     with exclusive_lock(run_dir):
-        status = run_status(run_dir, _checks(run, run_dir, asked))
+        status = run_status(run_dir, _checks(run, run_dir, samples))
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if status.is_done:
             record = read_record(RunDir(run_dir).record)
-            named = with_selectors(record, selectors)
-            if named.selectors != record.selectors:  # these layers by another name
-                named.write(RunDir(run_dir).record)
+            relabelled = with_selectors(record, selectors)
+            if relabelled.selectors != record.selectors:  # another selector chooses the same layers
+                relabelled.write(RunDir(run_dir).record)
             _show(run_dir, record)
             return
-        with following(run, run_dir, files.digest(identity)[:8]) as wandb_run:
+        with following(run, run_dir, files.digest(identity)[:8], layers=layers) as wandb_run:
             if training_gap(run_dir) is not None:
                 with shared_resource_lock(data / "instructions"):
                     table = instruction_dataset.build_table(run.instructions, data, digest=digest)
@@ -54,7 +53,7 @@ def finetune(run: RunConfig) -> None:
                 files.write_json(RunDir(run_dir).layers, layers)
                 write_config(run_dir, run)
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
-            scores = evaluate_run.measure(run, run_dir, asked)
+            scores = evaluate_run.measure(run, run_dir, samples)
             record = evaluate_run.write_record(
                 run_dir,
                 run.model,
@@ -73,10 +72,9 @@ def progress(run: RunConfig) -> RunStatus:
     is_data_made = run.instructions.path is not None and Path(run.instructions.path).is_file()
     if not is_data_made and run.world is not None:
         return RunStatus("to do", "data not made yet")
-    data = Path(run.runtime.output_root).absolute() / "data"
+    data = run.runtime.output_path / "data"
     digest = instruction_dataset.data_digest(run.instructions, data, read_only=True)
-    identity = run_identity(run, digest)
-    run_dir = run_directory(run, identity, label=run_label(run))
+    run_dir, identity = locate_finetune(run, select_layers(run), digest)
     device_hours = expected_device_hours(run_dir, identity)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.config.job_options import required
 from vrx.config.schema import JobConfig, RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
+from vrx.evaluation.evaluate_run import BenchmarkSamples
 from vrx.jobs import source_run
 from vrx.jobs.prune import result_file
 from vrx.jobs.source_run import SourceRun
@@ -19,14 +20,25 @@ from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
-from vrx.runs import files, surgery_manifest
-from vrx.runs.identity import base_identity
+from vrx.runs import files
+from vrx.runs.identity import Identity, base_identity
 from vrx.runs.importance_files import read_scores, scores_file
 from vrx.runs.record import PrunedInfo, Record, read_record
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Check, Gap, RunStatus, run_status
+from vrx.runs.surgery_manifest import LayerSurgery, write_surgery
 from vrx.runs.typed_json import from_json
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The pruned layers, the directory, the identity, and the configuration, which lists the layers."""
+
+    layers: tuple[int, ...]
+    run_dir: Path
+    identity: Identity
+    run: RunConfig
 
 
 def prune(run: RunConfig) -> None:
@@ -39,63 +51,72 @@ def prune(run: RunConfig) -> None:
     such as weight distances of the one with all layers tuned, are `prune.scores=<file>`.
     """
     evaluate_run.make_world(run)
-    asked = evaluate_run.check_benchmarks(run)
-    origin = source_run.finished_source(run)
-    run = source_run.with_source_settings(origin, run)
-    if _needs_scores(run) and not _scores_path(run, origin).is_file() and required(run.prune).scores is None:
-        source_run.run_job_first(_scoring(run, origin), _scores_path(run, origin).parent)
-    layers = chosen(run, origin)
-    run_dir, identity, one = _place(run, origin, layers)
-    with source_run.lock_available([run_dir]):
-        status = run_status(run_dir, _checks(one, run_dir, asked))
-        log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
-        ways = sorted({*_ways(run_dir), *_ways_to(layers, run, origin)})
+    samples = evaluate_run.check_benchmarks(run)
+    source = source_run.finished_source(run)
+    run = source_run.with_source_settings(source, run)
+    if _needs_scores(run) and not _scores_path(run, source).is_file() and required(run.prune).scores is None:
+        source_run.run_job_first(_scoring_job(run, source), _scores_path(run, source).parent)
+    pruning = _plan_pruning(run, source)
+    with source_run.lock_available([pruning.run_dir]):
+        status = run_status(pruning.run_dir, _checks(pruning, samples))
+        log(f"{pruning.run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
+        criteria = sorted({*_recorded_criteria(pruning.run_dir), *_equivalent_criteria(pruning.layers, run, source)})
         if status.is_done:
-            record = read_record(RunDir(run_dir).record)
-            assert record.pruned is not None
-            if record.pruned.by != ways:  # the same layers by another criterion
-                record.pruned.by = ways
-                record.write(RunDir(run_dir).record)
+            record = _with_criteria(pruning.run_dir, criteria)
         else:
-            with following(one, run_dir, files.digest(identity)[:8]) as wandb_run:
-                surgery_manifest.write_surgery(
-                    run_dir, surgery_manifest.LayerSurgery(origin.run_dir or run_dir, pruned=layers)
-                )
-                write_config(run_dir, one)
-                if _pruning_gap(one, run_dir) is not None:
-                    launch("prune", run_dir, one.runtime)
-                scores = evaluate_run.measure(one, run_dir, asked)
-                pruned = from_json(PrunedInfo, {**files.read_json(result_file(run_dir)), "by": ways})
-                record = evaluate_run.write_record(
-                    run_dir, one.model, identity, list(origin.layers), scores, pruned=pruned
-                )
-                wandb_run.finish(record)
-    _show(run_dir, record)
+            record = _complete(pruning, source, samples, criteria)
+    _show(pruning.run_dir, record)
 
 
-def chosen(run: RunConfig, origin: SourceRun) -> tuple[int, ...]:
-    """The layers to drop, ascending: an explicit list, or those with the lowest scores among the candidates."""
+def _complete(pruning: Pruning, source: SourceRun, samples: BenchmarkSamples, criteria: list[str]) -> Record:
+    """Prune, measure and record; the lock of the directory is held."""
+    run, run_dir, layers = pruning.run, pruning.run_dir, list(source.layers)
+    with following(run, run_dir, files.digest(pruning.identity)[:8], layers=layers) as wandb_run:
+        write_surgery(run_dir, LayerSurgery(source.run_dir or run_dir, pruned=pruning.layers))
+        write_config(run_dir, run)
+        if _pruning_gap(pruning) is not None:
+            launch("prune", run_dir, run.runtime)
+        scores = evaluate_run.measure(run, run_dir, samples)
+        pruned = from_json(PrunedInfo, {**files.read_json(result_file(run_dir)), "by": criteria})
+        record = evaluate_run.write_record(run_dir, run.model, pruning.identity, layers, scores, pruned=pruned)
+        wandb_run.finish(record)
+    return record
+
+
+def _with_criteria(run_dir: Path, criteria: list[str]) -> Record:
+    """The record of a finished pruning, rewritten if a further criterion chooses the same layers."""
+    record = read_record(RunDir(run_dir).record)
+    assert record.pruned is not None
+    if record.pruned.by != criteria:
+        record.pruned.by = criteria
+        record.write(RunDir(run_dir).record)
+    return record
+
+
+def layers_to_prune(run: RunConfig, source: SourceRun) -> tuple[int, ...]:
+    """The layers to prune, ascending: an explicit list, or those with the lowest scores among the candidates."""
     if not _needs_scores(run):
         return tuple(sorted(required(run.prune).layers or ()))
     number, depth = required(run.prune).num_layers, run.model.num_layers
-    outside = [layer for layer in range(depth) if layer not in origin.layers]
-    candidates = outside if _is_outside(run, origin) else list(range(depth))
+    outside = [layer for layer in range(depth) if layer not in source.layers]
+    candidates = outside if _is_outside(run, source) else list(range(depth))
     if number > len(candidates):
         raise UserError(
             f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
-            f"{origin.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
+            f"{source.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
         )
-    path, formula = _scores_path(run, origin), required(run.prune).score
-    found = read_scores(path, model=base_identity(run), num_layers=depth)
-    if formula not in found:
-        raise UserError(f"prune.score={formula}: {path} has {', '.join(found)}")
-    scores = found[formula]
+    path, formula = _scores_path(run, source), required(run.prune).score
+    by_formula = read_scores(path, model=base_identity(run), num_layers=depth)
+    if formula not in by_formula:
+        raise UserError(f"prune.score={formula}: {path} has {', '.join(by_formula)}")
+    scores = by_formula[formula]
     order = sorted(candidates, key=lambda layer: (scores[layer], layer))
     if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
-        alike = sum(scores[layer] == scores[order[number]] for layer in candidates)
+        num_equal = sum(scores[layer] == scores[order[number]] for layer in candidates)
         raise UserError(
-            f"prune.score={formula}: {alike} of the {len(candidates)} layers have {scores[order[number]]:g} and no "
-            "order; valid is a formula of layer inputs, or prune.scores=<file of the LVLM with all layers tuned>"
+            f"prune.score={formula}: {num_equal} of the {len(candidates)} layers have the same score, "
+            f"{scores[order[number]]:g}, and no order; valid is a formula of layer inputs, or "
+            "prune.scores=<file of the LVLM with all layers tuned>"
         )
     return tuple(sorted(order[:number]))
 
@@ -104,85 +125,91 @@ def _needs_scores(run: RunConfig) -> bool:
     return required(run.prune).layers is None and required(run.prune).num_layers > 0
 
 
-def _is_outside(run: RunConfig, origin: SourceRun) -> bool:
+def _is_outside(run: RunConfig, source: SourceRun) -> bool:
     if (outside := required(run.prune).outside_region) is not None:
         return outside
-    return 0 < len(origin.layers) < run.model.num_layers
+    return 0 < len(source.layers) < run.model.num_layers
 
 
-def _scores_path(run: RunConfig, origin: SourceRun) -> Path:
+def _scores_path(run: RunConfig, source: SourceRun) -> Path:
     scores = required(run.prune).scores
-    return Path(scores) if scores else scores_file(run, origin.name)
+    return Path(scores) if scores else scores_file(run, source.name)
 
 
-def _scoring(run: RunConfig, origin: SourceRun) -> RunConfig:
-    """The run that scores the very LVLM that is pruned."""
-    target = dataclasses.replace(required(run.score), base_model=origin.run_dir is None)
-    return dataclasses.replace(run, job=JobConfig("score", run=run.job.run), score=target)
+def _scoring_job(run: RunConfig, source: SourceRun) -> RunConfig:
+    """The job that scores the LVLM that is pruned."""
+    options = dataclasses.replace(required(run.score), base_model=source.run_dir is None)
+    return dataclasses.replace(run, job=JobConfig("score", run=run.job.run), score=options)
 
 
-def _way(run: RunConfig, origin: SourceRun) -> str:
+def _criterion(run: RunConfig, source: SourceRun) -> str:
     """How the layers are chosen, for the record; the run's identity is the layers themselves."""
     if not _needs_scores(run):
         return "a list"
-    told = required(run.prune).score + (f" of {required(run.prune).scores}" if required(run.prune).scores else "")
-    return told + (" outside the region" if _is_outside(run, origin) else " anywhere")
+    options = required(run.prune)
+    formula = f"{options.score} of {options.scores}" if options.scores else options.score
+    return formula + (" outside the region" if _is_outside(run, source) else " anywhere")
 
 
-def _ways_to(layers: tuple[int, ...], run: RunConfig, origin: SourceRun) -> list[str]:
-    """The ways that come to these layers: as asked; by the same scores outside the region or anywhere, too, since what
-    two runs of a sweep come to is made once."""
+def _equivalent_criteria(layers: tuple[int, ...], run: RunConfig, source: SourceRun) -> list[str]:
+    """The criteria that choose these layers: the configured one, and the same scores outside the region or anywhere.
+
+    Runs of a sweep that choose the same layers share one directory.
+    """
     if not layers or not _needs_scores(run):
-        return [_way(run, origin)] if layers else []
-    found = []
+        return [_criterion(run, source)] if layers else []
+    criteria = []
     for outside in (True, False):
         other = dataclasses.replace(run, prune=dataclasses.replace(required(run.prune), outside_region=outside))
-        with suppress(ValueError):  # too few layers lie outside, or no order among them
-            if chosen(other, origin) == layers:
-                found.append(_way(other, origin))
-    return found
+        with suppress(UserError):  # too few layers lie outside, or they have no order
+            if layers_to_prune(other, source) == layers:
+                criteria.append(_criterion(other, source))
+    return criteria
 
 
-def _ways(run_dir: Path) -> list[str]:
-    """By which ways earlier commands came to these layers."""
+def _recorded_criteria(run_dir: Path) -> list[str]:
+    """The criteria by which earlier commands chose these layers."""
     with suppress(ValueError, OSError):  # no record yet, or an unreadable one
         pruned = read_record(RunDir(run_dir).record).pruned
         return pruned.by if pruned else []
     return []
 
 
-def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, dict[str, Any], RunConfig]:
-    """Directory and identity of the pruning, and its configuration, which lists the layers."""
-    pruning = dataclasses.replace(required(run.prune), num_layers=len(layers), layers=list(layers))
-    one = dataclasses.replace(run, prune=pruning)
-    return (*source_run.altered_run(one, origin, "pruned", layers), one)
+def _plan_pruning(run: RunConfig, source: SourceRun) -> Pruning:
+    layers = layers_to_prune(run, source)
+    options = dataclasses.replace(required(run.prune), num_layers=len(layers), layers=list(layers))
+    of_layers = dataclasses.replace(run, prune=options)
+    run_dir, identity = source_run.locate_altered_run(of_layers, source, "pruned", layers)
+    return Pruning(layers, run_dir, identity, of_layers)
 
 
-def _pruning_gap(run: RunConfig, run_dir: Path) -> Gap | None:
+def _pruning_gap(pruning: Pruning) -> Gap | None:
     """What the pruning itself lacks: its measurements or, where it is to be saved, the checkpoint."""
-    if not result_file(run_dir).is_file():
+    if not result_file(pruning.run_dir).is_file():
         return Gap("not pruned")
-    return None if RunDir(run_dir).pruned.is_dir() or not required(run.prune).save else Gap("no pruned checkpoint")
+    has_checkpoint = RunDir(pruning.run_dir).pruned.is_dir()
+    return None if has_checkpoint or not required(pruning.run.prune).save else Gap("no pruned checkpoint")
 
 
-def _checks(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSamples) -> list[Check]:
-    return [lambda: _pruning_gap(run, run_dir), lambda: evaluate_run.evaluation_gap(run, run_dir, samples)]
+def _checks(pruning: Pruning, samples: BenchmarkSamples) -> list[Check]:
+    run, run_dir = pruning.run, pruning.run_dir
+    return [lambda: _pruning_gap(pruning), lambda: evaluate_run.evaluation_gap(run, run_dir, samples)]
 
 
 def progress(run: RunConfig) -> RunStatus:
     """How far this run is; starts nothing, makes nothing and downloads nothing."""
-    origin = source_run.find_source_if_data_exist(run)
-    if origin is None:
+    source = source_run.find_source_if_data_exist(run)
+    if source is None:
         return RunStatus("to do", "not tuned yet")
-    run = source_run.with_source_settings(origin, run)
-    if _needs_scores(run) and not _scores_path(run, origin).is_file():
+    run = source_run.with_source_settings(source, run)
+    if _needs_scores(run) and not _scores_path(run, source).is_file():
         return RunStatus("to do", "no importance scores")
-    run_dir, _, one = _place(run, origin, chosen(run, origin))
+    pruning = _plan_pruning(run, source)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:
-        return RunStatus("to do", str(error), run_dir)
-    return run_status(run_dir, _checks(one, run_dir, samples))
+        return RunStatus("to do", str(error), pruning.run_dir)
+    return run_status(pruning.run_dir, _checks(pruning, samples))
 
 
 def _show(run_dir: Path, record: Record) -> None:

@@ -25,7 +25,7 @@ FILE_TYPES = {*(f".{extension}" for extension in RENDERERS), *(f".{file_format}"
 
 def report(run: RunConfig) -> None:
     """Write `<runtime.output_root>/report/`: tables, figures, and `index.html`, which is written last."""
-    root = Path(run.runtime.output_root).absolute()
+    root = run.runtime.output_path
     runs = find_runs(root)
     if not runs:
         raise UserError(f"runtime.output_root={run.runtime.output_root}: contains no readable record; run first: vrx")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from vrx.config.job_options import RevertConfig, required
 from vrx.config.schema import RunConfig
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
+from vrx.evaluation.evaluate_run import BenchmarkSamples
 from vrx.jobs import source_run
 from vrx.jobs.revert import reversions_file
 from vrx.jobs.source_run import SourceRun
@@ -19,36 +21,46 @@ from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.reversion import figure1_reversion
 from vrx.report.paper import load_paper
 from vrx.report.wandb_run import following
-from vrx.runs import files, record, surgery_manifest
-from vrx.runs.files import write_json
+from vrx.runs import files, record
+from vrx.runs.identity import Identity
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import RunStatus, combined_status, run_status
+from vrx.runs.surgery_manifest import LayerSurgery, write_surgery
+
+
+@dataclass(frozen=True)
+class Reversion:
+    """The reverted layers, the directory, the identity, and the configuration, which lists the layers."""
+
+    layers: tuple[int, ...]
+    run_dir: Path
+    identity: Identity
+    run: RunConfig
 
 
 def revert(run: RunConfig) -> None:
-    """Bring each reversion to its record and show what it changes.
+    """Complete each reversion up to its record and show what it changes.
 
-    With the chosen ones come the LVLM as it is and the one with every layer put back, which the others are compared
-    with: on tasks with images the former, on text the latter, whose text is the backbone's. All are answered by one
-    process, which loads the LVLM once.
+    Beside the chosen layers, the job reverts none and all, which the others are compared with: on tasks with images
+    the former, on text the latter, whose text is the backbone's. One process answers for all of them and loads the
+    LVLM once.
     """
     evaluate_run.make_world(run)
-    asked = evaluate_run.check_benchmarks(run)
-    origin = source_run.finished_source(run)
-    run = source_run.with_source_settings(origin, run)
-    todo = dict(_place(run, origin, layers) for layers in reversions(run))
-    all_dirs = list(todo)
-    while todo:
-        with source_run.lock_available(todo) as mine:
-            _bring(origin, {folder: todo.pop(folder) for folder in mine}, asked)
-    found = [Run(folder, record.read_record(RunDir(folder).record)) for folder in all_dirs]
-    print("\n".join(plot.as_text() for plot in figure1_reversion(FigureInputs(found, load_paper()))))
-    print("\n".join(f"record: {RunDir(one.folder).record}" for one in found))
+    samples = evaluate_run.check_benchmarks(run)
+    source = source_run.finished_source(run)
+    reversions = plan_reversions(source_run.with_source_settings(source, run), source)
+    to_do = {reversion.run_dir: reversion for reversion in reversions}
+    while to_do:
+        with source_run.lock_available(to_do) as locked:
+            _complete(source, [to_do.pop(folder) for folder in locked], samples)
+    runs = [Run(reversion.run_dir, record.read_record(RunDir(reversion.run_dir).record)) for reversion in reversions]
+    print("\n".join(plot.as_text() for plot in figure1_reversion(FigureInputs(runs, load_paper()))))
+    print("\n".join(f"record: {RunDir(run.folder).record}" for run in runs))
 
 
-def reversions(run: RunConfig) -> list[tuple[int, ...]]:
-    """The layers put back in each reversion: none, those that were chosen, all."""
+def layers_to_revert(run: RunConfig) -> list[tuple[int, ...]]:
+    """The layers of each reversion: none, those that were chosen, all."""
     depth = run.model.num_layers
     quarter = max(1, depth // 4)
     options = required(run.revert)
@@ -59,55 +71,66 @@ def reversions(run: RunConfig) -> list[tuple[int, ...]]:
     return list(dict.fromkeys([(), *chosen, tuple(range(depth))]))
 
 
-def _place(run: RunConfig, origin: SourceRun, layers: tuple[int, ...]) -> tuple[Path, RunConfig]:
-    """The directory of one reversion, and its configuration."""
-    one = dataclasses.replace(run, revert=RevertConfig(layers=list(layers)))
-    return source_run.altered_run(one, origin, "reverted", layers)[0], one
+def plan_reversions(run: RunConfig, source: SourceRun) -> list[Reversion]:
+    """The reversions of a source run, each of a directory of its own."""
+    reversions = []
+    for layers in layers_to_revert(run):
+        of_layers = dataclasses.replace(run, revert=RevertConfig(layers=list(layers)))
+        run_dir, identity = source_run.locate_altered_run(of_layers, source, "reverted", layers)
+        reversions.append(Reversion(layers, run_dir, identity, of_layers))
+    return reversions
 
 
-def _bring(origin: SourceRun, runs: dict[Path, RunConfig], asked: evaluate_run.BenchmarkSamples) -> None:
-    """Answer and record those of the runs that are not finished; their locks are held."""
-    for folder, run in runs.items():
-        surgery_manifest.write_surgery(
-            folder,
-            surgery_manifest.LayerSurgery(origin.run_dir or folder, reverted=tuple(required(run.revert).layers or ())),
-        )
-    missing = {}
-    for folder, run in runs.items():
-        status = _status(run, folder, asked)
-        log(f"{folder.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
+def _complete(source: SourceRun, reversions: list[Reversion], samples: BenchmarkSamples) -> None:
+    """Answer and record those reversions that are not finished; their locks are held."""
+    for reversion in reversions:
+        write_surgery(reversion.run_dir, LayerSurgery(source.run_dir or reversion.run_dir, reverted=reversion.layers))
+    unfinished = []
+    for reversion in reversions:
+        status = _status(reversion, samples)
+        log(f"{reversion.run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if not status.is_done:
-            missing[folder] = run
-    unanswered = [
-        folder for folder, run in missing.items() if evaluate_run.existing_answers(run, folder, asked).missing
-    ]
-    if unanswered:
-        for folder in unanswered:
-            write_config(folder, missing[folder])
-        write_json(reversions_file(unanswered[0]), [folder.name for folder in unanswered])
-        launch("revert", unanswered[0], missing[unanswered[0]].runtime)
-        reversions_file(unanswered[0]).unlink()
-    for folder, run in missing.items():
-        _, identity = source_run.altered_run(run, origin, "reverted", required(run.revert).layers or ())
-        with following(run, folder, files.digest(identity)[:8]) as wandb_run:
-            scores = evaluate_run.measure(run, folder, asked)
-            wandb_run.finish(evaluate_run.write_record(folder, run.model, identity, list(origin.layers), scores))
+            unfinished.append(reversion)
+    _answer([reversion for reversion in unfinished if _is_unanswered(reversion, samples)])
+    layers = list(source.layers)
+    for reversion in unfinished:
+        run, run_dir, identity = reversion.run, reversion.run_dir, reversion.identity
+        with following(run, run_dir, files.digest(identity)[:8], layers=layers) as wandb_run:
+            scores = evaluate_run.measure(run, run_dir, samples)
+            wandb_run.finish(evaluate_run.write_record(run_dir, run.model, identity, layers, scores))
+
+
+def _answer(reversions: list[Reversion]) -> None:
+    """Have one worker answer the benchmarks of all these reversions."""
+    if not reversions:
+        return
+    for reversion in reversions:
+        write_config(reversion.run_dir, reversion.run)
+    first = reversions[0]
+    files.write_json(reversions_file(first.run_dir), [reversion.run_dir.name for reversion in reversions])
+    launch("revert", first.run_dir, first.run.runtime)
+    reversions_file(first.run_dir).unlink()
 
 
 def progress(run: RunConfig) -> RunStatus:
     """How far the reversions are; starts nothing, makes nothing and downloads nothing."""
-    origin = source_run.find_source_if_data_exist(run)
-    if origin is None:
+    source = source_run.find_source_if_data_exist(run)
+    if source is None:
         return RunStatus("to do", "not tuned yet")
-    run = source_run.with_source_settings(origin, run)
+    run = source_run.with_source_settings(source, run)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:
         return RunStatus("to do", str(error))
-    runs = dict(_place(run, origin, layers) for layers in reversions(run))
-    run_dir = list(runs)[1] if len(runs) == 3 else None  # no single one stands for several
-    return combined_status((_status(one, folder, samples) for folder, one in runs.items()), run_dir=run_dir)
+    reversions = plan_reversions(run, source)
+    run_dir = reversions[1].run_dir if len(reversions) == 3 else None  # no single one stands for several
+    return combined_status((_status(reversion, samples) for reversion in reversions), run_dir=run_dir)
 
 
-def _status(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSamples) -> RunStatus:
+def _is_unanswered(reversion: Reversion, samples: BenchmarkSamples) -> bool:
+    return bool(evaluate_run.existing_answers(reversion.run, reversion.run_dir, samples).missing)
+
+
+def _status(reversion: Reversion, samples: BenchmarkSamples) -> RunStatus:
+    run, run_dir = reversion.run, reversion.run_dir
     return run_status(run_dir, [lambda: evaluate_run.evaluation_gap(run, run_dir, samples)])

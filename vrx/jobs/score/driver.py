@@ -27,21 +27,24 @@ from vrx.selectors import rules
 
 
 def score(run: RunConfig) -> None:
-    """Score a finished fine-tune: `job.run`, or that of all layers, which is brought to its end first; or with
-    `score.base_model=true` the LVLM before tuning."""
+    """Score a finished fine-tune: `job.run`, or that of all layers, which is completed first.
+
+    With `score.base_model=true` the LVLM before tuning is scored.
+    """
     if required(run.score).base_model and run.job.run is not None:
         raise UserError("score.base_model=true: valid without job.run, which names a tuned LVLM")
     k = min(num_selected(run), run.model.num_layers)
     evaluate_run.make_world(run)
-    source = _untouched(run) if required(run.score).base_model else source_run.finished_source(_described(run))
+    is_base_model = required(run.score).base_model
+    source = source_run.base_model(run) if is_base_model else source_run.finished_source(_run_to_score(run))
     run = source_run.with_source_settings(source, run)
     run_dir = importance_files.scores_file(run, source.name).parent
     with exclusive_lock(run_dir):
-        told = _told(run, source)
-        status = run_status(run_dir, [lambda: _score_gap(run_dir, told)])
+        inputs = _score_inputs(run, source)
+        status = run_status(run_dir, [lambda: _score_gap(run_dir, inputs)])
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if not status.is_done:
-            files.write_json(inputs_file(run_dir), told)
+            files.write_json(inputs_file(run_dir), inputs)
             write_config(run_dir, run)
             launch("score", run_dir, run.runtime)
     _show(run, importance_files.scores_file(run, source.name), k)
@@ -52,31 +55,28 @@ def progress(run: RunConfig) -> RunStatus:
     is_data_made = run.instructions.path is not None and Path(run.instructions.path).is_file()
     if not is_data_made and run.world is not None:
         return RunStatus("to do", "data not made yet")
-    source = _untouched(run) if required(run.score).base_model else source_run.find_source(_described(run))
+    is_base_model = required(run.score).base_model
+    source = source_run.base_model(run) if is_base_model else source_run.find_source(_run_to_score(run))
     if source is None:
-        source_dir = source_run.source_dir(_described(run))
+        source_dir = source_run.source_dir(_run_to_score(run))
         run_dir = importance_files.scores_file(run, source_dir.name).parent if source_dir else None
         return RunStatus("to do", "not tuned yet", run_dir)
     run = source_run.with_source_settings(source, run)
     run_dir = importance_files.scores_file(run, source.name).parent
     try:
-        told = _told(run, source, read_only=True)
+        inputs = _score_inputs(run, source, read_only=True)
     except NotConverted as error:
         return RunStatus("to do", str(error), run_dir)
-    return run_status(run_dir, [lambda: _score_gap(run_dir, told)])
+    return run_status(run_dir, [lambda: _score_gap(run_dir, inputs)])
 
 
-def _described(run: RunConfig) -> RunConfig:
+def _run_to_score(run: RunConfig) -> RunConfig:
     """The fine-tune of all layers that the configuration describes, unless `job.run` names another run."""
     return dataclasses.replace(importance_files.all_layers(run), job=run.job)
 
 
-def _untouched(run: RunConfig) -> SourceRun:
-    return SourceRun(None, identity.base_identity(run), (), run)
-
-
-def _told(run: RunConfig, source: SourceRun, *, read_only: bool = False) -> dict[str, Any]:
-    """What a score file says beside the scores; `made_from` stands for all that decides on them."""
+def _score_inputs(run: RunConfig, source: SourceRun, *, read_only: bool = False) -> dict[str, Any]:
+    """The content of a score file beside the scores; `made_from` is the digest of all that they depend on."""
     tuned = source.run_dir is not None
     scored = {
         "run_id": files.digest(source.identity)[:8],
@@ -113,11 +113,11 @@ def _score_gap(run_dir: Path, inputs: dict[str, Any]) -> Gap | None:
 
 
 def _show(run: RunConfig, path: Path, k: int) -> None:
-    """Of each formula the `k` most important layers."""
-    found = importance_files.read_scores(path, model=identity.base_identity(run), num_layers=run.model.num_layers)
+    """Print the `k` most important layers by each formula."""
+    scores = importance_files.read_scores(path, model=identity.base_identity(run), num_layers=run.model.num_layers)
     print(f"{run.model.name}, {path.parent.name}: the {k} most important layers")
-    width = max(map(len, found))
-    for name, values in found.items():
+    width = max(map(len, scores))
+    for name, values in scores.items():
         layers = rules.most_important(run.model.num_layers, k, scores=values)
         print(f"  {name:<{width}}  {', '.join(map(str, layers))}")
     print(f"scores: {path}")

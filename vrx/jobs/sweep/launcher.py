@@ -119,7 +119,7 @@ class VrxLauncher(Launcher):
         run = plan.runs[0].run
         assert run is not None
         if run.sweep.name is not None and run.sweep.name in load_paper().artifacts:
-            root = Path(run.runtime.output_root).absolute()
+            root = run.runtime.output_path
             print(artifact_as_text(run.sweep.name, root, model=run.model.name))
         num_done = sum(job.state is JobState.DONE for job in jobs)
         print(f"{num_done} of {len(jobs)} runs done; logs: {self._logs(run)}")
