@@ -56,7 +56,10 @@ def matching(group: str, option: str) -> list[str]:
     if group == "benchmark":
         return []
     if group == "selector" and "formula:" in (CONF / group / f"{option}.yaml").read_text(encoding="utf-8"):
-        return ["job=score", "benchmark=tiny_gqa"]  # selects by scores that this job makes, see tests/test_scores.py
+        return [
+            "job=score",
+            "benchmark=tiny_gqa",
+        ]  # selects by scores that this job makes, see tests/jobs/test_score.py
     if option == "40_layers":
         return ["model=llava-1.5-13b", "benchmark=gqa"]
     return ["benchmark=gqa" if group == "model" and option != "tiny" else "benchmark=tiny_gqa"]
