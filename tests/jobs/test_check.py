@@ -81,6 +81,18 @@ def test_all_failures_are_printed_before_the_check_ends(make_run, capsys, tmp_pa
     assert "ok   benchmark.tiny_gqa: 6 questions" in output
 
 
+def test_a_bug_is_no_finding(make_run, monkeypatch):
+    def fail(*arguments: object, **options: object) -> None:
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(instruction_dataset, "data_digest", fail)
+    with pytest.raises(ValueError, match="operands"):
+        preflight.data(make_run("job=check"))
+    monkeypatch.setattr(preflight.benchmarks, "samples", fail)
+    with pytest.raises(ValueError, match="operands"):
+        list(preflight.questions(make_run("job=check")))
+
+
 def test_distinct_runs_of_a_sweep_are_listed_once_and_summed(make_run, capsys):
     runs = [
         make_run("job=check", f"layer_count={count}", f"selector={name}")

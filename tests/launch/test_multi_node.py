@@ -26,10 +26,6 @@ def succeed(stage: str, run_dir: Path, port: int, connection: Connection) -> int
     return 0
 
 
-def do_nothing(other_nodes: OtherNodes) -> None:
-    return None
-
-
 @dataclass
 class Meeting:
     """Node 0 and node 1 of a run, each in a thread of this process."""
@@ -43,7 +39,7 @@ class Meeting:
 
     def run(
         self,
-        job: Callable[[OtherNodes], None] = do_nothing,
+        job: Callable[[OtherNodes], None] = lambda other_nodes: None,
         *,
         work: Work = succeed,
         hello: Hello = HELLO,
@@ -191,10 +187,9 @@ def test_a_stranger_is_turned_away_and_the_run_goes_on(meeting: Meeting, line: b
 
 
 def test_a_stranger_that_says_nothing_is_ignored(meeting: Meeting):
-    def connect_and_leave() -> None:
-        socket.create_connection((meeting.node.host, meeting.node.port)).close()
-
-    meeting.run(one_stage(meeting.output_root / "run", None), before=connect_and_leave)
+    address = meeting.node.host, meeting.node.port
+    job = one_stage(meeting.output_root / "run", None)
+    meeting.run(job, before=lambda: socket.create_connection(address).close())
     assert meeting.errors == []
     assert len(meeting.log) == 1
 
@@ -273,7 +268,8 @@ def test_a_node_joins_once_the_token_appears(meeting: Meeting):
     meeting.joiner_log = show
     meeting.run(one_stage(meeting.output_root / "run", None), before=hide)
     assert meeting.errors == []
-    assert len(lines) == 1 and lines[0].startswith("waiting, no token of node 0")
+    assert len(lines) == 1
+    assert lines[0].startswith("waiting, no token of node 0")
 
 
 def test_a_node_does_not_wait_forever_for_a_server_that_is_not_node_0(meeting: Meeting, impatient: None):

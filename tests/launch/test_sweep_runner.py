@@ -1,4 +1,4 @@
-"""The scheduler of a sweep: processes, GPUs, failures, runs that another vrx works on."""
+"""The scheduler of a sweep: processes, GPUs, failures, and runs whose lock another vrx holds."""
 
 from __future__ import annotations
 
@@ -29,15 +29,19 @@ def scheduler(jobs: list[Job], logs: Path, **options: Any) -> Scheduler:
     return Scheduler(jobs, **{"logs": logs, "gpus": (), "gpus_per_run": None, **options})
 
 
+def printed(jobs: list[Job]) -> list[str]:
+    """What each run printed."""
+    return [started.log_file.read_text().strip() for started in jobs if started.log_file]
+
+
 def test_a_run_held_by_another_vrx_is_reported_and_waited_for(tmp_path: Path, capsys: Any):
-    """The lock is the other vrx's; when it is released, the run is done, and nothing is started here."""
+    """When the other vrx releases the lock, the run is done; this sweep starts no process."""
     held = job("seed=1", run_dir=tmp_path / "run")
     lines: list[str] = []
     with ThreadPoolExecutor() as pool:
         with exclusive_lock(tmp_path / "run"):
             ended = pool.submit(scheduler([held], tmp_path / "logs").run)
-            deadline = time.monotonic() + 30
-            while not lines and time.monotonic() < deadline:
+            while not lines and not ended.done():
                 lines += capsys.readouterr().err.splitlines()
                 time.sleep(0.05)
             held.look = lambda: RunStatus("done", "done", tmp_path / "run")
@@ -67,7 +71,7 @@ def test_a_run_that_cannot_be_started_is_reported_and_the_others_go_on(tmp_path:
     assert finished.startswith("vrx: done: seed=2")
 
 
-def test_the_reason_is_found_behind_the_progress_bar_of_a_killed_worker(tmp_path: Path):
+def test_the_reason_of_a_killed_worker_is_separated_from_its_progress_bar(tmp_path: Path):
     failed = job("seed=1")
     failed.log_file = tmp_path / "log"
     failed.log_file.write_text("vrx: tiny: tuning\n\rtrain: 0/6\rtrain: 1/6vrx: train ended with status -9 (x)\n")
@@ -96,34 +100,34 @@ def test_fail_fast_stops_at_the_first_failure(tmp_path: Path, capsys: Any):
     assert other.process is None
 
 
-def test_fail_fast_ends_the_runs_that_are_still_going(tmp_path: Path):
-    slow, refused = job("slow", "import time; time.sleep(600)"), job("model=none", REFUSES)
+def test_fail_fast_ends_the_running_runs(tmp_path: Path):
+    slow, refused = job("slow", "import signal; signal.pause()"), job("model=none", REFUSES)
     assert scheduler([slow, refused], tmp_path, gpus=("0", "1"), gpus_per_run=1, fail_fast=True).run() == [refused]
     assert slow.process is not None
     assert slow.process.returncode is not None
 
 
-def test_runs_share_the_gpus_and_each_sees_its_own(tmp_path: Path):
+def test_each_run_sees_only_its_share_of_the_gpus(tmp_path: Path):
     code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
     jobs = [job(f"seed={number}", code) for number in range(3)]
     assert scheduler(jobs, tmp_path, gpus=("5", "7"), gpus_per_run=1).run() == []
-    assert [each.log_file.read_text().strip() for each in jobs if each.log_file] == [each.gpus[0] for each in jobs]
-    assert [each.gpus for each in jobs[:2]] == [("5",), ("7",)]
+    assert printed(jobs) == [started.gpus[0] for started in jobs]
+    assert [started.gpus for started in jobs[:2]] == [("5",), ("7",)]
     assert jobs[2].started_at > max(jobs[0].started_at, jobs[1].started_at)
 
 
-def test_gpus_are_shared_out_evenly():
+def test_gpus_are_divided_into_equal_shares():
     assert gpu_shares(list("0123"), None) == [("0", "1", "2", "3")]
     assert gpu_shares(list("01234"), 2) == [("0", "1"), ("2", "3")]
     assert gpu_shares(list("01"), 8) == [("0", "1")]
     assert gpu_shares([], 2) == [()]
 
 
-def test_runs_without_a_known_directory_have_logs_of_their_own(tmp_path: Path):
-    long = "x" * 200
-    jobs = [job(f"{long}{number}", f"print({number})") for number in range(2)]
+def test_runs_without_a_known_directory_have_separate_logs(tmp_path: Path):
+    prefix = "x" * 200
+    jobs = [job(f"{prefix}{number}", f"print({number})") for number in range(2)]
     scheduler(jobs, tmp_path).run()
-    assert [each.log_file.read_text() for each in jobs if each.log_file] == ["0\n", "1\n"]
+    assert printed(jobs) == ["0", "1"]
 
 
 def test_the_status_line_counts_runs_by_state(tmp_path: Path):
@@ -132,9 +136,9 @@ def test_the_status_line_counts_runs_by_state(tmp_path: Path):
     assert scheduler(jobs, tmp_path).status_line() == "1/3 done, 0 running, 0 failed, 1 held by another vrx"
 
 
-def test_the_time_left_comes_from_like_runs_until_one_has_ended():
+def test_the_time_left_comes_from_similar_runs_until_one_has_finished():
     jobs = [job("a", expected=1.0), job("b", expected=0.5), job("c")]
-    assert time_left_text(jobs, [], 1) == ", 2 h 15 min left"  # c as the others on average
+    assert time_left_text(jobs, [], 1) == ", 2 h 15 min left"  # c takes the mean of the others
     assert time_left_text(jobs, [], 2) == ", 1 h 7 min left"
     assert time_left_text(jobs, [600.0], 1) == ", 0 h 30 min left"
     assert time_left_text([job("c")], [], 1) == time_left_text([], [60.0], 1) == ""

@@ -1,4 +1,4 @@
-"""What the driver prints when a worker ends with an error, and where the traceback of a bug is found."""
+"""A worker that fails: the line that the driver prints, and the traceback of a bug in worker.log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vrx.config.schema import RunConfig, RuntimeConfig
 from vrx.launch.workers import launch
 
 STAGE = """
-import sys, types
+import sys, time, types
 from vrx.config.errors import UserError
 
 def generate(run, run_dir):
@@ -30,6 +30,13 @@ IN_A_DATALOADER = """
         def __getitem__(self, index):
             raise UserError("record 7: image: no such file")
     next(iter(torch.utils.data.DataLoader(Rows(), num_workers=1)))
+"""
+ON_TWO_RANKS = """
+    import os, signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends rank 1 when rank 0 has failed
+    while os.environ["RANK"] == "1" and not (run_dir / "worker.log").exists():
+        time.sleep(0.05)
+    raise ValueError(os.environ["RANK"])
 """
 
 
@@ -51,28 +58,30 @@ def run_stage(make_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatc
     return run_stage
 
 
-def test_a_bug_is_one_line_that_names_the_log_with_its_traceback(run_stage, tmp_path: Path):
+def test_a_bug_is_one_line_that_names_worker_log(run_stage, tmp_path: Path):
     line, log, stderr = run_stage("raise ValueError('shapes do not match')")
     expected = f"generate failed: ValueError: shapes do not match; the traceback is in {tmp_path}/run/worker.log"
     assert line == expected
-    assert log is not None and "Traceback" in log and "shapes do not match" in log
+    assert log is not None
+    assert "Traceback" in log
+    assert "shapes do not match" in log
     assert "Traceback" not in stderr
 
 
-def test_a_users_mistake_is_its_own_line_without_a_traceback(run_stage):
+def test_a_user_error_is_one_line_without_a_traceback(run_stage):
     line, log, stderr = run_stage("raise UserError('model.lvlm=x: no such folder')")
     assert (line, log) == ("model.lvlm=x: no such folder", None)
     assert "Traceback" not in stderr
 
 
-def test_a_users_mistake_seen_by_a_dataloader_process_is_the_same_line(run_stage):
+def test_a_user_error_in_a_dataloader_process_is_the_same_line(run_stage):
     assert run_stage(IN_A_DATALOADER)[:2] == ("record 7: image: no such file", None)
 
 
 @pytest.mark.slow
 def test_every_rank_leaves_its_traceback(run_stage):
-    body = "import os, time; time.sleep(2 * int(os.environ['RANK'])); raise ValueError(os.environ['RANK'])"
-    body = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {body}"  # torchrun ends the second rank
-    line, log, _ = run_stage(body, cpu_processes=2)
+    line, log, _ = run_stage(ON_TWO_RANKS, cpu_processes=2)
     assert line.startswith("generate failed: ValueError: 0;")
-    assert log is not None and "rank 0, generate" in log and "rank 1, generate" in log
+    assert log is not None
+    assert "rank 0, generate" in log
+    assert "rank 1, generate" in log

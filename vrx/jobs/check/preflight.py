@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from vrx.config.errors import UserError, user_message
 from vrx.config.job_options import required
 from vrx.config.paths import inside
 from vrx.config.schema import RunConfig
@@ -46,11 +47,12 @@ def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
         lenient = dataclasses.replace(config, on_bad_image="skip")  # _images lists all bad ones
         with shared_resource_lock(root / "data" / "instructions"):
             table = instruction_dataset.build_table(lenient, root / "data", digest=digest)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         published = published_facts()["instructions"].get(run.model.template)
         is_missing = config.path is None or not Path(config.path).is_file()
         advice = f"; run: {published['command']}" if published and is_missing else ""
-        return [Finding("instructions", str(error).removeprefix("instructions.") + advice, bad=True)], None
+        finding = _failure("instructions", error)
+        return [dataclasses.replace(finding, message=finding.message + advice)], None
     rows = instruction_dataset.open_table(table)
     text_only = int((instruction_dataset.word_counts(rows) < 0).sum())
     counts = f"{config.path}: {len(rows):,} conversations, {text_only:,} of them without image; sha256 {digest}"
@@ -95,8 +97,16 @@ def questions(run: RunConfig) -> Iterator[Finding]:
             first = next(image_errors(images, decode=required(run.check).decode), None)
             message = f"{len(samples):,} questions" + (f", {first[1]}" if first else "")
             yield Finding(f"benchmark.{name}", message, bad=first is not None)
-        except (ValueError, OSError) as error:
-            yield Finding(f"benchmark.{name}", str(error).removeprefix(f"benchmark.{name}."), bad=True)
+        except (UserError, OSError) as error:
+            yield _failure(f"benchmark.{name}", error)
+
+
+def _failure(name: str, error: UserError | OSError) -> Finding:
+    """The finding of an error that a user can correct; raises any other error, which is a bug."""
+    message = user_message(error)
+    if message is None:
+        raise error
+    return Finding(name, message.removeprefix(f"{name}."), bad=True)
 
 
 def processes(run: RunConfig) -> tuple[int, Finding]:
@@ -105,8 +115,8 @@ def processes(run: RunConfig) -> tuple[int, Finding]:
     try:
         number = num_processes(run.runtime)
         validate_process_count(run, number)
-    except ValueError as error:
-        return number, Finding("processes", str(error), bad=True)
+    except UserError as error:
+        return number, _failure("processes", error)
     gpus = gpu_models()
     return number, Finding("processes", f"{number} on {gpus[0].name if gpus else 'the CPU (no GPU)'}")
 
