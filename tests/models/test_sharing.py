@@ -18,7 +18,7 @@ HIDDEN, LAYERS = 512, 24
 RANK = """
 import json, re, sys, threading, time
 from pathlib import Path
-from vrx import models
+from vrx.models import loading  # before the measurement starts: imports take memory too
 from vrx.training.deepspeed_engine import start_deepspeed, zero3_loading
 from vrx.config.schema import EngineConfig, ModelConfig, TrainConfig
 
@@ -37,7 +37,7 @@ start = peak = private_bytes()
 threading.Thread(target=watch, daemon=True).start()
 options = TrainConfig(global_batch_size=2, micro_batch_size=1, dtype="float32"), EngineConfig(zero_stage=3)
 with zero3_loading(*options):
-    lvlm = models.load(config)
+    lvlm = loading.load(config)
 size = 4 * sum(getattr(tensor, "ds_numel", tensor.numel()) for tensor in lvlm.parameters())
 print(json.dumps({"peak_bytes": peak - start, "weight_bytes": size}), flush=True)
 """
