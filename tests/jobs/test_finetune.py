@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import time
 
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from support.whole_runs import ENVIRONMENT, PLAIN, adapter, command, curve, has_steps, kill_at, rows, run_dir
 
 
-def test_a_run_leaves_what_the_contract_names(undisturbed):
+def test_a_run_writes_the_documented_files(undisturbed):
     folder = run_dir(undisturbed)
     assert folder.name.startswith("sparse_uniform-8_100pct_seed0_")
     names = {"config.yaml", "layers.json", "adapter", "train.jsonl", "train.json", "answers", "record.json"}
@@ -42,16 +41,16 @@ def test_the_adapter_on_disk_holds_every_tensor_that_was_trained(undisturbed):
 def test_the_same_command_again_changes_nothing(undisturbed, vrx):
     folder = run_dir(undisturbed)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
-    told = vrx(*PLAIN, cwd=undisturbed)
-    assert told.returncode == 0 and "nothing to do" in told.stderr
+    result = vrx(*PLAIN, cwd=undisturbed)
+    assert result.returncode == 0 and "nothing to do" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
 
 
 def test_another_benchmark_is_added_without_training_again(undisturbed, vrx):
     folder = run_dir(undisturbed)
     before = (folder / "train.json").stat().st_mtime_ns
-    told = vrx(*PLAIN[:-1], "benchmark=tiny_scienceqa", cwd=undisturbed)
-    assert told.returncode == 0, told.stderr
+    result = vrx(*PLAIN[:-1], "benchmark=tiny_scienceqa", cwd=undisturbed)
+    assert result.returncode == 0, result.stderr
     assert (folder / "train.json").stat().st_mtime_ns == before
     assert set(json.loads((folder / "record.json").read_text())["scores"]) == {
         "tiny_gqa",
@@ -60,11 +59,11 @@ def test_another_benchmark_is_added_without_training_again(undisturbed, vrx):
     }
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["everything", "the driver alone"])
-def test_a_killed_run_ends_bit_equal_by_the_same_command(undisturbed, vrx, tmp_path, whole_group):
-    kill_at(tmp_path, PLAIN, has_steps(random.randint(1, 5)), whole_group=whole_group)
-    told = vrx(*PLAIN)
-    assert told.returncode == 0, told.stderr
+@pytest.mark.parametrize(("whole_group", "steps"), [(True, 4), (False, 1)], ids=["all processes", "the driver alone"])
+def test_a_killed_run_ends_bit_equal_by_the_same_command(undisturbed, vrx, tmp_path, whole_group, steps):
+    kill_at(tmp_path, PLAIN, has_steps(steps), whole_group=whole_group)
+    result = vrx(*PLAIN)
+    assert result.returncode == 0, result.stderr
     assert adapter(run_dir(tmp_path)) == adapter(run_dir(undisturbed))
     assert curve(run_dir(tmp_path)) == curve(run_dir(undisturbed))
     assert [row["step"] for row in rows(run_dir(tmp_path))] == list(range(6))
@@ -77,9 +76,9 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_keeps_the_log(tmp_path, vrx
     before = (folder / "train.jsonl").read_text()
     weights = folder / "checkpoint" / "step-4" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    told = vrx(*PLAIN)
-    assert told.returncode == 2
-    (line,) = [line for line in told.stderr.splitlines() if line.startswith("vrx:")]
+    result = vrx(*PLAIN)
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("vrx:")]
     assert "step-4/weights.safetensors: damaged" in line and "delete" in line
     assert (folder / "train.jsonl").read_text() == before
 
@@ -89,16 +88,16 @@ def test_two_commands_on_one_run_do_not_collide(tmp_path, vrx):
     while not list(tmp_path.glob("outputs/finetune/*/*/config.yaml")):
         assert first.poll() is None
         time.sleep(0.05)
-    told = vrx(*PLAIN)
-    assert told.returncode == 2 and "another vrx works on this run" in told.stderr
+    result = vrx(*PLAIN)
+    assert result.returncode == 2 and "another vrx works on this run" in result.stderr
     assert first.wait() == 0
 
 
-def test_the_untouched_lvlm_is_scored_and_a_finished_run_again(undisturbed, vrx):
-    told = vrx("job=evaluate", "benchmark=tiny_gqa", cwd=undisturbed)
-    assert told.returncode == 0, told.stderr
+def test_the_base_model_and_a_finished_run_are_evaluated(undisturbed, vrx):
+    result = vrx("job=evaluate", "benchmark=tiny_gqa", cwd=undisturbed)
+    assert result.returncode == 0, result.stderr
     (path,) = (undisturbed / "outputs" / "evaluate" / "tiny").glob("untouched_*/record.json")
     assert json.loads(path.read_text())["layers"] == []
-    told = vrx("job=evaluate", f"job.run={run_dir(undisturbed)}", "benchmark=tiny_ocrvqa", cwd=undisturbed)
-    assert told.returncode == 0, told.stderr
+    result = vrx("job=evaluate", f"job.run={run_dir(undisturbed)}", "benchmark=tiny_ocrvqa", cwd=undisturbed)
+    assert result.returncode == 0, result.stderr
     assert "tiny_ocrvqa" in json.loads((run_dir(undisturbed) / "record.json").read_text())["scores"]

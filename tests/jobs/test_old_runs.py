@@ -12,13 +12,18 @@ from support.composing import composed
 from support.whole_runs import PLAIN, SMALL, adapter, curve
 
 from vrx.evaluation import evaluate_run
+from vrx.jobs.evaluate.driver import progress as evaluate_progress
 from vrx.jobs.finetune.driver import progress
+from vrx.jobs.prune.driver import progress as prune_progress
+from vrx.jobs.revert.driver import progress as revert_progress
+from vrx.jobs.score.driver import progress as score_progress
 from vrx.report.collect import find_runs
 from vrx.report.question_scores import question_scores
 from vrx.runs.record import read_record
 
 OLD_RUNS = Path(__file__).parents[1] / "golden" / "old_runs"
 FINISHED, KILLED = "sparse_uniform-1_100pct_seed0_8c906dc5", "sparse_uniform-1_100pct_seed1_4ddf1fac"
+OLD_JOBS = OLD_RUNS.with_name("old_jobs")  # on the finished run
 OPTIONS = (*PLAIN, "layer_count=1_layer", "lora.r=1")  # that both runs were made with
 
 
@@ -67,3 +72,21 @@ def test_a_killed_run_of_the_previous_version_is_resumed_to_the_bits_of_an_undis
     assert adapter(old / KILLED) == adapter(again)
     assert curve(old / KILLED) == curve(again)
     assert read_record(old / KILLED / "record.json").scores == read_record(again / "record.json").scores
+
+
+JOBS = {
+    "evaluate": (evaluate_progress, ()),
+    "prune": (prune_progress, ("prune.layers=[5]", "prune.save=false")),
+    "revert": (revert_progress, ("revert.layers=[31]",)),
+    "score": (score_progress, ("score.samples_per_benchmark=2", "score.benchmarks=[tiny_gqa]")),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_finished_job_of_the_previous_version_is_done(old: Path, job: str):
+    shutil.copytree(OLD_JOBS, old.parents[1], dirs_exist_ok=True)
+    progress_of_job, options = JOBS[job]
+    source = () if job == "evaluate" else (f"job.run={old / FINISHED}",)
+    status = progress_of_job(composed([*SMALL, *OPTIONS, f"job={job}", *options, *source]))
+    assert (status.state, status.reason) == ("done", "done")
+    assert status.run_dir is not None and (OLD_JOBS / job / "tiny" / status.run_dir.name).is_dir()
