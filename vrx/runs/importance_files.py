@@ -38,17 +38,17 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
     """
     if not path.is_file():
         raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path)}")
-    told = _read(path)
-    if told["model"]["weights"] != model["weights"]:
-        name = told["model"].get("name") or told["model"]["model"].get("name")
+    content = _read(path)
+    if content["model"]["weights"] != model["weights"]:
+        name = content["model"].get("name") or content["model"]["model"].get("name")
         raise UserError(f"{path}: scores of other weights, of model={name}; run its job again")
-    for name, scores in told["scores"].items():
+    for name, scores in content["scores"].items():
         if len(scores) != num_layers:
             raise UserError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
         bad = [f"{layer} ({score})" for layer, score in enumerate(scores) if not _is_finite(score)]
         if bad:
             raise UserError(f"{path}: {name} has no finite score for the layers {', '.join(bad)}")
-    return told["scores"]
+    return content["scores"]
 
 
 def _is_finite(score: Any) -> bool:
@@ -66,17 +66,18 @@ def _command(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file of this form; another is refused in a line that names it."""
+    """The content of a score file; `UserError` names a file that is none of this version."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        right = told["version"] == VERSION and all(isinstance(scores, list) for scores in told["scores"].values())
-        right = right and bool(told["scores"]) and isinstance(told["model"]["model"], dict)
-        right = right and {"weights"} <= told["model"].keys() and {"scored"} <= told.keys()
+        content = json.loads(path.read_text(encoding="utf-8"))
+        scores, model = content["scores"], content["model"]
+        valid = content["version"] == VERSION and all(isinstance(values, list) for values in scores.values())
+        valid = valid and bool(scores) and isinstance(model["model"], dict)
+        valid = valid and {"weights"} <= model.keys() and {"scored"} <= content.keys()
     except (ValueError, KeyError, TypeError, AttributeError):
-        right, told = False, {}
-    if not right:
+        valid, content = False, {}
+    if not valid:
         raise UserError(f"{path}: no importance scores of version {VERSION}; delete it and run vrx job=score again")
-    return told
+    return content
 
 
 def all_layers(run: RunConfig) -> RunConfig:
@@ -97,10 +98,10 @@ def for_selector(run: RunConfig) -> list[float]:
     formula = run.selector.formula
     assert formula is not None
     path = Path(run.selector.scores) if run.selector.scores else find(run)
-    found = read_scores(path, model=base_identity(run), num_layers=run.model.num_layers)
-    if formula not in found:
-        raise UserError(f"selector.formula={formula}: {path} has {', '.join(found)}")
-    return found[formula]
+    scores = read_scores(path, model=base_identity(run), num_layers=run.model.num_layers)
+    if formula not in scores:
+        raise UserError(f"selector.formula={formula}: {path} has {', '.join(scores)}")
+    return scores[formula]
 
 
 def find(run: RunConfig) -> Path:
@@ -114,9 +115,9 @@ def find(run: RunConfig) -> Path:
         if scored and _apart_from_data(scored["identity"]) in wanted and scored["data"] == data:
             return path
     share = f"{100 * tuning.data_fraction.fraction:g}pct"
-    place = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")
+    pattern = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")
     raise NoImportanceScores(
-        f"no importance scores at {place} that fit; run, with all other options of this command: "
+        f"no importance scores at {pattern} that fit; run, with all other options of this command: "
         f"vrx job=score selector={run.selector.name} model={run.model.name}"
     )
 

@@ -24,23 +24,23 @@ def with_frozen_layers(run: RunConfig, layers: Sequence[int]) -> RunConfig:
 
 def selector_label(run: RunConfig) -> str:
     """What the run's selector is called in its record: its name, and what else decides on the layers."""
-    given, parts = run.selector, [run.selector.name]
-    if given.layers and given.rule != "fixed":
+    selector, parts = run.selector, [run.selector.name]
+    if selector.layers and selector.rule != "fixed":
         return "layers"
-    if given.scores is not None:
-        parts.append(f"by_{Path(given.scores).parent.name}")
-    elif given.scores_from_fraction is not None:
-        parts.append(f"from_{100 * given.scores_from_fraction:g}pct")
-    return "_".join([*parts, "reversed"] if given.reverse else parts)
+    if selector.scores is not None:
+        parts.append(f"by_{Path(selector.scores).parent.name}")
+    elif selector.scores_from_fraction is not None:
+        parts.append(f"from_{100 * selector.scores_from_fraction:g}pct")
+    return "_".join([*parts, "reversed"] if selector.reverse else parts)
 
 
 def format_layers(layers: Sequence[int]) -> str:
-    """0 to 3, 28, 30: neighbours from three on told by the first and the last."""
+    """Layers as text: `0 to 3, 28, 30`; three or more consecutive ones as a range."""
     runs: list[list[int]] = []
     for layer in sorted(layers):
         if runs and layer == runs[-1][-1] + 1:
             runs[-1].append(layer)
         else:
             runs.append([layer])
-    told = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
-    return ", ".join(text for texts in told for text in texts)
+    texts = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
+    return ", ".join(text for group in texts for text in group)
