@@ -39,8 +39,8 @@ def ask(tmp_path: Path, configs: dict[str, BenchmarkConfig]) -> Callable[..., Be
             content = content if isinstance(content, str | bytes) else json.dumps(content)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
         path = files if isinstance(files, str) else str(tmp_path / "data")
-        told = {key: str(value) for key, value in options.items()}
-        return dataclasses.replace(configs[name], path=path, cache=str(tmp_path / "cache"), **told)
+        texts = {key: str(value) for key, value in options.items()}
+        return dataclasses.replace(configs[name], path=path, cache=str(tmp_path / "cache"), **texts)
 
     return make
 

@@ -34,13 +34,13 @@ def make(tmp_path: Path) -> Make:
         path = tmp_path / "questions.jsonl"
         text = rows if isinstance(rows, str) else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         path.write_text(text, encoding="utf-8")
-        given = {
+        settings = {
             "path": str(path),
             "image_folder": str(images),
             "metric": "exact_match",
             **options,
         }
-        return BenchmarkConfig(family=family, **given)
+        return BenchmarkConfig(family=family, **settings)
 
     return write
 

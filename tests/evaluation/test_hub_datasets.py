@@ -23,19 +23,19 @@ def read(name: str, config: BenchmarkConfig) -> list[Sample]:
 
 @pytest.mark.parametrize("parquet", [False, True])
 @pytest.mark.parametrize("name", HUB)
-def test_a_data_set_of_the_hub_gives_the_same_rows(ask, hub, name: str, parquet: bool):
+def test_a_data_set_of_the_hub_gives_the_same_samples_as_the_official_files(ask, hub, name: str, parquet: bool):
     rows, expected = HUB[name]
     split = ask(name, {}).split
-    found = read(name, ask(name, hub(rows, split=split, parquet=parquet)))
-    assert [sample.answer for sample in found] == expected
+    loaded = read(name, ask(name, hub(rows, split=split, parquet=parquet)))
+    assert [sample.answer for sample in loaded] == expected
     if "image" in rows[0]:
-        assert all(sample.image and sample.image.read_bytes() == picture() for sample in found)
+        assert all(sample.image and sample.image.read_bytes() == picture() for sample in loaded)
 
 
-def test_gqa_of_the_hub_has_its_pictures_in_a_subset_of_their_own(ask, hub, tmp_path: Path, monkeypatch):
-    told = {"id": "201", "imageId": "n1", "question": "Red?", "answer": "no"}
+def test_gqa_pictures_are_read_from_their_own_subset_of_the_hub_data_set(ask, hub, tmp_path: Path, monkeypatch):
+    question = {"id": "201", "imageId": "n1", "question": "Red?", "answer": "no"}
     parts = {
-        "testdev_balanced_instructions": datasets.Dataset.from_list([told]),
+        "testdev_balanced_instructions": datasets.Dataset.from_list([question]),
         "testdev_balanced_images": datasets.Dataset.from_list(
             [{"id": "n1", "image": {"bytes": picture(), "path": None}}]
         ).cast_column("image", datasets.Image()),
@@ -49,21 +49,21 @@ def test_gqa_of_the_hub_has_its_pictures_in_a_subset_of_their_own(ask, hub, tmp_
 
 
 @pytest.mark.parametrize("name", HUB)
-def test_a_column_that_is_missing_is_refused_by_sample_and_name_or_not_needed(ask, hub, name: str, tmp_path: Path):
+def test_a_missing_column_is_refused_by_name_unless_it_is_not_needed(ask, hub, name: str, tmp_path: Path):
     (row, *_), expected = HUB[name]
     split, needed, kind = ask(name, {}).split, set(), expected[0].question_type
     for column in row:
         shutil.rmtree(tmp_path / "hub", ignore_errors=True)
         other = {**{key: value for key, value in row.items() if key != column}, f"{column}_": row[column]}
         try:
-            found = [sample.answer for sample in read(name, ask(name, hub([other], split=split)))]
-            assert [dataclasses.replace(answer, question_type=kind) for answer in found] == expected
-        except ValueError as refusal:
+            loaded = [sample.answer for sample in read(name, ask(name, hub([other], split=split)))]
+            assert [dataclasses.replace(answer, question_type=kind) for answer in loaded] == expected
+        except ValueError as error:
             needed.add(column)
             assert re.match(
-                rf"benchmark\.{name}: sample 0: column {column} (is missing; there are|is None)", str(refusal)
+                rf"benchmark\.{name}: sample 0: column {column} (is missing; there are|is None)", str(error)
             )
-            assert "\n" not in str(refusal)
+            assert "\n" not in str(error)
     assert REFERENCE_COLUMNS[name] in needed
 
 

@@ -1,4 +1,4 @@
-"""Files of the official downloads become our rows, and from these the prompts that the official scripts ask."""
+"""Files of the official downloads give the prompts, images and references of the official scripts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def read(name: str, config: BenchmarkConfig) -> list[Sample]:
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_files_become_prompts_images_and_references(ask, name: str):
     files, expected = OFFICIAL[name]
-    found = read(name, ask(name, files))
-    assert [(sample.prompt, sample.image.name if sample.image else "", sample.answer) for sample in found] == expected
+    loaded = read(name, ask(name, files))
+    assert [(sample.prompt, sample.image.name if sample.image else "", sample.answer) for sample in loaded] == expected
 
 
-def test_every_benchmark_of_the_paper_has_its_files_here():
+def test_every_benchmark_of_the_paper_has_official_files_in_the_tests():
     assert {*composed(["benchmark=all"]).benchmark, "flickr30k"} == set(OFFICIAL)
 
 
@@ -49,7 +49,7 @@ def test_data_are_converted_again_only_when_they_change(ask, tmp_path: Path):
     assert [sample.answer.id for sample in read("gqa", config)] == ["201", "202"]
 
 
-def test_tdiuc_knows_which_answers_its_key_lacks(ask):
+def test_tdiuc_references_outside_the_answer_key_score_zero(ask):
     files, _ = OFFICIAL["tdiuc"]
     questions = {"questions": [{"question_id": n, "image_id": 9, "question": "What?"} for n in (1, 2, 3)]}
     rows = [
@@ -65,15 +65,15 @@ def test_tdiuc_knows_which_answers_its_key_lacks(ask):
     config = ask("tdiuc", files)
     answers = [dataclasses.replace(s.answer, text=s.answer.references[0]) for s in read("tdiuc", config)]
     assert [per_answer.tdiuc_match(answer) for answer in answers] == [1, 0, 1]
-    told = score_benchmark(config, answers)["metrics"]
-    assert told["official"] == told["official_mean_per_type"] == pytest.approx(2 / 3)
-    assert told["score_mean_per_type"] == 1, "the authors look at no key"
+    scores = score_benchmark(config, answers)["metrics"]
+    assert scores["official"] == scores["official_mean_per_type"] == pytest.approx(2 / 3)
+    assert scores["score_mean_per_type"] == 1, "the authors look at no key"
 
 
 def test_textvqa_takes_its_questions_from_llavas_file_if_present(ask):
     files, expected = OFFICIAL["textvqa"]
-    asked = "What?\nReference OCR token: other\nAnswer the question using a single word or phrase."
-    line = json.dumps({"question_id": "ab", "image": "ab.jpg", "text": asked})
+    prompt = "What?\nReference OCR token: other\nAnswer the question using a single word or phrase."
+    line = json.dumps({"question_id": "ab", "image": "ab.jpg", "text": prompt})
     (sample,) = read("textvqa", ask("textvqa", {**files, "llava_textvqa_val_v051_ocr.jsonl": line + "\n"}))
-    assert sample.prompt == asked
+    assert sample.prompt == prompt
     assert sample.answer == expected[0][2]

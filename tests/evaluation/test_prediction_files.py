@@ -1,4 +1,4 @@
-"""Predictions are keyed by what they were made from: none is made twice, and no model is served another's."""
+"""Prediction files: the key of everything that predictions depend on, damaged files, and the parts of ranks."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_any_text_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("cut", range(1, 40))
 def test_only_a_truncated_last_line_is_dropped(tmp_path: Path, cut: int):
     last = Answer("last", "赤い\u2028", ("é",), choices=("ü",))
-    found = read_predictions(write(tmp_path / "a.jsonl", [FULL, last], cut=cut), KEY)
-    assert found == ({"a": FULL, "last": last} if cut == 1 else {"a": FULL})  # the first byte cut is the line's end
+    answers = read_predictions(write(tmp_path / "a.jsonl", [FULL, last], cut=cut), KEY)
+    assert answers == ({"a": FULL, "last": last} if cut == 1 else {"a": FULL})  # the first byte cut is the line's end
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"key": "01234', '{"other": 1}\n'])
@@ -122,20 +122,24 @@ def test_the_same_questions_to_the_same_weights_have_the_same_key():
     assert predictions_key("w", samples("a", "b"), 8) == predictions_key("w", samples("a", "b"), 8)
 
 
-OTHERS = {
+CHANGED_INPUTS = {
     "weights": ("v", samples("a", "b"), 8),
-    "limit of tokens": ("w", samples("a", "b"), 9),
+    "token limit": ("w", samples("a", "b"), 9),
     "an id": ("w", samples("a", "c"), 8),
-    "one question less": ("w", samples("a"), 8),
+    "number of questions": ("w", samples("a"), 8),
     "the order": ("w", samples("b", "a"), 8),
     "a prompt": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], prompt="Why?")], 8),
-    "an image": ("w", [samples("a")[0], dataclasses.replace(samples("b")[0], image=Path("b.png"))], 8),  # not there
+    "an image": (
+        "w",
+        [samples("a")[0], dataclasses.replace(samples("b")[0], image=Path("b.png"))],
+        8,
+    ),  # missing
 }
 
 
-@pytest.mark.parametrize("what", OTHERS)
-def test_every_input_of_generation_changes_the_key(what: str):
-    assert predictions_key(*OTHERS[what]) != predictions_key("w", samples("a", "b"), 8)
+@pytest.mark.parametrize("changed", CHANGED_INPUTS)
+def test_every_input_of_generation_changes_the_key(changed: str):
+    assert predictions_key(*CHANGED_INPUTS[changed]) != predictions_key("w", samples("a", "b"), 8)
 
 
 def test_references_do_not_change_the_key_of_generated_answers():
@@ -162,7 +166,7 @@ def test_output_types_have_keys_of_their_own_and_a_log_likelihood_depends_on_its
     assert len({predictions_key("w", samples("a"), 8, output_type=kind) for kind in kinds}) == 3
     assert len({predictions_key("w", samples("a"), 8, dtype=dtype) for dtype in ("float32", "bfloat16")}) == 2
     others = [dataclasses.replace(sample, answer=Answer(sample.answer.id, "", ("other",))) for sample in samples("a")]
-    keys = [predictions_key("w", each, 8, output_type="loglikelihood") for each in (others, samples("a"))]
+    keys = [predictions_key("w", batch, 8, output_type="loglikelihood") for batch in (others, samples("a"))]
     assert keys[0] != keys[1]
 
 
@@ -187,7 +191,7 @@ def model(tmp_path: Path) -> ModelConfig:
 def test_weights_are_identified_by_the_content_of_their_files(model: ModelConfig, tmp_path: Path):
     run_dir = tmp_path / "run"
     seen = [weights_digest(model, run_dir)]
-    assert weights_digest(model, tmp_path / "another run") == seen[0]  # where nothing is tuned the run is no matter
+    assert weights_digest(model, tmp_path / "another run") == seen[0]  # without tuned weights
 
     (run_dir / "adapter").mkdir(parents=True)
     for name, content in (("adapter_model", b"1"), ("projector", b"2"), ("adapter_model", b"3")):
@@ -199,12 +203,12 @@ def test_weights_are_identified_by_the_content_of_their_files(model: ModelConfig
     assert len(set(seen)) == len(seen)
 
 
-def test_weights_that_changed_in_a_single_place_have_another_digest(model: ModelConfig, tmp_path: Path):
-    """As a checkpoint does in the same place that was tuned again in some layers: same name, size, beginning."""
+def test_weights_that_differ_in_one_region_have_another_digest(model: ModelConfig, tmp_path: Path):
+    """A checkpoint that was tuned again in some layers keeps its name, its size and its first bytes."""
     file, content = Path(model.backbone) / "model.safetensors", bytearray(9 << 20)
     seen = set()
-    for place in range(0, len(content), 1 << 20):
-        content[place : place + (1 << 18)] = b"1" * (1 << 18)
+    for offset in range(0, len(content), 1 << 20):
+        content[offset : offset + (1 << 18)] = b"1" * (1 << 18)
         file.write_bytes(content)
         seen.add(weights_digest(model, tmp_path / "run"))
     assert len(seen) == 9
@@ -229,12 +233,12 @@ def test_corrected_references_are_written_beside_the_old_texts(tmp_path: Path):
 
 
 def test_parts_are_merged_in_the_order_of_the_samples(tmp_path: Path):
-    asked = samples("c", "a", "d", "b")
+    all_samples = samples("c", "a", "d", "b")
     for rank, names in enumerate(("db", "ac")):
         write(part_file(tmp_path, "gqa", rank), [Answer(name, name.upper(), ("r",)) for name in names])
-    merge_parts(tmp_path, "gqa", asked, PredictionHeader(KEY))
-    found = read_predictions(predictions_file(tmp_path, "gqa"), KEY)
-    assert [(name, answer.text) for name, answer in found.items()] == [("c", "C"), ("a", "A"), ("d", "D"), ("b", "B")]
+    merge_parts(tmp_path, "gqa", all_samples, PredictionHeader(KEY))
+    merged = read_predictions(predictions_file(tmp_path, "gqa"), KEY)
+    assert [(name, answer.text) for name, answer in merged.items()] == [("c", "C"), ("a", "A"), ("d", "D"), ("b", "B")]
     assert [path.name for path in (tmp_path / "answers").iterdir()] == ["gqa.jsonl"]  # the parts are gone
 
 
@@ -249,13 +253,13 @@ def test_parts_of_every_rank_are_read_but_only_of_this_benchmark_and_key(tmp_pat
 @drawn(num_ranks=st.integers(1, 4), seen=st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=4, max_size=4))
 def test_every_sample_belongs_to_one_rank_whenever_the_ranks_start(num_ranks: int, seen: list[set[str]]):
     """A rank that starts late already sees answers of other ranks; no sample may be lost by that."""
-    asked, answered = samples(*"abcdefgh"), set()
+    all_samples, answered = samples(*"abcdefgh"), set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", str(num_ranks))
         for rank in range(num_ranks):
             patch.setenv("RANK", str(rank))
             done = seen[rank] & answered
-            mine = {sample.answer.id for sample in rank_share(asked, done=done)}
+            mine = {sample.answer.id for sample in rank_share(all_samples, done=done)}
             assert not mine & answered
             answered |= mine | done
     assert answered == set("abcdefgh")

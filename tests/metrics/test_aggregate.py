@@ -20,7 +20,7 @@ scored = st.lists(
 
 
 @pytest.mark.parametrize("case", GOLDEN["mmbench"]["circular_groups"], ids=lambda case: case["name"])
-def test_circular_evaluation_equals_the_published_one(case):
+def test_circular_evaluation_equals_the_published_hits(case):
     rotations = [
         Answer(str(r["index"]), r["prediction"], (r["GT"],), (r["A"], r["B"], r["C"], r["D"]), group="7")
         for r in case["rows"]
@@ -43,7 +43,7 @@ def test_aggregates_do_not_depend_on_the_order_of_answers(rows, harmonic, normal
 
 @no_deadline
 @given(st.lists(st.tuples(st.sampled_from("uvw"), st.booleans()), min_size=1, max_size=20))
-def test_circular_score_is_that_of_the_worst_rotation(rows):
+def test_circular_score_of_a_question_is_its_lowest_rotation_score(rows):
     answers = [Answer(str(i), "BA"[right], ("A",), group=group) for i, (group, right) in enumerate(rows)]
     worst = {group: min(right for other, right in rows if other == group) for group, _ in rows}
     assert aggregate.circular(answers, per_answer.bbh_match) == [float(right) for right in worst.values()]
@@ -77,8 +77,8 @@ typed = st.tuples(st.sampled_from("xyz"), st.sampled_from("abcd"), st.sampled_fr
 
 @no_deadline
 @given(st.lists(typed, min_size=1, max_size=30), st.sets(st.sampled_from("abcd"), min_size=1))
-def test_means_per_type_are_those_of_tdiucs_script(rows, key):
-    """In percent and with its 1e-10 for a type at 0: types of (reference or -1 where the key lacks it, text)."""
+def test_means_per_type_equal_those_of_tdiucs_script(rows, key):
+    """The script computes percents, adds 1e-10 to each type's, and replaces references outside the key by -1."""
     types: dict[str, list[tuple[str | int, str]]] = {}
     for kind, gold, text in rows:
         types.setdefault(kind, []).append((gold if gold in key else -1, text))
@@ -95,11 +95,11 @@ def test_means_per_type_are_those_of_tdiucs_script(rows, key):
         for number, (kind, gold, text) in enumerate(rows)
     ]
     scores = [per_answer.tdiuc_match(answer) for answer in answers]
-    for each, expected in ((False, plain), (True, normalised)):
-        found = aggregate.mean_per_type(answers, scores, normalised=each)
-        assert 100 * found == pytest.approx(sum(expected) / len(expected), abs=1e-6)
-        found = aggregate.mean_per_type(answers, scores, normalised=each, harmonic=True)
-        assert 100 * found == pytest.approx(len(expected) / sum(1 / value for value in expected), abs=1e-6)
+    for is_normalised, expected in ((False, plain), (True, normalised)):
+        computed = aggregate.mean_per_type(answers, scores, normalised=is_normalised)
+        assert 100 * computed == pytest.approx(sum(expected) / len(expected), abs=1e-6)
+        computed = aggregate.mean_per_type(answers, scores, normalised=is_normalised, harmonic=True)
+        assert 100 * computed == pytest.approx(len(expected) / sum(1 / value for value in expected), abs=1e-6)
 
 
 def test_standard_error_by_hand():

@@ -1,4 +1,4 @@
-"""Metrics of boxes give what the official scorers gave (tests/golden), in every frame of coordinates."""
+"""Box metrics equal the official scorers (tests/golden) in every coordinate frame."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_box_metrics_equal_the_published_scores(item, rule):
 def test_box_metrics_of_toolkits_equal_the_published_scores(item, rule, iou):
     gold, published = item["answers"], item["scores"][rule]
     frame = {"image_size": (gold["width"], gold["height"]), "box": tuple(gold["bbox_xyxy_pixels"])}
-    found = iou(Answer("golden", item["prediction"], (), **frame))
-    assert found == pytest.approx(published["iou"] or 0.0, abs=1e-6)
-    assert (found >= 0.5) == published["acc@0.5"]
+    score = iou(Answer("golden", item["prediction"], (), **frame))
+    assert score == pytest.approx(published["iou"] or 0.0, abs=1e-6)
+    assert (score >= 0.5) == published["acc@0.5"]
 
 
 @pytest.mark.parametrize("row", GOLDEN["refcocog"]["padding_conversion"])
-def test_padded_and_unpadded_frames_differ_as_published(row):
+def test_padded_and_unpadded_frames_give_the_published_overlaps(row):
     frame = {"image_size": (row["width"], row["height"]), "box": tuple(row["pixel_box"])}
     padded = Answer("a", str(row["padded_square_norm"]), (), **frame)
     unpadded = Answer("a", str(row["unpadded_norm"]), (), **frame)
@@ -51,7 +51,7 @@ def test_padded_and_unpadded_frames_differ_as_published(row):
 
 @no_deadline
 @given(numbers, numbers, st.tuples(*[st.floats(0, 1)] * 4))
-def test_gold_box_rendered_exactly_scores_one_in_every_frame(width, height, corners):
+def test_the_exact_reference_box_scores_one_in_every_frame(width, height, corners):
     x1, x2 = sorted((corners[0] * width, corners[2] * width))
     y1, y2 = sorted((corners[1] * height, corners[3] * height))
     if x2 - x1 < 1 or y2 - y1 < 1:
@@ -73,7 +73,7 @@ def test_gold_box_rendered_exactly_scores_one_in_every_frame(width, height, corn
 
 @no_deadline
 @given(texts)
-def test_readers_find_what_the_published_patterns_find(text):
+def test_boxes_are_read_from_the_same_texts_as_by_the_published_patterns(text):
     def floats(groups: list[str]) -> tuple[float, ...] | None:
         try:
             return tuple(float(group) for group in groups)
@@ -82,10 +82,10 @@ def test_readers_find_what_the_published_patterns_find(text):
 
     bracketed = re.findall(r"\[*\[(.*?),(.*?),(.*?),(.*?)\]\]*", text)[:1]
     expected = floats(list(bracketed[0])) if bracketed else None
-    found = boxes.read_padded(text, (1000, 1000))
-    assert (found is None) == (expected is None)
-    if found and expected and sum(expected) < 4:
-        assert found == pytest.approx([1000 * value for value in expected], rel=1e-5)
+    box = boxes.read_padded(text, (1000, 1000))
+    assert (box is None) == (expected is None)
+    if box and expected and sum(expected) < 4:
+        assert box == pytest.approx([1000 * value for value in expected], rel=1e-5)
     pairs = re.findall(r"\((.*?)\),\((.*?)\)", text)[:1]
     coordinates = [pair.split(",") for pair in pairs[0]] if pairs else []
     readable = bool(pairs) and all(len(pair) == 2 and floats(pair) is not None for pair in coordinates)

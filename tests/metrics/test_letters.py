@@ -24,8 +24,8 @@ def test_every_published_rule_has_its_metric():
         "bbh": {"lm_eval_flexible_extract"},
     }
     for file, rules in RULES.items():
-        told = {rule for item in GOLDEN[file]["items"] for rule in item.get("scores") or {}}
-        assert told - rules.keys() == without.get(file, set())
+        rules_with_scores = {rule for item in GOLDEN[file]["items"] for rule in item.get("scores") or {}}
+        assert rules_with_scores - rules.keys() == without.get(file, set())
 
 
 @pytest.mark.parametrize("item", [item for item in GOLDEN["mmlu"]["items"] if "choice_logprobs" in item])

@@ -36,13 +36,13 @@ def test_settings_beside_the_predictions_win_over_the_frozen_ones(tmp_path: Path
     run = write_run(tmp_path, SPARSE, columns=("gqa",))
     frozen = benchmark_config(run, "gqa")
     assert frozen is not None
-    asked = dataclasses.replace(frozen, prompt="{question} Be brief.")
+    changed = dataclasses.replace(frozen, prompt="{question} Be brief.")
     path = predictions_file(run.folder, "gqa")
     predictions = load_predictions(path)
     assert predictions is not None
-    header = dataclasses.replace(predictions.header, benchmark=dataclasses.asdict(asked))
+    header = dataclasses.replace(predictions.header, benchmark=dataclasses.asdict(changed))
     write_predictions(path, header, predictions.answers.values())
-    assert benchmark_config(run, "gqa") == asked
+    assert benchmark_config(run, "gqa") == changed
 
 
 def test_settings_of_other_runs_are_never_used(tmp_path: Path):

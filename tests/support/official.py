@@ -60,11 +60,11 @@ FAMILIES = {
 
 def model_config(family: str, lvlm: str | None) -> ModelConfig:
     """The model of a family: a finished one, or (None) its parts."""
-    told = {key: value for key, value in FAMILIES[family].items() if key != "adapter"}
-    for key in told.keys() & {"backbone", "vision_tower", "projector", "tokenizer"}:
-        told[key] = str(GOLDEN / family / told[key])
-    told["lvlm"] = str(GOLDEN / family / lvlm) if lvlm else None
-    return ModelConfig(name=family, num_image_tokens=16, **told)
+    parts = {key: value for key, value in FAMILIES[family].items() if key != "adapter"}
+    for key in parts.keys() & {"backbone", "vision_tower", "projector", "tokenizer"}:
+        parts[key] = str(GOLDEN / family / parts[key])
+    parts["lvlm"] = str(GOLDEN / family / lvlm) if lvlm else None
+    return ModelConfig(name=family, num_image_tokens=16, **parts)
 
 
 @cache
@@ -92,16 +92,17 @@ def arrays(family: str, name: str):
 
 @cache
 def conversations(family: str):
-    """The conversations whose text is there, by id."""
+    """The conversations whose text is known, by id."""
     return {case["id"]: case for case in cases(family)["conversations"] + cases(family).get("edge", [])}
 
 
-def encoded(family: str, *told: dict, max_length: int = 2048):
+def encoded(family: str, *records: dict, max_length: int = 2048):
     """Conversations as training takes them from rows of instruction data."""
     config = dataclasses.replace(model_config(family, None), max_length=max_length)
     tokenizer = loading.load_model_tokenizer(config)
     rows = [
-        {"id": one["id"], "image": one.get("image"), "conversations": json.dumps(one["conversations"])} for one in told
+        {"id": record["id"], "image": record.get("image"), "conversations": json.dumps(record["conversations"])}
+        for record in records
     ]
     source = dataset.TrainingDataset(
         rows,
@@ -123,17 +124,17 @@ MIXED = ("landscape.png", None, "gray_L.png", "odd_57x56.png")  # images of the 
 
 def given_batch(family: str, key: str = "merged/batch/mixed/2048"):
     """The batch of four that LoRA and stage 0 are checked with, from official ids and labels."""
-    told = {name: arrays(family, "lora.npz")[f"{key}/{name}"] for name in ("input_ids", "attention_mask", "labels")}
+    official = {name: arrays(family, "lora.npz")[f"{key}/{name}"] for name in ("input_ids", "attention_mask", "labels")}
     config = model_config(family, None)
     tokenizer = loading.load_model_tokenizer(config)
     image_token_id = loading.image_token_id(config, tokenizer)
     rows = []
     for number, image in enumerate(MIXED):
-        length = int(told["attention_mask"][number].sum())
-        ids = told["input_ids"][number].tolist()[: length - 15 if image else length]
+        length = int(official["attention_mask"][number].sum())
+        ids = official["input_ids"][number].tolist()[: length - 15 if image else length]
         ids, _ = expand_images(ids, None, image_token_id=image_token_id, num_image_tokens=16)
         pixels = Pixels(config)(open_rgb(GOLDEN / "images" / image)) if image else None
-        labels = told["labels"][number][:length].tolist()
+        labels = official["labels"][number][:length].tolist()
         rows.append(batch.TrainingSample(ids, labels, pixels))
     return batch.collate(rows, pad_token_id=int(tokenizer.pad_token_id))
 

@@ -27,15 +27,15 @@ def test_updates_too_small_for_half_precision_add_up(make_run):
         for _ in range(2 * number):  # micro-batches
             runner.backward(runner(torch.ones(1, 4, dtype=torch.bfloat16)).sum())
 
-    whole, first, second = started(), started(), started()
-    steps(whole, 8)
-    assert whole.module.weight.float().sub(1 - 8e-3).abs().max() < 2**-8  # bfloat16 has steps of 2 ** -8 below 1
-    assert not torch.equal(whole.module.weight, torch.ones(1, 4).bfloat16())
+    straight, first, second = started(), started(), started()
+    steps(straight, 8)
+    assert straight.module.weight.float().sub(1 - 8e-3).abs().max() < 2**-8  # bfloat16 has steps of 2 ** -8 below 1
+    assert not torch.equal(straight.module.weight, torch.ones(1, 4).bfloat16())
     steps(first, 5)
     second.load_optimizer_state(first.optimizer_state())
     steps(second, 3)
-    assert torch.equal(second.module.weight, whole.module.weight)
-    assert torch.equal(second.optimizer_state()["0.master"], whole.optimizer_state()["0.master"])
+    assert torch.equal(second.module.weight, straight.module.weight)
+    assert torch.equal(second.optimizer_state()["0.master"], straight.optimizer_state()["0.master"])
 
 
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
@@ -78,15 +78,15 @@ def test_8_bit_adamw_resumes_to_the_same_bits(make_run):
         torch.nn.init.zeros_(linear.bias)
         return engine.create(linear, [{"params": list(linear.parameters()), "lr": 1e-3}], run.train, run.engine)
 
-    uninterrupted, first, resumed = started(), started(), started()
+    straight, first, resumed = started(), started(), started()
     for number, x in enumerate(inputs):
-        uninterrupted.backward(uninterrupted(x).square().mean())
+        straight.backward(straight(x).square().mean())
         if number == 3:
             resumed.load_optimizer_state(first.optimizer_state())
         runner = first if number < 3 else resumed
         runner.backward(runner(x).square().mean())
-    assert torch.equal(resumed.module.weight, uninterrupted.module.weight)
-    assert torch.equal(resumed.module.bias, uninterrupted.module.bias)
+    assert torch.equal(resumed.module.weight, straight.module.weight)
+    assert torch.equal(resumed.module.bias, straight.module.bias)
 
 
 def test_another_release_of_deepspeed_is_refused(monkeypatch):

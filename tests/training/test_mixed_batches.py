@@ -47,7 +47,7 @@ def test_two_ranks_of_which_one_has_no_image_agree_with_one(vrx, tmp_path):
         assert result.returncode == 0, result.stderr
         folders[ranks] = run_dir(root)
     assert_same_course(folders[2], folders[1])
-    one, two = rows(folders[1]), rows(folders[2])
+    one_rank, two_ranks = rows(folders[1]), rows(folders[2])
     for key in ("tokens", "samples", "bad_images", "masked_samples"):
-        assert [row[key] for row in one] == [row[key] for row in two]
-    assert [len(row["bad_images"]) for row in two] == [0, 0, 1]  # the message comes from rank 1
+        assert [row[key] for row in one_rank] == [row[key] for row in two_ranks]
+    assert [len(row["bad_images"]) for row in two_ranks] == [0, 0, 1]  # the message comes from rank 1

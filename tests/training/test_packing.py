@@ -19,11 +19,11 @@ def test_each_packed_sample_attends_to_itself_only(window, lengths):
     packed, _ = packing.attend(module, query, key, value, None, sample_lengths=lengths, sliding_window=window)
     first = 0
     for length in lengths:
-        place = slice(first, first + length)
-        q, k, v = query[0, :, place], *(x[0, :, place].repeat_interleave(2, 0) for x in (key, value))
+        positions = slice(first, first + length)
+        q, k, v = query[0, :, positions], *(x[0, :, positions].repeat_interleave(2, 0) for x in (key, value))
         near = torch.ones(length, length).tril().triu(-(window or length) + 1).bool()
         weights = (q @ k.mT / 8**0.5).masked_fill(~near, -torch.inf).softmax(-1)
-        torch.testing.assert_close(packed[0, place], (weights @ v).transpose(0, 1))
+        torch.testing.assert_close(packed[0, positions], (weights @ v).transpose(0, 1))
         first += length
 
 

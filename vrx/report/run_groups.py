@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from vrx.report.collect import Run
 from vrx.runs.files import digest
@@ -11,7 +10,7 @@ from vrx.runs.files import digest
 SHOWN_LENGTH = 16  # characters of a setting's value in a title
 
 
-def setting(run: Run) -> dict[str, Any]:
+def setting(run: Run) -> dict[str, object]:
     """What must be equal for two runs to be in one table: the identity without layers, data fraction and seed."""
     rest = {key: part for key, part in run.record.identity.items() if key not in ("layers", "seed")}
     return {**rest, "data": {key: part for key, part in rest["data"].items() if key != "fraction"}}
@@ -49,9 +48,9 @@ def describe_differences(groups: Sequence[Sequence[Run]]) -> list[str]:
     ]
 
 
-def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(value: dict[str, object], prefix: str = "") -> dict[str, object]:
     """`{"train": {"lr": 1}}` as `{"train.lr": 1}`."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, part in value.items():
         flat |= _flatten(part, f"{prefix}{key}.") if isinstance(part, dict) else {prefix + key: part}
     return flat

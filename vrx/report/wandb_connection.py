@@ -12,16 +12,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from vrx.config.schema import WandbConfig
 from vrx.launch.logging import log
 from vrx.runs.files import read_json, write_json
 from vrx.runs.run_dir import RunDir
 
+if TYPE_CHECKING:
+    import wandb
+
 logger = logging.getLogger(__name__)
 RESPONSE_TIMEOUT, INIT_TIMEOUT, FINISH_TIMEOUT = 5, 30, 300  # seconds
 Result = TypeVar("Result")
+
+
+class RunOptions(TypedDict):
+    """Options of `wandb.init` that differ between the runs of a job and the report."""
+
+    id: str
+    name: str
+    group: str
+    job_type: str
+    tags: list[str]
+    config: dict[str, object]
 
 
 def resolve_mode(config: WandbConfig) -> str:
@@ -88,21 +102,29 @@ def wandb_environment(folder: Path) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def open_run(account: WandbConfig, folder: Path, **options: Any) -> Any:
+def open_run(account: WandbConfig, folder: Path, **options: Unpack[RunOptions]) -> wandb.Run:
     """A W&B run with its files below a folder; offline where the server does not answer or refuses the run.
 
-    options: of `wandb.init`: id, name, group, job_type, tags, config. Inside `wandb_environment` only.
+    Inside `wandb_environment` only.
     """
     import wandb
 
     mode = resolve_mode(account)
     settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_TIMEOUT, x_disable_stats=True)
-    common: dict[str, Any] = {"project": account.project, "entity": account.entity, "dir": str(folder), **options}
+    project, entity = account.project, account.entity
     problem = "does not answer" if mode == "online" and not server_answers(_server_url()) else None
     if mode == "online" and problem is None:
         try:
             impatient = settings.model_copy(update={"init_timeout": INIT_TIMEOUT})
-            return wandb.init(mode="online", resume="allow", settings=impatient, **common)
+            return wandb.init(
+                mode="online",
+                settings=impatient,
+                resume="allow",
+                project=project,
+                entity=entity,
+                dir=str(folder),
+                **options,
+            )
         except Exception as error:
             wandb.teardown(exit_code=0)  # else the run's id stays taken by the run that failed
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -111,7 +133,15 @@ def open_run(account: WandbConfig, folder: Path, **options: Any) -> Any:
         offline_runs = folder / "wandb" / "offline-run-*"
         log(f"W&B: {_server_url()} {problem}; logging offline, upload later with: wandb sync {offline_runs}")
         mode = "offline"
-    return wandb.init(mode=mode, resume="allow", settings=settings, **common)  # type: ignore[arg-type]
+    return wandb.init(
+        mode=mode,  # type: ignore[arg-type]
+        settings=settings,
+        resume="allow",
+        project=project,
+        entity=entity,
+        dir=str(folder),
+        **options,
+    )
 
 
 def server_answers(server: str) -> bool:

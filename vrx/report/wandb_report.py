@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
@@ -18,6 +18,9 @@ from vrx.report.paper import Paper
 from vrx.report.tables import Table
 from vrx.report.wandb_connection import open_run, read_run_file, wandb_environment, without_raising
 from vrx.runs.files import digest, read_json, write_json
+
+if TYPE_CHECKING:
+    import wandb
 
 PAGE_FILE = "wandb_page.json"  # the address of the report page on W&B
 
@@ -48,7 +51,7 @@ def send_report(run: RunConfig, folder: Path, report: Report) -> None:
         without_raising("finish the report", remote.finish)
 
 
-def _open(run: RunConfig, folder: Path) -> Any:
+def _open(run: RunConfig, folder: Path) -> wandb.Run:
     run_file = read_run_file(folder, digest(["report", str(folder)])[:8])
     remote = open_run(
         run.wandb,
@@ -64,10 +67,10 @@ def _open(run: RunConfig, folder: Path) -> Any:
     return remote
 
 
-def _send(remote: Any, folder: Path, report: Report) -> None:
+def _send(remote: wandb.Run, folder: Path, report: Report) -> None:
     import wandb
 
-    values: dict[str, Any] = {f"tables/{table.name}": wandb_table(table) for table in report.tables}
+    values: dict[str, object] = {f"tables/{table.name}": wandb_table(table) for table in report.tables}
     for figure in report.figures:
         png = report.files[folder / "figures" / f"{figure.name}.png"]
         values[f"figures/{figure.name}"] = wandb.Image(Image.open(io.BytesIO(png)), caption=figure.title)
@@ -82,7 +85,7 @@ def _send(remote: Any, folder: Path, report: Report) -> None:
     remote.log_artifact(artifact)
 
 
-def wandb_table(table: Table) -> Any:
+def wandb_table(table: Table) -> wandb.Table:
     """A table in percent, with a column of ours for each benchmark, then one of the paper's where it prints any."""
     import wandb
 
@@ -102,7 +105,7 @@ def wandb_chart(chart: Chart) -> Any:
     import wandb
 
     if chart.kind == "lines":
-        lines: dict[str, list[tuple[Any, Any]]] = {}
+        lines: dict[str, list[tuple[str | int | float, str | int | float]]] = {}
         for x, name, y in chart.rows:
             lines.setdefault(str(name), []).append((x, y))
         xs, ys = ([[point[axis] for point in points] for points in lines.values()] for axis in (0, 1))
@@ -142,7 +145,7 @@ def _belongs_to(name: str, artifact: str) -> bool:
     return name == artifact or name.startswith(f"{artifact}_")
 
 
-def save_page(remote: Any, folder: Path, blocks: Sequence[Block]) -> None:
+def save_page(remote: wandb.Run, folder: Path, blocks: Sequence[Block]) -> None:
     """Save the report page, over that of an earlier report. Needs an account and the `reports` extra."""
     try:
         from wandb_workspaces.reports import v2  # pyright: ignore[reportMissingImports]
@@ -159,7 +162,7 @@ def save_page(remote: Any, folder: Path, blocks: Sequence[Block]) -> None:
     log(f"W&B report: {page.url}")
 
 
-def wandb_blocks(v2: Any, blocks: Sequence[Block], *, entity: str, project: str, run_name: str) -> list[Any]:
+def wandb_blocks(v2: Any, blocks: Sequence[Block], *, entity: str, project: str, run_name: str | None) -> list[Any]:
     """The blocks as those of `wandb_workspaces.reports.v2`."""
 
     def panel_grid(panel: Any, **runset: Any) -> Any:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -24,6 +24,9 @@ from vrx.report.wandb_connection import open_run, read_run_file, wandb_environme
 from vrx.runs.files import read_json_lines
 from vrx.runs.record import Record
 from vrx.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    import wandb
 
 logger = logging.getLogger(__name__)
 PREDICTIONS = SampleCounts(num_worst=16, num_random=16, side=224)
@@ -151,7 +154,7 @@ def following(run: RunConfig, run_dir: Path, run_id: str, *, layers: Sequence[in
                 without_raising("finish the run", lambda: remote.finish(exit_code=exit_code))
 
 
-def prediction_table(gallery: PredictionGallery) -> Any:
+def prediction_table(gallery: PredictionGallery) -> wandb.Table:
     """Some predictions of a benchmark as a W&B table, each with a small picture."""
     import wandb
 
@@ -165,7 +168,7 @@ def prediction_table(gallery: PredictionGallery) -> Any:
     return wandb.Table(columns=columns, data=rows)  # type: ignore[arg-type]
 
 
-def _flat_config(run: RunConfig, run_dir: Path, layers: Sequence[int]) -> dict[str, Any]:
+def _flat_config(run: RunConfig, run_dir: Path, layers: Sequence[int]) -> dict[str, object]:
     """The settings that runs are grouped and filtered by."""
     return {
         "job": run.job.name,

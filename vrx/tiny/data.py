@@ -7,7 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from tqdm import tqdm
 
@@ -21,6 +21,16 @@ TURNS = 4  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
 TEXT_ONLY_BENCHMARKS = ("tiny_mmlu", "tiny_text")
 VERSION = 2  # worlds of another version are made again
+
+Row = dict[str, object]  # of a question file, see vrx/evaluation/question_rows.py
+
+
+class RowStart(TypedDict):
+    """The keys that the rows of every tiny benchmark begin with; `group` is that of a rotated question."""
+
+    id: str
+    image: NotRequired[str]
+    group: NotRequired[str]
 
 
 def build(config: WorldConfig) -> None:
@@ -53,7 +63,7 @@ def build(config: WorldConfig) -> None:
     partial.replace(folder)
 
 
-def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, Any]:
+def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, object]:
     """Several questions about one scene, which is drawn or, in a text-only conversation, described in words."""
     scene = sample(rng)
     text_only = rng.random() < TEXT_ONLY
@@ -64,7 +74,7 @@ def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, An
         if question is not None:
             turns.append({"from": "human", "value": questions.prompt(question)})
             turns.append({"from": "gpt", "value": questions.reply(question)})
-    record: dict[str, Any] = {"id": f"tiny_{number}"}
+    record = {"id": f"tiny_{number}"}
     if text_only:
         turns[0]["value"] = f"{describe(scene)}\n{turns[0]['value']}"
     else:
@@ -88,15 +98,15 @@ def _lines(name: str, config: WorldConfig, images: Path) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list[dict[str, Any]]:
+def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list[Row]:
     makers, rows_of = QUESTIONS[name]
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for index in range(number):
         maker, scene, question = makers[index % len(makers)], sample(rng), None
         while question is None:
             scene = sample(rng)
             question = maker(scene, rng)
-        row: dict[str, Any] = {"id": f"{index}"}
+        row: RowStart = {"id": f"{index}"}
         if name in TEXT_ONLY_BENCHMARKS:
             question = Question(f"{describe(scene)}\n{question.text}", question.answer, question.kind, question.choices)
         else:
@@ -106,27 +116,27 @@ def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list
     return rows
 
 
-Rows = Callable[[dict[str, Any], Question], list[dict[str, Any]]]
+Rows = Callable[[RowStart, Question], list[Row]]
 
 
-def _short(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+def _short(row: RowStart, question: Question) -> list[Row]:
     answers = [questions.reply(question)]
     return [{**row, "question": questions.prompt(question), "answers": answers, "question_type": question.kind}]
 
 
-def _ten(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+def _ten(row: RowStart, question: Question) -> list[Row]:
     """Ten references of which one is wrong, as in TextVQA."""
     return [{**_short(row, question)[0], "answers": [question.answer] * 9 + ["none"]}]
 
 
-def _box(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+def _box(row: RowStart, question: Question) -> list[Row]:
     down, right = divmod(question.cell, GRID)
     corners = [right * CELL, down * CELL, (right + 1) * CELL, (down + 1) * CELL]
     thing = question.text.removeprefix("Give the box of the ").removesuffix(".")
     return [{**row, "question": thing, "box": corners, "width": SIZE, "height": SIZE}]
 
 
-def _choice(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+def _choice(row: RowStart, question: Question) -> list[Row]:
     letter = "ABCD"[question.choices.index(question.answer)]
     hint = {"hint": question.context} if question.context else {}
     choices = list(question.choices)
@@ -135,9 +145,9 @@ def _choice(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
     ]
 
 
-def _rotations(row: dict[str, Any], question: Question) -> list[dict[str, Any]]:
+def _rotations(row: RowStart, question: Question) -> list[Row]:
     """The question with every rotation of its options, as in MMBench's circular evaluation."""
-    rows = []
+    rows: list[Row] = []
     for turn in range(len(question.choices)):
         choices = question.choices[turn:] + question.choices[:turn]
         turned = Question(question.text, question.answer, question.kind, choices)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ class DeepSpeedEngine:
     """DeepSpeed; at ZeRO-3 the ranks share out parameters, gradients and optimizer state."""
 
     def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any], *, zero_stage: int
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, object], *, zero_stage: int
     ) -> None:
         deepspeed = start_deepspeed()
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
@@ -118,12 +117,12 @@ def hidden_size(module: nn.Module) -> int:
     return max(getattr(parameter, "ds_shape", parameter.shape)[-1] for parameter in embeddings)
 
 
-def deepspeed_config(module: nn.Module | None, train: TrainConfig, engine: EngineConfig) -> dict[str, Any]:
+def deepspeed_config(module: nn.Module | None, train: TrainConfig, engine: EngineConfig) -> dict[str, object]:
     """The authors' zero3.json with its `auto` values filled in as transformers did (from the hidden size h).
 
     Without a module these values are left out.
     """
-    zero: dict[str, Any] = {"stage": engine.zero_stage, "overlap_comm": True, "contiguous_gradients": True}
+    zero: dict[str, object] = {"stage": engine.zero_stage, "overlap_comm": True, "contiguous_gradients": True}
     if engine.zero_stage == 3 and module is not None:
         hidden = hidden_size(module)
         small = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in module.parameters()) < 1e8

@@ -5,7 +5,7 @@ The other engine is DeepSpeed (ZeRO 0 to 3), see `deepspeed_engine`.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class Engine(Protocol):
     def load_optimizer_state(self, state: State) -> None: ...
 
 
-def create(module: nn.Module, groups: list[dict[str, Any]], train: TrainConfig, engine: EngineConfig) -> Engine:
+def create(module: nn.Module, groups: list[dict[str, object]], train: TrainConfig, engine: EngineConfig) -> Engine:
     """Make an engine for a module; `groups` are optimizer groups of trainable parameters with their `lr`."""
     optimizer = make_optimizer(groups, train)
     accumulation = train.global_batch_size // (train.micro_batch_size * world_size())

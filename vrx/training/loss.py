@@ -90,7 +90,7 @@ class LvlmWithLoss(nn.Module):
         states, labels = states[positions], labels[positions]
         if self.chunk is None or len(positions) <= self.chunk:
             return self._nll(states, labels)
-        losses: list[Any] = [
+        losses: list[Tensor] = [
             checkpoint(self._nll, *part, use_reentrant=False)
             for part in zip(states.split(self.chunk), labels.split(self.chunk), strict=True)
         ]

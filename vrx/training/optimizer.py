@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,18 +11,18 @@ from vrx.config.errors import UserError
 from vrx.config.schema import TrainConfig
 
 State = dict[str, Tensor]
+BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults
 INTEGER = ":int"  # ends the name of a value that the optimizer holds as a Python integer
 
 
-def make_optimizer(groups: list[dict[str, Any]], train: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(groups: list[dict[str, object]], train: TrainConfig) -> torch.optim.Optimizer:
     """AdamW for groups of trainable parameters, each with its own `lr`.
 
     `train.optimizer=adamw_8bit` keeps the moments in 8 bits (bitsandbytes; Dettmers et al., 2022), a quarter of the
     memory. A `UserError` where bitsandbytes is not installed.
     """
-    options: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": train.weight_decay}
     if train.optimizer in (None, "adamw"):
-        return torch.optim.AdamW(groups, **options)
+        return torch.optim.AdamW(groups, betas=BETAS, eps=EPS, weight_decay=train.weight_decay)
     assert train.optimizer == "adamw_8bit", "validated before"
     try:
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
@@ -32,7 +31,7 @@ def make_optimizer(groups: list[dict[str, Any]], train: TrainConfig) -> torch.op
             "train.optimizer=adamw_8bit: bitsandbytes is not installed; "
             "run `pip install bitsandbytes` or use train.optimizer=adamw"
         ) from None
-    return AdamW8bit(groups, **options)
+    return AdamW8bit(groups, betas=BETAS, eps=EPS, weight_decay=train.weight_decay)
 
 
 def master_weights(optimizer: torch.optim.Optimizer) -> list[Tensor]:

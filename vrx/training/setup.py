@@ -89,7 +89,7 @@ def add_adapters(
 
 def checkpoint_and_compile(
     model: TrainableModel, run: RunConfig, largest_batch: Callable[[], MicroBatch]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Set activation checkpointing and compile the layers, once the engine holds the module; gives all switches.
 
     largest_batch: makes the micro-batch that takes the most memory.

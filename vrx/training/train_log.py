@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NotRequired, TextIO, TypedDict, cast
 
 from vrx.launch.logging import is_main
 from vrx.runs.files import read_json_lines, write_atomic
@@ -34,6 +34,23 @@ class StepRow:
     flops: float
 
 
+class LoggedStep(TypedDict):
+    """A `StepRow` as it is read; versions before this one left some columns out."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: NotRequired[float | None]
+    tokens: int
+    samples: NotRequired[int]
+    bad_images: NotRequired[list[str]]
+    cut_images: NotRequired[list[str]]
+    masked_samples: NotRequired[list[str]]
+    seconds: float
+    seconds_waiting_for_data: float
+    flops: float
+
+
 class TrainLog:
     """Appends rows to the log; only rank 0 writes."""
 
@@ -55,10 +72,10 @@ class TrainLog:
             self.file.flush()
 
 
-def read_rows(run_dir: Path) -> list[dict[str, Any]]:
+def read_rows(run_dir: Path) -> list[LoggedStep]:
     """The rows of a log under today's names; those of earlier versions lack `grad_norm` and `samples`."""
     rows = read_json_lines(RunDir(run_dir).train_log)
-    return [{OLD_NAMES.get(key, key): value for key, value in row.items()} for row in rows]
+    return cast("list[LoggedStep]", [{OLD_NAMES.get(key, key): value for key, value in row.items()} for row in rows])
 
 
 def rewind(run_dir: Path, step: int) -> None:
@@ -103,13 +120,13 @@ def summarize(
     )
 
 
-def _samples_per_second(rows: list[dict[str, Any]]) -> float | None:
+def _samples_per_second(rows: list[LoggedStep]) -> float | None:
     """Over the rows that count their samples; None without one."""
-    counted = [row for row in rows if "samples" in row]
+    counted = [(row["samples"], row["seconds"]) for row in rows if "samples" in row]
     if not counted:
         return None
-    return sum(row["samples"] for row in counted) / sum(row["seconds"] for row in counted)
+    return sum(samples for samples, _ in counted) / sum(seconds for _, seconds in counted)
 
 
-def _all(rows: list[dict[str, Any]], key: str) -> list[str]:
+def _all(rows: list[LoggedStep], key: str) -> list[str]:
     return [message for row in rows for message in row.get(key, ())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch.utils.data import Dataset
@@ -21,7 +21,16 @@ from vrx.data.sampler import BatchPlan
 from vrx.launch.devices import DTYPES, device
 from vrx.models import loading, lora
 from vrx.training.deepspeed_engine import start_deepspeed
+from vrx.training.flops import Workload
 from vrx.training.step_stats import batch_workload
+
+
+class BaselineStep(TypedDict):
+    """One optimizer step: its number, its seconds, and the workload of each micro-batch."""
+
+    step: int
+    seconds: float
+    loads: list[Workload]
 
 
 class PlannedSamples(Dataset):
@@ -45,17 +54,17 @@ class _Clock(TrainerCallback):
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
+    def on_train_begin(self, *_: object, **__: object) -> None:
         self.ends.append(time.perf_counter())
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
+    def on_step_end(self, *_: object, **__: object) -> None:
         if device().type == "cuda":
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
 
 class _Trainer(Trainer):
-    def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
+    def _get_train_sampler(self, *_: object, **__: object) -> None:
         return None  # keeps the order of the plan
 
 
@@ -65,15 +74,12 @@ def train_baseline(
     plan: BatchPlan,
     layers: tuple[int, ...],
     tokenizer: PreTrainedTokenizerBase,
-) -> list[dict[str, Any]]:
-    """Train the steps of a plan with the baseline.
-
-    Returns one row per step: its number, `seconds`, and `loads`, the `Workload` of each micro-batch.
-    """
+) -> list[BaselineStep]:
+    """Train the steps of a plan with the baseline; returns one row per step."""
     start_deepspeed()
     pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
 
-    def collate_for_trainer(rows: list[TrainingSample]) -> dict[str, Any]:
+    def collate_for_trainer(rows: list[TrainingSample]) -> dict[str, object]:
         batch = collate(rows, pad_token_id=pad)
         inputs = batch.model_inputs()
         pixels = inputs.pop("pixels")
@@ -112,7 +118,7 @@ def train_baseline(
             optimizers=(torch.optim.AdamW(groups), None),
             callbacks=[clock],
         ).train()
-    rows = []
+    rows: list[BaselineStep] = []
     for step, (began, ended) in enumerate(zip(clock.ends, clock.ends[1:], strict=False)):
         chunks = [plan.chunk(step, number) for number in range(plan.chunks_per_step)]
         loads = [batch_workload(collate([samples[row] for row in chunk], pad_token_id=pad)) for chunk in chunks]
@@ -120,7 +126,7 @@ def train_baseline(
     return rows
 
 
-def _zero3() -> dict[str, Any]:
+def _zero3() -> dict[str, object]:
     """LLaVA's zero3.json; transformers fills in `auto`."""
     automatic = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
     return {

@@ -24,7 +24,7 @@ class VariantCost:
     seconds_waiting_for_data: float = 0.0  # per step
     matmul_flops_per_second: list[float] = field(default_factory=list)  # measured next to each round
     peak_memory_gb: float = 0.0
-    switches: dict[str, Any] = field(default_factory=dict)  # the recipe's switches that were on
+    switches: dict[str, object] = field(default_factory=dict)  # the recipe's switches that were on
 
     @property
     def median(self) -> float:

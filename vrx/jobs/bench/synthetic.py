@@ -103,7 +103,7 @@ def write_instructions(
     (folder / "instructions.json").write_text(json.dumps(rows))
 
 
-def _conversation(number: int, question_length: int, reply_length: int) -> dict[str, Any]:
+def _conversation(number: int, question_length: int, reply_length: int) -> dict[str, str]:
     turns = [
         {"from": "human", "value": f"<image>\n{WORD.strip()}{WORD * (question_length - 1)}"},
         {"from": "gpt", "value": f"{WORD.strip()}{WORD * (reply_length - 2)}"},

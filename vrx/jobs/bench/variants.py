@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from vrx.config.compose import compose_config
 from vrx.config.job_options import required
@@ -12,7 +11,7 @@ from vrx.config.schema import RunConfig
 from vrx.selectors.rules import sparse_uniform
 
 BASELINE = "baseline"  # transformers' Trainer, PEFT and DeepSpeed ZeRO-3
-SWITCHES: dict[str, tuple[str, str, Any]] = {
+SWITCHES: dict[str, tuple[str, str, bool | int | None]] = {
     "without supervised_head": ("engine", "supervised_head", None),
     "without packed": ("engine", "packed", None),
     "without fused_lora": ("engine", "fused_lora", None),

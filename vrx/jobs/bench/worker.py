@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -69,11 +68,12 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
     assert shape is not None, "synthetic parts have a config.json"
     lines = []
     for row in baseline.train_baseline(run, samples, plan, layers, tokenizer):
-        loads = row.pop("loads")
+        loads = row["loads"]
         flops = sum(step_flops(load, shape, num_layers=len(layers), lora=run.lora) for load in loads)
         tokens = sum(load.tokens for load in loads)
         counts = {"tokens": tokens, "samples": run.train.global_batch_size, "flops": flops, "loss": 0.0}
-        lines.append(json.dumps({**row, **counts, "seconds_waiting_for_data": 0.0}))
+        timing = {"step": row["step"], "seconds": row["seconds"], "seconds_waiting_for_data": 0.0}
+        lines.append(json.dumps({**timing, **counts}))
     RunDir(run_dir).train_log.write_text("\n".join(lines) + "\n")
     summary = train_log.summarize(
         run_dir,
@@ -99,7 +99,7 @@ def measure_inference(run: RunConfig, run_dir: Path) -> None:
             generator.answer(batch, NEW_TOKENS)
 
     few = min(4, size)
-    tasks: dict[str, tuple[int, Callable[[], Any]]] = {
+    tasks: dict[str, tuple[int, Callable[[], object]]] = {
         "generation, 1 at a time": (few, lambda: generate(few, 1)),
         f"generation, {size} at a time": (size, lambda: generate(size, size)),
         "scoring": (size, lambda: probe.mean_scores(lvlm, prompt_batches(generator, questions, batch_size=size))),
@@ -112,7 +112,7 @@ def measure_inference(run: RunConfig, run_dir: Path) -> None:
     write_json(inference_file(run_dir), {"timings": timings, "peak_memory_gb": peak_memory_gb()})
 
 
-def _seconds(task: Callable[[], Any]) -> float:
+def _seconds(task: Callable[[], object]) -> float:
     began = time.perf_counter()
     task()
     if device().type == "cuda":

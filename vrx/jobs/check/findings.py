@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Findings:
                 self.printed[str(finding)] = finding.bad
                 print(finding, flush=True)
 
-    def once(self, function: Callable[[], Any], *key: Any) -> Any:
+    def once(self, function: Callable[[], Result], *key: object) -> Result:
         """The result of a function that depends on `key` only."""
         if repr(key) not in self.computed:
             self.computed[repr(key)] = function()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vrx.report.figures.figure import Chart, FileFormat, image_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Style = tuple[str, str, str | tuple[float, Sequence[float]]]  # colour, marker, line style
+
 # Okabe and Ito's colours without yellow, darkest first for print in grey; each line has its own marker too.
-STYLES: list[tuple[str, str, Any]] = [
+STYLES: list[Style] = [
     ("#0072B2", "o", "-"),
     ("#D55E00", "s", "--"),
     ("#009E73", "^", "-."),
@@ -21,7 +24,7 @@ STYLES: list[tuple[str, str, Any]] = [
     ("#E69F00", "P", (0, (1, 1))),
     ("#56B4E9", "X", (0, (3, 1, 1, 1))),
 ]
-PAPER_STYLE: tuple[str, str, Any] = ("#777777", "o", (0, (2, 2)))
+PAPER_STYLE: Style = ("#777777", "o", (0, (2, 2)))
 Points = tuple[tuple[float, float, float | None], ...]  # x, y, standard deviation over seeds or None
 
 
@@ -146,7 +149,7 @@ def _draw_ticks(axes: Axes, panel: Panel) -> None:
     axes.minorticks_off()
 
 
-def _draw_line(axes: Axes, line: Line, style: tuple[str, str, Any]) -> None:
+def _draw_line(axes: Axes, line: Line, style: Style) -> None:
     colour, marker, dashes = style
     xs, ys, deviations = zip(*line.points, strict=True)
     axes.plot(
