@@ -1,4 +1,4 @@
-"""Checkpoints in every layout that people have load to the same LVLM; what is none is refused in one line."""
+"""Checkpoints in every known layout load to the same LVLM; others are refused in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vrx.models import checkpoint_layouts, loading, lora, lora_checkpoint, surge
 
 
 @pytest.mark.parametrize("layout", OTHER_LAYOUTS)
-def test_the_same_weights_load_from_every_layout(layout, tmp_path):
+def test_every_layout_loads_the_same_weights(layout, tmp_path):
     state = {renamed(name, OTHER_LAYOUTS[layout]): tensor for name, tensor in original().state_dict().items()}
     state["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(8)  # old checkpoints hold such a buffer
     assert same(load(write(tmp_path / "lvlm", state, config_of(layout))), original())
@@ -38,7 +38,7 @@ def test_names_in_memory_keep_their_names():
         assert checkpoint_layouts.memory_name(name) == name
 
 
-def test_a_checkpoint_of_ours_loads_as_one_of_transformers_does(tmp_path):
+def test_saved_checkpoint_loads_as_with_transformers(tmp_path):
     lvlm = loading.load(model_config(FAMILY, FAMILIES[FAMILY]["lvlm"]))
     surgery.prune_layers(lvlm, [1, 4])
     tokenizer = loading.load_model_tokenizer(model_config(FAMILY, None))
@@ -49,7 +49,7 @@ def test_a_checkpoint_of_ours_loads_as_one_of_transformers_does(tmp_path):
     assert loading.load_model_tokenizer(config)("What?")["input_ids"] == tokenizer("What?")["input_ids"]
 
 
-def test_a_finished_run_loads_merged(tmp_path):
+def test_finished_run_loads_with_its_adapter_merged(tmp_path):
     config = model_config(FAMILY, None)
     tuned = lora.apply_lora(loading.load(config), (0, 3), LoraConfig(r=4, alpha=8))
     generator = torch.Generator().manual_seed(0)
@@ -67,9 +67,9 @@ def test_a_finished_run_loads_merged(tmp_path):
     refused(r"model\.backbone=.*vicuna-tiny: .*run was tuned on meta-llama/Meta-Llama-3-8B", tmp_path / "run")
 
 
-def test_what_lies_behind_the_towers_feature_layer_may_be_missing(tmp_path):
-    behind = ("encoder.layers.3.", "post_layernorm.")
-    state = {name: tensor for name, tensor in bunny_state().items() if not any(part in name for part in behind)}
+def test_vision_layers_after_the_feature_layer_may_be_missing(tmp_path):
+    unused = ("encoder.layers.3.", "post_layernorm.")
+    state = {name: tensor for name, tensor in bunny_state().items() if not any(part in name for part in unused)}
     assert same(load(write(tmp_path / "lvlm", state, official_config())), original())
 
 
@@ -77,11 +77,11 @@ def without(part: str):
     return lambda state: {name: tensor for name, tensor in state.items() if part not in name}
 
 
-BROKEN = {  # what is done to a whole checkpoint: what its refusal says
+BROKEN = {  # expected message -> change of a valid checkpoint
     r"missing model\.language_model\.layers\.2\.mlp\.": without("layers.2.mlp"),
     r"missing model\.multi_modal_projector\.linear_1\.bias, .*\(4 tensors\)": without("mm_projector"),
     r"missing model\.vision_tower\.encoder\.layers\.1": without("vision_model.encoder.layers.1."),
-    r"no LVLM in a known layout: unexpected transformer\.wte\.weight": lambda s: (
+    r"not an LVLM in a known layout: unexpected transformer\.wte\.weight": lambda s: (
         s | {"transformer.wte.weight": torch.ones(1)}
     ),
     r"unexpected model\.language_model\.layers\.6\.x": lambda state: state | {"model.layers.6.x": torch.ones(1)},
@@ -92,8 +92,8 @@ BROKEN = {  # what is done to a whole checkpoint: what its refusal says
 
 
 @pytest.mark.parametrize("refusal", BROKEN)
-def test_a_checkpoint_that_is_not_whole_is_refused_with_the_names(refusal, tmp_path):
+def test_incomplete_checkpoint_is_refused_with_tensor_names(refusal, tmp_path):
     folder = write(tmp_path / "lvlm", BROKEN[refusal](bunny_state()), official_config())
-    with pytest.raises(ValueError, match=refusal) as told:
+    with pytest.raises(ValueError, match=refusal) as error:
         load(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The paper's four LVLMs in their real shapes, without weights; and in the same shapes made narrow, a training step."""
+"""The paper's four LVLMs in full size without weights, and a training step of narrow ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vrx.selectors import rules
 from vrx.training import engine
 from vrx.training.loss import LvlmWithLoss, num_supervised
 
-# Of each part's config.json what its shape and numerics depend on, by hub id.
+# The fields of each part's config.json that its shape and numerics depend on, by hub id.
 CONFIGURATIONS = json.loads((Path(__file__).parents[1] / "golden" / "configurations.json").read_text())
 TRAINABLE = {  # layers tuned: parameters, with LoRA of rank 128 and the projector
     "llava-1.5-7b": {8: 100_933_632, 32: 340_795_392},
@@ -42,12 +42,11 @@ def configured(name: str):
 
 
 def part(name: str, **changes):
-    told = CONFIGURATIONS[name] | changes
-    return AutoConfig.for_model(**told)
+    return AutoConfig.for_model(**CONFIGURATIONS[name] | changes)
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_the_trainable_parameters_are_the_papers(name):
+def test_number_of_trainable_parameters_is_the_papers(name):
     run = configured(name)
     for number, expected in TRAINABLE[name].items():
         with torch.device("meta"):
@@ -60,11 +59,11 @@ def test_the_trainable_parameters_are_the_papers(name):
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_one_of_full_size_takes_a_training_step(name):
-    """In bf16, with recomputation: on a GPU that holds the largest with random weights, elsewhere on meta tensors."""
+def test_full_size_lvlm_takes_a_training_step(name):
+    """In bf16 with activation checkpointing, on a GPU with room for random weights, else on meta tensors."""
     run = configured(name)
-    roomy = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory > 75e9
-    take_a_step(run, part(run.model.backbone), part(run.model.vision_tower), "cuda" if roomy else "meta")
+    fits_gpu = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory > 75e9
+    take_a_step(run, part(run.model.backbone), part(run.model.vision_tower), "cuda" if fits_gpu else "meta")
 
 
 def take_a_step(run, text, vision, device: str) -> None:
@@ -78,8 +77,8 @@ def take_a_step(run, text, vision, device: str) -> None:
     with torch.device(device):
         lvlm = LlavaForConditionalGeneration(shape).requires_grad_(False).bfloat16()
     if device == "meta":
-        lvlm.set_attn_implementation("eager")  # the other ways look into the mask
-    with torch.device("meta" if device == "meta" else "cpu"):  # adapters begin on the CPU, and follow their weights
+        lvlm.set_attn_implementation("eager")  # other implementations read the mask
+    with torch.device("meta" if device == "meta" else "cpu"):  # adapters are created on the CPU, then moved
         lora.apply_lora(lvlm, rules.sparse_uniform(text.num_hidden_layers, text.num_hidden_layers // 4), run.lora)
     lvlm.activation_checkpointing_enable({"use_reentrant": False})
     side = vision.image_size
@@ -99,7 +98,7 @@ def take_a_step(run, text, vision, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_the_number_of_image_tokens_is_that_of_the_tower(name):
+def test_number_of_image_tokens_matches_the_tower(name):
     model = configured(name).model
     tower = CONFIGURATIONS[model.vision_tower]
     assert (tower["image_size"] // tower["patch_size"]) ** 2 == model.num_image_tokens
@@ -110,10 +109,10 @@ def test_the_number_of_image_tokens_is_that_of_the_tower(name):
 
 
 def narrow(name: str) -> dict[str, int]:
-    """A real part, its widths and heads divided, its depth cut, all ratios kept; images and patches as they are."""
-    told = CONFIGURATIONS[name]
-    sizes = {key: told[key] // 32 for key in ("hidden_size", "intermediate_size")}
-    heads = {key: told[key] // 8 for key in ("num_attention_heads", "num_key_value_heads") if key in told}
+    """Sizes of a narrow part: widths and heads divided with all ratios kept, depth 4; images and patches unchanged."""
+    config = CONFIGURATIONS[name]
+    sizes = {key: config[key] // 32 for key in ("hidden_size", "intermediate_size")}
+    heads = {key: config[key] // 8 for key in ("num_attention_heads", "num_key_value_heads") if key in config}
     return sizes | heads | {"num_hidden_layers": 4}
 
 
@@ -128,10 +127,10 @@ def write_parts(name: str, folder: Path) -> list[str]:
     tower = folder / "vision_tower"
     TOWERS[model.image_processor](vision).save_pretrained(tower)
     families = {"clip": "llava_official/clip-vit-tiny-patch14-56", "siglip": "bunny_official/siglip-tiny-patch14-56"}
-    told = json.loads((GOLDEN / families[model.image_processor] / "preprocessor_config.json").read_text())
+    processor = json.loads((GOLDEN / families[model.image_processor] / "preprocessor_config.json").read_text())
     side = vision.image_size
-    size = {"crop_size": side, "size": side} if "crop_size" in told else {"size": {"height": side, "width": side}}
-    (tower / "preprocessor_config.json").write_text(json.dumps(told | size))
+    size = {"crop_size": side, "size": side} if "crop_size" in processor else {"size": {"height": side, "width": side}}
+    (tower / "preprocessor_config.json").write_text(json.dumps(processor | size))
     projector = {
         f"model.mm_projector.{number}.{kind}": 0.1 * torch.randn(*shape)
         for number, width in {"0": vision.hidden_size, "2": text.hidden_size}.items()
@@ -145,7 +144,7 @@ def write_parts(name: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_a_narrow_one_takes_a_training_step_with_images_of_full_size(name, tmp_path):
+def test_narrow_lvlm_takes_a_training_step_with_images_of_full_size(name, tmp_path):
     small = ["train.global_batch_size=2", "train.micro_batch_size=2", "engine.name=torch", "layer_count=2_layers"]
     overrides = [f"model={name}", *small, "selector.layers=[0,2]", *write_parts(name, tmp_path)]
     run = composed(overrides)
@@ -166,13 +165,13 @@ def test_a_narrow_one_takes_a_training_step_with_images_of_full_size(name, tmp_p
         on_bad_image="error",
     )
     batch = collate([source[0], source[1]], pad_token_id=int(tokenizer.pad_token_id))
-    place = batch.input_ids == loading.image_token_id(run.model, tokenizer)
-    assert place.sum(1).tolist() == [run.model.num_image_tokens, 0]
+    is_image = batch.input_ids == loading.image_token_id(run.model, tokenizer)
+    assert is_image.sum(1).tolist() == [run.model.num_image_tokens, 0]
     trainable = lora.trainable_parameters(module)
     before = {key: tensor.detach().clone() for key, tensor in trainable.items()}
     runner = engine.create(module, [{"params": list(trainable.values()), "lr": 1e-3}], run.train, run.engine)
     loss = runner(**batch.model_inputs()) / num_supervised(batch)
-    assert 5 < loss.item() < 10  # a model that knows nothing: log 1024 is 6.9
+    assert 5 < loss.item() < 10  # near log 1024 = 6.9, the loss of uniform predictions
     runner.backward(loss)
     for key, tensor in trainable.items():
         moved = not torch.equal(tensor, before[key])

@@ -1,4 +1,4 @@
-"""Layers on disk are found by name in every layout of names."""
+"""Layers are matched by name in every layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vrx.models.layer_matching import match_layers
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin", "sharded safetensors", "sharded bin"])
-def test_a_stored_checkpoint_is_the_state_it_was_made_of(kind, tmp_path):
+def test_stored_checkpoint_equals_the_saved_state(kind, tmp_path):
     state = small_backbone(seed=1).state_dict()
     stored = write(state, tmp_path / "backbone", kind)
     assert same(dict(stored), state)
@@ -30,7 +30,7 @@ def test_a_stored_checkpoint_is_the_state_it_was_made_of(kind, tmp_path):
     assert same(snapshot(model), snapshot(other))
 
 
-def test_every_layout_of_names_is_read(tmp_path):
+def test_layers_match_in_every_layout_of_names(tmp_path):
     lvlm = small_lvlm()
     names = lvlm.state_dict()
     lvlm.save_pretrained(tmp_path / "lvlm")  # language_model.model.layers.N
@@ -41,16 +41,16 @@ def test_every_layout_of_names_is_read(tmp_path):
     for other in (stored, bare, backbone):
         for match in match_layers(names, other):
             assert len(match) == 9
-            assert all(torch.equal(names[here], other[there]) for here, there in match.values())
+            assert all(torch.equal(names[ours], other[theirs]) for ours, theirs in match.values())
 
 
-def test_a_buffer_that_old_checkpoints_hold_does_not_matter():
+def test_buffers_of_old_checkpoints_are_ignored():
     model = small_lvlm()
     state = small_backbone().state_dict()
     old = {**state, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
     assert match_layers(model.state_dict(), old) == match_layers(model.state_dict(), state)
 
 
-def test_a_folder_without_weights_is_refused(tmp_path):
+def test_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
         lazy_state_dict.LazyStateDict(tmp_path)

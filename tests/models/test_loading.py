@@ -1,6 +1,6 @@
-"""The LVLM in memory against what the official LLaVA and Bunny code computed from the same files.
+"""The LVLM in memory compared with results of the official LLaVA and Bunny code from the same files.
 
-`golden/official_models`: small made-up checkpoints in each official layout, and arrays made of them by
+`golden/official_models`: small synthetic checkpoints in each official layout, and arrays made of them by
 haotian-liu/LLaVA c121f043 (transformers 4.37.2) and BAAI-DCAI/Bunny 08273acb (4.40.0), fp32, eager. Tolerances:
 1e-4 on logits and per-token losses, 1e-5 on losses, pixels and features, integers exact.
 """
@@ -19,12 +19,12 @@ from support.official import (
     cases,
     conversations,
     encoded,
-    given_batch,
     loaded,
     loss_of,
     model_config,
     near,
     our_name,
+    recorded_batch,
     tuning,
 )
 
@@ -35,16 +35,16 @@ from vrx.models import loading, lora
 
 def runs(name: str):
     """Family and key of each run of the model in a file of arrays."""
-    found = []
+    keys = []
     for family in FAMILIES:
         if (GOLDEN / family / "arrays" / name).is_file():
-            found += [(family, key[: -len("/loss")]) for key in arrays(family, name) if key.endswith("/loss")]
-    return found
+            keys += [(family, key[: -len("/loss")]) for key in arrays(family, name) if key.endswith("/loss")]
+    return keys
 
 
 @torch.inference_mode()
 def hidden_states(lvlm, batch):
-    """What goes into each decoder layer, and last what comes out of the final norm."""
+    """The input of each decoder layer, followed by the output of the final norm."""
     call = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     return lvlm(**call, pixel_values=batch.pixels, output_hidden_states=True).hidden_states
 
@@ -61,45 +61,45 @@ def outputs(lvlm, batch):
 
 
 def batch_of(family: str, key: str):
-    """The batch behind a run, from the cases themselves where their text is there."""
+    """The batch of a run, tokenized from its cases if their text is available."""
     kind, name, length = key.split("/")[-3:]
     ids = cases(family)["batches"].get(name, {"ids": ()})["ids"] if kind == "batch" else [name]
     if ids and set(ids) <= conversations(family).keys():
         return encoded(family, *[conversations(family)[case_id] for case_id in ids], max_length=int(length))
     if name != "mixed" or not (GOLDEN / family / "arrays" / "lora.npz").is_file():
-        pytest.skip(f"{key}: its text is not there")
-    return given_batch(family)
+        pytest.skip(f"{key}: its text is not available")
+    return recorded_batch(family)
 
 
 def check_run(family: str, lvlm, name: str, key: str) -> None:
     expected = {k.removeprefix(key + "/"): v for k, v in arrays(family, name).items() if k.startswith(key + "/")}
-    columns = int(arrays(family, name).get("columns", 1))  # of wide arrays every so many are kept
+    columns = int(arrays(family, name).get("columns", 1))  # wide arrays hold only every n-th column
     batch = batch_of(family, key)
     length = batch.input_ids.shape[1]
-    if batch.cut_images:  # ours ends before an image that is cut, the official one goes on without labels
+    if batch.cut_images:  # ours ends before a cut image, the official one continues without labels
         assert not expected["nll"][:, length - 1 :].any() and (expected["labels"][:, length:] == IGNORE).all()
     else:
         assert torch.equal(batch.attention_mask.bool(), expected.get("attention_mask", batch.attention_mask) > 0)
     real = batch.attention_mask.bool()
 
-    def there(what: str) -> torch.Tensor:
-        return expected[what][:, :length]
+    def official(name: str) -> torch.Tensor:
+        return expected[name][:, :length]
 
     if "labels" in expected:
-        assert torch.equal(batch.labels[real], there("labels")[real].long())
+        assert torch.equal(batch.labels[real], official("labels")[real].long())
     logits, losses = outputs(lvlm, batch)
     step = int(expected["logits_step"])
     shown = real[:, ::step]
     near(logits[:, ::step, ::columns][shown], expected["logits"][:, : shown.shape[1]][shown], 1e-4)
     near(losses, expected["nll"][:, : length - 1], 1e-4)
     supervised = (batch.labels[:, 1:] != IGNORE).sum()
-    mean = (losses.sum() / supervised).item()  # no number where nothing is learned, there and here
+    mean = (losses.sum() / supervised).item()  # NaN in both if nothing is learned
     assert mean == pytest.approx(expected["loss"].item(), abs=1e-5, nan_ok=True)
-    assert torch.equal(logits.argmax(-1)[real], there("argmax")[real].long())
+    assert torch.equal(logits.argmax(-1)[real], official("argmax")[real].long())
     if "logsumexp" in expected:
-        near(logits.logsumexp(-1)[real], there("logsumexp")[real], 1e-4)
+        near(logits.logsumexp(-1)[real], official("logsumexp")[real], 1e-4)
     if "last_hidden" in expected:
-        near(hidden_states(lvlm, batch)[-1][..., ::columns][real], there("last_hidden")[real], 1e-4)
+        near(hidden_states(lvlm, batch)[-1][..., ::columns][real], official("last_hidden")[real], 1e-4)
     if "hidden_states" in expected:
         ours = torch.stack(hidden_states(lvlm, batch))[..., ::columns]
         near(ours, expected["hidden_states"], 1e-4)
@@ -107,17 +107,17 @@ def check_run(family: str, lvlm, name: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "key"), runs("forward.npz"))
-def test_a_checkpoint_in_its_official_layout_gives_the_official_logits(family, key):
+def test_checkpoint_in_its_official_layout_gives_the_official_logits(family, key):
     check_run(family, loaded(family, FAMILIES[family]["lvlm"]), "forward.npz", key)
 
 
 @pytest.mark.parametrize(("family", "key"), [run for run in runs("lora.npz") if run[1].startswith("merged/")])
-def test_a_lora_output_merged_onto_its_base_gives_the_official_logits(family, key):
+def test_lora_output_merged_onto_its_base_gives_the_official_logits(family, key):
     check_run(family, loaded(family, FAMILIES[family]["adapter"]), "lora.npz", key)
 
 
 @pytest.mark.parametrize(("family", "key"), runs("stage0.npz"))
-def test_an_lvlm_assembled_from_its_parts_gives_the_official_logits(family, key):
+def test_lvlm_assembled_from_its_parts_gives_the_official_logits(family, key):
     check_run(family, loaded(family, None), "stage0.npz", key)
 
 
@@ -131,9 +131,9 @@ PIXELS = [
 
 
 @pytest.mark.parametrize(("family", "key"), PIXELS)
-def test_pixels_are_the_official_ones(family, key):
+def test_pixels_match_the_official_code(family, key):
     how, image = key.split("/")
-    kept = arrays(family, "pixels.npz")
+    recorded = arrays(family, "pixels.npz")
     config = dataclasses.replace(model_config(family, None), image_aspect_ratio=how if how == "square" else "pad")
     pixels, step = Pixels(config), 1
     if "every" in how:  # in the size of the real towers
@@ -144,9 +144,9 @@ def test_pixels_are_the_official_ones(family, key):
         else:
             pixels.processor.size = exact
     ours = pixels(open_rgb(GOLDEN / "images" / image))
-    near(ours[:, ::step, ::step], kept[key], 1e-5)
+    near(ours[:, ::step, ::step], recorded[key], 1e-5)
     if step > 1:
-        mean, deviation = kept[f"{how.partition('_')[0]}_mean_std/{image}"].tolist()
+        mean, deviation = recorded[f"{how.partition('_')[0]}_mean_std/{image}"].tolist()
         assert ours.mean().item() == pytest.approx(mean, abs=1e-5)
         assert ours.numpy().std().item() == pytest.approx(deviation, abs=1e-5)
 
@@ -162,7 +162,7 @@ FEATURES = [
 
 @pytest.mark.parametrize(("family", "key"), FEATURES)
 @torch.inference_mode()
-def test_features_of_tower_and_projector_are_the_official_ones(family, key):
+def test_features_of_tower_and_projector_match_the_official_code(family, key):
     what, image = key.split("/")
     lvlm = loaded(family, FAMILIES[family]["lvlm"])
     pixels = Pixels(model_config(family, None))
@@ -184,15 +184,15 @@ GENERATED = [
 
 @pytest.mark.parametrize(("family", "run", "case_id", "end"), GENERATED)
 @torch.inference_mode()
-def test_greedy_answers_are_the_official_ones(family, run, case_id, end):
-    """`end`, where there is one, is a token of the answer that is made the end token: the answer stops with it."""
+def test_greedy_answers_match_the_official_code(family, run, case_id, end):
+    """`end`, if present, is a token of the answer used as end token: the answer stops with it."""
     case = next(case for case in cases(family)["generation"] if (case["run"], case["id"]) == (run, case_id))
-    told = arrays(family, "generate.npz")
+    recorded = arrays(family, "generate.npz")
     lvlm = loaded(family, FAMILIES[family]["lvlm" if run == "full" else "adapter"])
     config = model_config(family, None)
     tokenizer = loading.load_model_tokenizer(config)
     prompt = tokenize_prompt(case["question"], tokenizer, config.template, has_image=True)
-    assert prompt == told[f"{run}/{case_id}/input_ids"].tolist()
+    assert prompt == recorded[f"{run}/{case_id}/input_ids"].tolist()
     image_token_id = loading.image_token_id(config, tokenizer)
     ids = torch.tensor([expand_images(prompt, None, image_token_id=image_token_id, num_image_tokens=16)[0]])
     ours = lvlm.generate(
@@ -205,37 +205,37 @@ def test_greedy_answers_are_the_official_ones(family, run, case_id, end):
         **({"eos_token_id": int(end)} if end else {}),
     )
     answer = ours.sequences[0, ids.shape[1] :].tolist()
-    official = told[f"{run}/{case_id}/output_ids"].tolist()[-12:]  # before them stands a BOS or the prompt
+    official = recorded[f"{run}/{case_id}/output_ids"].tolist()[-12:]  # preceded by a BOS or the prompt
     assert answer == (official[: official.index(int(end)) + 1] if end else official)
     if end:
         return
     assert tokenizer.decode(answer, skip_special_tokens=True).strip() == case["text"].strip()
     top = torch.cat(ours.logits).topk(5)
-    assert torch.equal(top.indices, told[f"{run}/{case_id}/top5_ids"].long())
-    near(top.values, told[f"{run}/{case_id}/top5_logits"], 1e-4)
+    assert torch.equal(top.indices, recorded[f"{run}/{case_id}/top5_ids"].long())
+    near(top.values, recorded[f"{run}/{case_id}/top5_logits"], 1e-4)
 
 
 TUNED = [family for family in FAMILIES if (GOLDEN / family / "arrays" / "lora.npz").is_file()]
 
 
 @pytest.mark.parametrize("family", TUNED)
-def test_gradients_of_adapter_and_projector_are_the_official_ones(family):
-    kept, module = arrays(family, "lora.npz"), tuning(family)
-    loss = loss_of(module, given_batch(family))
-    assert loss.item() == pytest.approx(kept["unmerged/mixed/loss"].item(), abs=1e-5)
+def test_gradients_of_adapter_and_projector_match_the_official_code(family):
+    recorded, module = arrays(family, "lora.npz"), tuning(family)
+    loss = loss_of(module, recorded_batch(family))
+    assert loss.item() == pytest.approx(recorded["unmerged/mixed/loss"].item(), abs=1e-5)
     loss.backward()
     ours = {name: parameter.grad for name, parameter in lora.trainable_parameters(module).items()}
-    official = {our_name(key[5:]): value for key, value in kept.items() if key.startswith("grad/")}
+    official = {our_name(key[5:]): value for key, value in recorded.items() if key.startswith("grad/")}
     assert ours.keys() == official.keys()
     for name, gradient in official.items():
-        columns = int(kept.get("columns", 1)) if gradient.ndim > 1 else 1
+        columns = int(recorded.get("columns", 1)) if gradient.ndim > 1 else 1
         assert (ours[name][..., ::columns] - gradient).abs().max() < 1e-4 * gradient.abs().max(), name
 
 
 @pytest.mark.parametrize("family", TUNED)
-def test_text_alone_gives_the_projector_a_gradient_of_exactly_zero(family):
+def test_projector_gradient_of_text_alone_is_exactly_zero(family):
     module = tuning(family)
     loss_of(module, encoded(family, conversations(family)["c3_text_only"])).backward()
-    told = cases(family)["meta"]["lora_text_only_projector_grad_absmax"]
-    for name, largest in told.items():
+    recorded = cases(family)["meta"]["lora_text_only_projector_grad_absmax"]
+    for name, largest in recorded.items():
         assert module.get_parameter(our_name(name)).grad.abs().max() == largest == 0.0

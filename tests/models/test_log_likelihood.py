@@ -1,4 +1,4 @@
-"""The negative log-likelihood is the model's own loss."""
+"""The negative log-likelihood equals the model's own loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from support.small_models import IMAGE, asked, rows_of, small_backbone, small_batch, small_lvlm
+from support.small_models import IMAGE, forward_inputs, rows_of, small_backbone, small_batch, small_lvlm
 from torch import nn
 
 from vrx.data.batch import MicroBatch
@@ -25,12 +25,12 @@ def labelled(seed=0):
 
 
 @pytest.mark.parametrize("positions", [1, 512])
-def test_negative_log_likelihood_is_the_models_own_loss(monkeypatch, positions):
+def test_negative_log_likelihood_equals_the_models_own_loss(monkeypatch, positions):
     monkeypatch.setattr(probe, "HEAD_POSITIONS", positions)
     lvlm, batch = small_lvlm(), labelled()
     sums, counts = probe.negative_log_likelihood(lvlm, batch)
     assert sums.dtype == torch.float64
-    loss = lvlm(**asked(batch), labels=batch.labels).loss.item()
+    loss = lvlm(**forward_inputs(batch), labels=batch.labels).loss.item()
     assert (sums.sum() / counts.sum()).item() == pytest.approx(loss, rel=1e-5)
     for row, sample in enumerate(rows_of(batch)):
         mask = batch.attention_mask[row].bool()
@@ -39,7 +39,7 @@ def test_negative_log_likelihood_is_the_models_own_loss(monkeypatch, positions):
         assert alone[1].item() == counts[row].item()
 
 
-def test_a_batch_without_labels_has_nothing_to_count():
+def test_batch_without_labels_has_sum_and_count_zero():
     batch = labelled()
     sums, counts = probe.negative_log_likelihood(
         small_lvlm(), dataclasses.replace(batch, labels=batch.labels.fill_(IGNORE))
@@ -47,7 +47,7 @@ def test_a_batch_without_labels_has_nothing_to_count():
     assert sums.tolist() == [0, 0, 0] and counts.tolist() == [0, 0, 0]
 
 
-def test_negative_log_likelihood_of_a_plain_backbone_is_its_own_loss():
+def test_negative_log_likelihood_of_a_backbone_equals_its_own_loss():
     backbone = small_backbone()
     ids = torch.randint(2, 64, (1, 40), generator=torch.Generator().manual_seed(0))
     batch = MicroBatch(ids, ids, attention_mask=torch.ones_like(ids))

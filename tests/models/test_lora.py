@@ -1,4 +1,4 @@
-"""LoRA sits where it should, starts the same in paired runs, and moves alone."""
+"""LoRA is on the chosen layers only, starts equal in paired runs, and only it and the projector are trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from vrx.data import batch, dataset, instruction_dataset
 from vrx.data.image_processing import Pixels
-from vrx.models import checkpoint_layouts, from_run, loading, lora, lora_checkpoint
+from vrx.models import from_run, loading, lora, lora_checkpoint
+from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.lvlm import projector
 from vrx.runs.layer_selection import select_layers
 from vrx.training import engine, loss
@@ -42,12 +43,12 @@ def inputs(batch):
 
 
 @pytest.mark.parametrize("layers", [(0,), (31,), LAYERS, tuple(range(32))])
-def test_exactly_the_chosen_layers_carry_adapters(make_run, layers):
+def test_exactly_the_chosen_layers_have_adapters(make_run, layers):
     run = make_run()
     tuned = lora.apply_lora(loading.load(run.model), layers, run.lora)
-    carrying = {name for name, module in tuned.named_modules() if hasattr(module, "lora_A")}
-    assert len(carrying) == 7 * len(layers)
-    assert {int(re.search(r"language_model\.layers\.(\d+)\.", name).group(1)) for name in carrying} == set(layers)
+    adapted = {name for name, module in tuned.named_modules() if hasattr(module, "lora_A")}
+    assert len(adapted) == 7 * len(layers)
+    assert {int(re.search(r"language_model\.layers\.(\d+)\.", name).group(1)) for name in adapted} == set(layers)
 
 
 @pytest.mark.parametrize("layers", [(), (32,), (-1,), (1, 1)])
@@ -57,7 +58,7 @@ def test_layers_that_do_not_exist_are_refused(make_run, layers):
         lora.apply_lora(loading.load(run.model), layers, run.lora)
 
 
-def test_one_step_moves_every_adapter_and_the_projector_and_nothing_else(make_run, first_batch):
+def test_first_step_changes_only_lora_b_and_the_projector(make_run, first_batch):
     run = make_run("engine.name=torch", "train.global_batch_size=4", "train.micro_batch_size=4")
     lvlm = loading.load(run.model)
     lora.apply_lora(lvlm, LAYERS, run.lora)
@@ -74,7 +75,7 @@ def test_one_step_moves_every_adapter_and_the_projector_and_nothing_else(make_ru
         assert moved == expected, name
 
 
-def test_a_layer_starts_the_same_whatever_else_is_tuned(make_run):
+def test_initial_adapter_does_not_depend_on_other_tuned_layers(make_run):
     run = make_run()
 
     def start(layers, seed):
@@ -90,7 +91,7 @@ def test_a_layer_starts_the_same_whatever_else_is_tuned(make_run):
 
 
 @torch.inference_mode()
-def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch, tmp_path):
+def test_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch, tmp_path):
     run = make_run()
     lvlm = loading.load(run.model)
     tuned = lora.apply_lora(lvlm, select_layers(run), run.lora)
@@ -114,7 +115,7 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch,
     assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
 
     plain = peft.PeftModel.from_pretrained(loading.load(run.model), str(tmp_path))
-    projector(plain).load_state_dict(load_file(tmp_path / checkpoint_layouts.PROJECTOR_FILE))
+    projector(plain).load_state_dict(load_file(tmp_path / PROJECTOR_FILE))
     assert torch.equal(plain.eval()(**call).logits, expected)
 
     merged = from_run.load_adapter(loading.load(run.model), tmp_path)

@@ -1,4 +1,4 @@
-"""lora.target_modules, use_rslora, use_dora and init mean what PEFT's options of these names mean."""
+"""lora.target_modules, use_rslora, use_dora and init have the meaning of PEFT's options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from vrx.config.schema import LoraConfig
 from vrx.models import from_run, loading, lora, lora_checkpoint
-from vrx.models.checkpoint_layouts import PROJECTOR_FILE
+from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.lvlm import projector
 from vrx.models.merged_state_dict import MergedStateDict
@@ -34,7 +34,7 @@ def adapted_modules(model: nn.Module) -> set[str]:
 
 
 def trained(make_run, config: LoraConfig):
-    """An LVLM with adapters that are no longer at their start, and what was trained."""
+    """An LVLM whose adapters differ from their initial weights, and its trained tensors."""
     tuned = lora.apply_lora(loading.load(make_run().model), LAYERS, config)
     generator = torch.Generator().manual_seed(0)
     state = {
@@ -80,11 +80,11 @@ def test_initializations_that_change_the_base_or_are_not_paired_are_refused(make
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_adapters_start_without_effect_and_the_same_whatever_else_is_tuned(make_run, option):
+def test_initial_adapters_have_no_effect_and_do_not_depend_on_other_tuned_layers(make_run, option):
     lvlm, config = loading.load(make_run().model), OPTIONS[option]
-    untouched = logits(lvlm)
+    base_logits = logits(lvlm)
     few = lora.apply_lora(lvlm, (12,), config)
-    torch.testing.assert_close(logits(few.eval()), untouched, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(few.eval()), base_logits, atol=1e-4, rtol=0)
     many = lora.apply_lora(loading.load(make_run().model), range(32), config).state_dict()
     start = {name: tensor for name, tensor in few.state_dict().items() if "lora_" in name}
     assert start and all(torch.equal(tensor, many[name]) for name, tensor in start.items())
@@ -98,7 +98,7 @@ def test_gaussian_adapters_have_pefts_standard_deviation(make_run):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, tmp_path, option):
+def test_saved_adapter_loads_with_plain_peft_and_merges(make_run, tmp_path, option):
     tuned, state = trained(make_run, OPTIONS[option])
     expected = logits(tuned)
     lora_checkpoint.save_adapter(tuned, state, tmp_path)
@@ -110,7 +110,7 @@ def test_a_saved_adapter_loads_with_plain_peft_and_merges(make_run, tmp_path, op
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_weights_merged_on_disk_are_those_merged_by_peft(make_run, tmp_path, option):
+def test_weights_merged_on_disk_equal_those_merged_by_peft(make_run, tmp_path, option):
     tuned, state = trained(make_run, OPTIONS[option])
     lora_checkpoint.save_adapter(tuned, state, tmp_path)
     backbone = from_run.load_backbone(make_run().model)
@@ -122,7 +122,7 @@ def test_weights_merged_on_disk_are_those_merged_by_peft(make_run, tmp_path, opt
             torch.testing.assert_close(on_disk[name], by_peft[name.removeprefix("model.")], atol=1e-6, rtol=1e-5)
 
 
-def test_dora_trains_one_magnitude_for_each_output(make_run, tmp_path):
+def test_dora_trains_a_magnitude_vector_per_adapted_module(make_run, tmp_path):
     config = LoraConfig(r=4, target_modules=["k_proj"], use_dora=True)
     tuned, state = trained(make_run, config)
     magnitudes = [name for name in state if "magnitude" in name]
@@ -137,7 +137,7 @@ def test_dora_trains_one_magnitude_for_each_output(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["target_modules=[q_proj]", "use_rslora=true", "use_dora=true", "init=gaussian"])
-def test_an_option_is_part_of_the_identity_only_where_it_is_set(make_run, option):
+def test_option_is_part_of_the_identity_only_if_it_is_set(make_run, option):
     plain, other = (finetune_identity(make_run(*options), [0], "digest") for options in ([], [f"lora.{option}"]))
     assert plain["lora"].keys() == {"r", "alpha", "dropout"}
     assert other["lora"].keys() - plain["lora"].keys() == {option.partition("=")[0]}

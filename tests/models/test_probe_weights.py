@@ -1,4 +1,4 @@
-"""Scores of weights come from the layers that changed."""
+"""Weight scores are those of the changed layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vrx.models.lora import apply_lora
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "sharded bin"])
-def test_weight_scores_are_those_of_the_changed_layers(kind, tmp_path):
+def test_weight_scores_measure_the_change_of_each_layer(kind, tmp_path):
     backbone, tuned = small_backbone(seed=1), small_backbone(seed=1)
     with torch.no_grad():
         for parameter in tuned.model.layers[1].parameters():
@@ -26,20 +26,20 @@ def test_weight_scores_are_those_of_the_changed_layers(kind, tmp_path):
     lvlm.model.language_model = tuned.model
     lvlm.save_pretrained(tmp_path / "lvlm")
     stored = write(backbone.state_dict(), tmp_path / "backbone", kind)
-    found = probe.weight_scores(LazyStateDict(tmp_path / "lvlm"), stored)
-    for name in found:
+    scores = probe.weight_scores(LazyStateDict(tmp_path / "lvlm"), stored)
+    for name in scores:
         angle = name.startswith("angular")
-        assert found[name] == pytest.approx([0, 0 if angle else 0.1, 1 if angle else 2, 0], abs=1e-5), name
-    assert probe.weight_scores(lvlm.state_dict(), backbone.state_dict()) == found
+        assert scores[name] == pytest.approx([0, 0 if angle else 0.1, 1 if angle else 2, 0], abs=1e-5), name
+    assert probe.weight_scores(lvlm.state_dict(), backbone.state_dict()) == scores
 
 
-def test_a_lora_that_was_not_merged_has_nothing_to_stand_against():
+def test_unmerged_lora_is_refused():
     tuned = apply_lora(small_lvlm(), (1,), LoraConfig(r=2)).get_base_model()
     with pytest.raises(ValueError, match=r"decoder layer 1: only the model has .*lora_A"):
         probe.weight_scores(tuned.state_dict(), small_backbone().state_dict())
 
 
-def test_merged_lora_moves_its_layers_alone():
+def test_merged_lora_changes_only_its_layers():
     tuned = apply_lora(small_lvlm(), (1, 3), LoraConfig(r=2))
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
@@ -49,7 +49,7 @@ def test_merged_lora_moves_its_layers_alone():
         assert [score > 0 for score in scores] == [False, True, False, True], name
 
 
-def test_a_layer_without_a_score_is_refused():
+def test_layer_without_a_finite_score_is_refused():
     state = small_backbone().state_dict()
     broken = {**state, "model.layers.2.mlp.up_proj.weight": state["model.layers.2.mlp.up_proj.weight"] * math.nan}
     with pytest.raises(ValueError, match=r"without a finite score: 2 \(nan\)"):

@@ -18,14 +18,14 @@ from vrx.models.lvlm import decoder_layers
 
 
 @pytest.mark.parametrize("layers", [(), (0,), (1, 3), range(DEPTH)])
-def test_reverting_to_itself_changes_nothing(layers):
+def test_reverting_to_the_own_state_changes_nothing(layers):
     model = small_lvlm()
     before = snapshot(model)
     surgery.revert_layers(model, before, layers)
     assert same(snapshot(model), before)
 
 
-def test_reverting_nothing_changes_nothing():
+def test_reverting_no_layers_changes_nothing():
     model = small_lvlm()
     before = snapshot(model)
     surgery.revert_layers(model, small_backbone(seed=1).state_dict(), ())
@@ -46,7 +46,7 @@ def test_reverting_moves_the_chosen_layers_and_nothing_else(layers):
 
 
 @pytest.mark.parametrize("text", ["llama", "phi3"])
-def test_an_lvlm_reverted_whole_says_what_its_backbone_says(text):
+def test_lvlm_with_all_layers_reverted_gives_the_backbones_logits(text):
     backbone, model = small_backbone(text, seed=1), small_lvlm(text)
     core = model.model.language_model
     core.embed_tokens, core.norm, model.lm_head = backbone.model.embed_tokens, backbone.model.norm, backbone.lm_head
@@ -55,37 +55,37 @@ def test_an_lvlm_reverted_whole_says_what_its_backbone_says(text):
     assert torch.equal(logits(model, image=False), logits(backbone, image=False))
 
 
-def test_weights_in_another_dtype_are_rounded_to_the_models():
+def test_weights_of_another_dtype_are_rounded_to_the_models():
     model, backbone = small_lvlm(), small_backbone(seed=1).bfloat16()
     surgery.revert_layers(model, backbone.state_dict(), (2,))
     assert model.dtype == torch.float32
-    wanted = {name: tensor.float() for name, tensor in backbone.model.layers[2].state_dict().items()}
-    assert same(decoder_layers(model)[2].state_dict(), wanted)
+    expected = {name: tensor.float() for name, tensor in backbone.model.layers[2].state_dict().items()}
+    assert same(decoder_layers(model)[2].state_dict(), expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "changed", "complaint"),
+    ("text", "changed", "message"),
     [
         ("llama", {"num_hidden_layers": 5}, "the backbone has 5 decoder layers, the model has 4"),
         ("llama", {"intermediate_size": 40}, r"layer 0: mlp\.\w+\.weight is \(.*48.*\), in the backbone \(.*40.*\)"),
         ("phi3", {}, r"layer 0: .*'mlp.gate_proj.weight'.*, only the backbone \['mlp.gate_up_proj.weight'"),
     ],
 )
-def test_a_backbone_that_does_not_match_is_refused_and_nothing_is_touched(text, changed, complaint):
+def test_mismatched_backbone_is_refused_and_the_model_unchanged(text, changed, message):
     model = small_lvlm()
     before = snapshot(model)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         surgery.revert_layers(model, small_backbone(text, **changed).state_dict(), (0,))
     assert same(snapshot(model), before)
 
 
-def test_a_state_without_decoder_layers_is_refused():
+def test_state_without_decoder_layers_is_refused():
     with pytest.raises(ValueError, match=r"no decoder layers among 1 tensors, the first ones \['weight'\]"):
         surgery.revert_layers(small_lvlm(), {"weight": torch.zeros(1)}, (0,))
 
 
 @pytest.mark.parametrize("layers", [(4,), (-1,), (1, 1)])
-@pytest.mark.parametrize("cut", [surgery.prune_layers, lambda m, layers: surgery.revert_layers(m, {}, layers)])
-def test_layers_that_do_not_exist_are_refused(cut, layers):
+@pytest.mark.parametrize("change", [surgery.prune_layers, lambda m, layers: surgery.revert_layers(m, {}, layers)])
+def test_layers_that_do_not_exist_are_refused(change, layers):
     with pytest.raises(ValueError, match="valid are distinct layers among 0 to 3"):
-        cut(small_lvlm(), layers)
+        change(small_lvlm(), layers)

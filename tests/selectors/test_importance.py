@@ -1,4 +1,4 @@
-"""Importance scores are what their formulas say: known values, and invariances that hold for any input."""
+"""Importance scores equal their formulas, on known values and by invariances for any input."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SEEDS = st.integers(0, 2**31)
 
 
 def states(seed, *, batch=3, length=10, hidden=16):
-    """Two states, what is real and what is an image token: rows padded on the right, each with image and text."""
-    made = torch.Generator().manual_seed(seed)
-    before, after = (torch.randn(batch, length, hidden, generator=made) for _ in range(2))
-    real = torch.arange(length) < torch.randint(7, length + 1, (batch, 1), generator=made)
+    """Two states and the masks of real and image tokens: rows padded on the right, each with image and text."""
+    generator = torch.Generator().manual_seed(seed)
+    before, after = (torch.randn(batch, length, hidden, generator=generator) for _ in range(2))
+    real = torch.arange(length) < torch.randint(7, length + 1, (batch, 1), generator=generator)
     image = (torch.arange(length) >= 2) & (torch.arange(length) < 5)
     return before, after, {"real": real, "image": image.expand(batch, -1)}
 
 
-def slow(formula, before, after, real, image):
-    """The formulas written out, one token after the other, in fp64 and with arccos."""
+def naive(formula, before, after, real, image):
+    """The formulas computed token by token, in fp64 and with arccos."""
 
     def cosine(token):
         x, y = before[token].double(), after[token].double()
@@ -42,39 +42,39 @@ def slow(formula, before, after, real, image):
     if formula is importance.block_influence:
         return 1 - sum(map(cosine, tokens)) / len(tokens)
     if formula is importance.multimodal_block_influence:
-        seen, said = [t for t in tokens if image[t]], [t for t in tokens if not image[t]]
-        return 1 - (sum(map(cosine, seen)) / len(seen) + sum(map(cosine, said)) / len(said)) / 2
+        images, texts = [t for t in tokens if image[t]], [t for t in tokens if not image[t]]
+        return 1 - (sum(map(cosine, images)) / len(images) + sum(map(cosine, texts)) / len(texts)) / 2
     if formula is importance.angular_distance_inputs:
         return math.acos(cosine(tokens[-1])) / math.pi
     return sum(math.acos(cosine(token)) / math.pi for token in tokens) / len(tokens)
 
 
 @pytest.mark.parametrize("formula", STATE_SCORES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=SEEDS)
-def test_scores_of_states_are_those_of_the_formula_written_out(formula, seed):
+def test_state_scores_equal_the_naive_formulas(formula, seed):
     before, after, marks = states(seed)
-    expected = [slow(formula, before[i], after[i], marks["real"][i], marks["image"][i]) for i in range(len(before))]
+    expected = [naive(formula, before[i], after[i], marks["real"][i], marks["image"][i]) for i in range(len(before))]
     torch.testing.assert_close(formula(before, after, **marks), torch.tensor(expected).double(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("formula", STATE_SCORES)
-def test_a_layer_that_changes_nothing_has_score_zero(formula):
+def test_layer_that_changes_nothing_has_score_zero(formula):
     before, _, marks = states(0)
     assert formula(before, before, **marks).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("formula", STATE_SCORES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=SEEDS, scale=st.floats(0.01, 100))
-def test_length_of_a_state_does_not_matter(formula, seed, scale):
+def test_scores_do_not_depend_on_the_length_of_a_state(formula, seed, scale):
     before, after, marks = states(seed)
     torch.testing.assert_close(formula(before, scale * after, **marks), formula(before, after, **marks))
     assert formula(before, scale * before, **marks).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("formula", STATE_SCORES)
-def test_padding_does_not_matter_on_either_side(formula):
+def test_scores_do_not_depend_on_padding_on_either_side(formula):
     before, after, marks = states(0)
     expected = formula(before, after, **marks)
     garbage = torch.full_like(before[:, :4], math.nan)
@@ -86,7 +86,7 @@ def test_padding_does_not_matter_on_either_side(formula):
 
 
 @pytest.mark.parametrize("formula", [f for f in STATE_SCORES if f is not importance.angular_distance_inputs])
-def test_order_of_tokens_does_not_matter(formula):
+def test_scores_do_not_depend_on_the_order_of_tokens(formula):
     before, after, marks = states(1)
     order = torch.randperm(before.shape[1], generator=torch.Generator().manual_seed(0))
     shuffled = {name: mark[:, order] for name, mark in marks.items()}
@@ -101,7 +101,7 @@ def test_angle_of_equal_orthogonal_and_opposite_inputs(formula, turned, expected
     assert formula(before, after, **marks).item() == pytest.approx(expected, abs=1e-7)
 
 
-def test_modalities_weigh_the_same_however_many_tokens_they_have():
+def test_modalities_have_equal_weight_for_any_number_of_tokens():
     before = torch.tensor([[[1.0, 0.0]] * 10])
     image = (torch.arange(10) < 9)[None]
     marks = {"real": torch.ones(1, 10, dtype=torch.bool), "image": image}
@@ -111,7 +111,7 @@ def test_modalities_weigh_the_same_however_many_tokens_they_have():
 
 
 @pytest.mark.parametrize("formula", [importance.block_influence, importance.angular_distance_inputs_all_tokens])
-def test_a_zero_state_is_left_out_and_nan_is_not(formula):
+def test_zero_state_is_left_out_but_nan_is_not(formula):
     before, after, marks = states(2)
     without = {**marks, "real": marks["real"].clone()}
     without["real"][:, 1] = False
@@ -123,24 +123,24 @@ def test_a_zero_state_is_left_out_and_nan_is_not(formula):
 
 
 def attention(seed, *, heads=4, key_heads=2, length=12):
-    made = torch.Generator().manual_seed(seed)
-    queries = torch.randn(2, heads, length, 8, generator=made)
-    keys = torch.randn(2, key_heads, length, 8, generator=made)
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randn(2, heads, length, 8, generator=generator)
+    keys = torch.randn(2, key_heads, length, 8, generator=generator)
     _, _, marks = states(seed, batch=2, length=length)
     return queries, keys, marks
 
 
 def full_map(queries, keys, scaling):
-    """Attention weights (batch, heads, queries, keys), causal, kept whole."""
+    """Causal attention weights, (batch, heads, queries, keys)."""
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
     scores = scaling * queries.double() @ keys.double().transpose(-1, -2)
-    seen = torch.ones(scores.shape[-2:]).tril().bool()
-    return scores.masked_fill(~seen, -math.inf).softmax(-1)
+    visible = torch.ones(scores.shape[-2:]).tril().bool()
+    return scores.masked_fill(~visible, -math.inf).softmax(-1)
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 @pytest.mark.parametrize("chunk", [1, 300, 2**22])
-def test_image_attention_is_that_of_the_full_map_whatever_the_chunks(monkeypatch, chunk, key_heads):
+def test_chunked_image_attention_equals_that_of_the_full_map(monkeypatch, chunk, key_heads):
     monkeypatch.setattr(importance, "CHUNK_ELEMENTS", chunk)
     queries, keys, marks = attention(0, key_heads=key_heads)
     weights = full_map(queries, keys, 0.3)
@@ -154,12 +154,12 @@ def test_image_attention_is_that_of_the_full_map_whatever_the_chunks(monkeypatch
         torch.testing.assert_close(same, received, atol=1e-6, rtol=0)
 
 
-def test_image_attention_over_its_two_numbers():
+def test_image_attention_and_its_share_divide_the_same_sum():
     queries, keys, marks = attention(1)
     everything = {"real": torch.ones(2, 12, dtype=torch.bool), "image": torch.ones(2, 12, dtype=torch.bool)}
     received = importance.attention_received(queries, keys, scaling=0.3, **everything)
     share = importance.image_attention_share(received, **everything, num_heads=4)
-    torch.testing.assert_close(share, torch.ones(2).double())  # all there is to see is image
+    torch.testing.assert_close(share, torch.ones(2).double())  # every token is an image token
     received = importance.attention_received(queries, keys, scaling=0.3, **marks)
     score = importance.image_attention(received, **marks, num_heads=4)
     share = importance.image_attention_share(received, **marks, num_heads=4)
@@ -167,37 +167,37 @@ def test_image_attention_over_its_two_numbers():
 
 
 def tensors(seed, *, num=3):
-    made = torch.Generator().manual_seed(seed)
-    return [torch.randn(5, 7, generator=made) for _ in range(num)]
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(5, 7, generator=generator) for _ in range(num)]
 
 
-def changes(tuned, backbone):
+def deltas(tuned, backbone):
     return [importance.tensor_delta(new, old) for new, old in zip(tuned, backbone, strict=True)]
 
 
 @pytest.mark.parametrize("formula", [*CHANGES, *ANGLES])
 def test_unchanged_weights_have_score_zero(formula):
     weights = tensors(0)
-    assert formula(changes(weights, weights)) == 0
+    assert formula(deltas(weights, weights)) == 0
 
 
 @pytest.mark.parametrize("formula", CHANGES)
-def test_a_tenth_more_of_everything_is_a_change_of_a_tenth(formula):
+def test_scaling_all_weights_by_1_1_is_a_change_of_a_tenth(formula):
     weights = [tensor.double() for tensor in tensors(1)]
-    assert formula(changes([1.1 * tensor for tensor in weights], weights)) == pytest.approx(0.1, rel=1e-12)
+    assert formula(deltas([1.1 * tensor for tensor in weights], weights)) == pytest.approx(0.1, rel=1e-12)
 
 
 @pytest.mark.parametrize("formula", ANGLES)
 @pytest.mark.parametrize(("turned", "expected"), [((2.0, 0.0), 0.0), ((0.0, 3.0), 0.5), ((-1.0, 0.0), 1.0)])
 def test_angle_of_equal_orthogonal_and_opposite_weights(formula, turned, expected):
-    assert formula(changes([torch.tensor(turned)], [torch.tensor([1.0, 0.0])])) == pytest.approx(expected, abs=1e-12)
+    assert formula(deltas([torch.tensor(turned)], [torch.tensor([1.0, 0.0])])) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=SEEDS)
-def test_scores_of_weights_are_those_of_the_formula_written_out(seed):
+def test_weight_scores_equal_the_naive_formulas(seed):
     new, old = tensors(seed), tensors(seed + 1)
-    found = changes(new, old)
+    layer_deltas = deltas(new, old)
     flat_new, flat_old = (torch.cat([tensor.double().flatten() for tensor in group]) for group in (new, old))
 
     def angle(a, b):
@@ -212,34 +212,34 @@ def test_scores_of_weights_are_those_of_the_formula_written_out(seed):
         importance.angular_distance_weights_whole: angle(flat_new, flat_old),
     }
     for formula, value in expected.items():
-        assert formula(found) == pytest.approx(value, rel=1e-9), formula.__name__
+        assert formula(layer_deltas) == pytest.approx(value, rel=1e-9), formula.__name__
 
 
-def test_a_small_turn_of_the_weights_is_not_lost():
+def test_small_angle_of_the_weights_is_accurate():
     old = torch.tensor([1.0, 0.0], dtype=torch.float64)
     new = torch.tensor([math.cos(1e-6), math.sin(1e-6)], dtype=torch.float64)
-    assert importance.angular_distance_weights(changes([new], [old])) == pytest.approx(1e-6 / math.pi, rel=1e-3)
+    assert importance.angular_distance_weights(deltas([new], [old])) == pytest.approx(1e-6 / math.pi, rel=1e-3)
 
 
-def test_comparing_in_chunks_changes_nothing(monkeypatch):
+def test_tensor_delta_does_not_depend_on_the_chunk_size(monkeypatch):
     (new,), (old,) = tensors(3, num=1), tensors(4, num=1)
-    whole = importance.tensor_delta(new, old)
+    expected = importance.tensor_delta(new, old)
     monkeypatch.setattr(importance, "CHUNK_ELEMENTS", 4)
-    assert vars(importance.tensor_delta(new, old)) == pytest.approx(vars(whole), rel=1e-12)
+    assert vars(importance.tensor_delta(new, old)) == pytest.approx(vars(expected), rel=1e-12)
 
 
 def test_parameters_that_are_zero_in_the_backbone_have_no_ratio():
     old, new = torch.tensor([0.0, 2.0]), torch.tensor([5.0, 3.0])
-    assert importance.parameter_change(changes([new], [old])) == 0.5
+    assert importance.parameter_change(deltas([new], [old])) == 0.5
     zeros = torch.zeros(2)
     for formula in [*CHANGES, *ANGLES]:
-        assert formula(changes([new, zeros], [old, zeros])) == formula(changes([new], [old]))
-        assert math.isnan(formula(changes([new], [zeros]))), formula.__name__
+        assert formula(deltas([new, zeros], [old, zeros])) == formula(deltas([new], [old]))
+        assert math.isnan(formula(deltas([new], [zeros]))), formula.__name__
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=SEEDS, cut=st.integers(0, 9))
-def test_a_mean_does_not_depend_on_how_samples_are_batched(seed, cut):
+def test_running_mean_does_not_depend_on_the_batch_split(seed, cut):
     rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(seed))
     mean = importance.RunningMean(4)
     mean.add(rows[:cut])

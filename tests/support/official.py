@@ -122,7 +122,7 @@ def near(ours: torch.Tensor, official: torch.Tensor, tolerance: float) -> None:
 MIXED = ("landscape.png", None, "gray_L.png", "odd_57x56.png")  # images of the batch whose text is in its ids alone
 
 
-def given_batch(family: str, key: str = "merged/batch/mixed/2048"):
+def recorded_batch(family: str, key: str = "merged/batch/mixed/2048"):
     """The batch of four that LoRA and stage 0 are checked with, from official ids and labels."""
     official = {name: arrays(family, "lora.npz")[f"{key}/{name}"] for name in ("input_ids", "attention_mask", "labels")}
     config = model_config(family, None)

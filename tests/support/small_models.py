@@ -84,13 +84,13 @@ def small_batch(*, seed=0, num=3, pad="right"):
     return MicroBatch(ids, ids, attention_mask=mask, pixels=torch.randn(num, 3, 12, 12, generator=made))
 
 
-def asked(batch):
+def forward_inputs(batch):
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "pixel_values": batch.pixels}
 
 
 @torch.inference_mode()
 def logits(model, *, image=True):
-    batch = asked(small_batch())
+    batch = forward_inputs(small_batch())
     if not image:
         batch = {"input_ids": torch.arange(2, 40).reshape(2, 19)}
     return model(**batch).logits

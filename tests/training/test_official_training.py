@@ -12,7 +12,7 @@ import json
 
 import pytest
 import torch
-from support.official import arrays, conversations, encoded, given_batch, loss_of, our_name, tuning
+from support.official import arrays, conversations, encoded, loss_of, our_name, recorded_batch, tuning
 from support.official_trainer import (
     FAMILY,
     HYPER,
@@ -83,7 +83,7 @@ def test_the_first_two_steps_have_the_official_losses_as_far_as_the_texts_are_at
         "c1_single",
         "c6_unicode",
     ]
-    four = given_batch(FAMILY)
+    four = recorded_batch(FAMILY)
     third = MicroBatch(
         input_ids=four.input_ids[[0, 3]],
         labels=four.labels[[0, 3]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
@@ -15,14 +15,29 @@ from vrx.runs.files import read_json
 from vrx.runs.hub import cached_checkpoint, split_revision
 
 
+class PublishedFacts(TypedDict):
+    """What is known without a download.
+
+    parts: config.json by hub id. instructions: `command` and number of `conversations` by conversation template.
+    images: source of each folder below `instructions.image_folder`. tera_operations: dense bf16 TFLOP/s by GPU name.
+    """
+
+    parts: dict[str, dict[str, Any]]
+    instructions: dict[str, dict[str, Any]]
+    images: dict[str, str]
+    tera_operations: dict[str, float]
+
+
 @cache
-def published_facts() -> dict[str, Any]:
-    """The published facts in `architectures.yaml`: sizes of parts, instruction data, peak TFLOPs of GPUs."""
+def published_facts() -> PublishedFacts:
+    """The contents of `architectures.yaml`."""
     return yaml.safe_load((PACKAGE / "models" / "architectures.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Backbone:
+    """Sizes of a decoder-only language model."""
+
     hidden: int
     intermediate: int
     num_layers: int
@@ -47,16 +62,17 @@ class Backbone:
 
     @property
     def layer_parameters(self) -> int:
-        """Of all Linear modules of one decoder layer."""
+        """Parameters of all Linear modules of one decoder layer."""
         return sum(inputs * outputs for inputs, outputs in self.linears.values())
 
     @property
     def parameters(self) -> int:
+        """Embeddings, head and the Linear modules of all layers."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return embeddings + self.num_layers * self.layer_parameters
 
     def lora_parameters(self, lora: LoraConfig) -> int:
-        """Of one layer: r (in + out) for each Linear with an adapter, and with DoRA its `out` magnitudes."""
+        """Adapter parameters of one layer: r (in + out) per Linear with an adapter, with DoRA `out` magnitudes more."""
         targets = lora.target_modules
         adapted = [size for name, size in self.linears.items() if targets is None or matches_target(name, targets)]
         return sum(lora.r * (inputs + outputs) + bool(lora.use_dora) * outputs for inputs, outputs in adapted)
@@ -64,6 +80,8 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Tower:
+    """Sizes of a vision tower."""
+
     hidden: int
     intermediate: int
     num_layers: int
@@ -71,13 +89,13 @@ class Tower:
 
     @property
     def parameters(self) -> int:
-        """Without embeddings and biases."""
+        """Parameters without embeddings and biases."""
         return self.num_layers * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
 
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """An LVLM; the projector is Linear-GELU-Linear with biases."""
+    """Parameter counts of an LVLM; the projector is Linear-GELU-Linear with biases."""
 
     backbone: Backbone
     tower: Tower
@@ -97,7 +115,7 @@ class ParameterCounts:
 
 
 def matches_target(name: str, targets: Sequence[str]) -> bool:
-    """Whether a module's name ends with one of the targets, as PEFT reads `target_modules`."""
+    """Whether a module's name ends with one of the targets, as in PEFT's `target_modules`."""
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
@@ -126,10 +144,10 @@ def counts_from_configs(text: dict[str, Any], vision: dict[str, Any]) -> Paramet
     return ParameterCounts(backbone, Tower(*sizes, num_patches=side * side))
 
 
-def part_config(name: str, part: str) -> dict[str, Any] | None:
-    """The config.json of a part, from this machine or as published; `part` is its key in the config.json of an LVLM."""
+def part_config(name: str, key: str) -> dict[str, Any] | None:
+    """The config.json of a part, from this machine or as published; `key` is its key in the config.json of an LVLM."""
     folder = cached_checkpoint(name)
     if folder is not None and (folder / "config.json").is_file():
         config = read_json(folder / "config.json")
-        return {**config, **config.get(part, {})}
+        return {**config, **config.get(key, {})}
     return published_facts()["parts"].get(split_revision(name)[0])

@@ -1,8 +1,7 @@
-"""An LVLM's parts on disk, backbone, vision tower and projector, and the LVLM assembled from them, as tuning begins."""
+"""Assembling an LVLM from its parts on disk: backbone, vision tower and projector."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +12,56 @@ from transformers import (
     CLIPVisionModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedModel,
     SiglipVisionModel,
 )
 from transformers.modeling_utils import set_zero3_state
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
-from vrx.models.checkpoint_layouts import PROJECTOR_FILE, summarize_names
+from vrx.models.checkpoint_layouts import LlavaOptions, summarize_names
+from vrx.models.file_names import OFFICIAL_PROJECTOR, PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 from vrx.runs.hub import resolve_checkpoint
 
 TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
 
 
-def load_part(model_class: Any, key: str, name: str, dtype: torch.dtype, **options: Any) -> Any:
-    """Load a backbone or a vision tower; weights that from_pretrained would initialize at random are refused."""
+def load_part(
+    model_class: Any,  # a model class or AutoModelForCausalLM
+    key: str,
+    name: str,
+    dtype: torch.dtype,
+    **options: bool,
+) -> PreTrainedModel:
+    """Load a backbone or a vision tower; `UserError` for weights that from_pretrained would initialize randomly."""
     folder = resolve_checkpoint(key, name)
-    LazyStateDict(folder)  # refuses a damaged file by name
+    LazyStateDict(folder)  # raises UserError for a damaged file
     try:
         model, loading_info = model_class.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, **options
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{key}={name}: {str(error).strip().splitlines()[0]}") from None
-    unfit = loading_info["missing_keys"] | {name for name, *_ in loading_info["mismatched_keys"]}
-    if unfit:
-        raise UserError(f"{key}={name}: missing or of another shape: {summarize_names(unfit)}")
+    misfits = loading_info["missing_keys"] | {name for name, *_ in loading_info["mismatched_keys"]}
+    if misfits:
+        raise UserError(f"{key}={name}: missing or of another shape: {summarize_names(misfits)}")
     return model
 
 
-def load_vision_tower(config: ModelConfig, dtype: torch.dtype) -> Any:
-    """Load the vision tower, without SigLIP's pooling head as in Bunny: nothing uses it, and ZeRO-3 cannot run it."""
+def load_vision_tower(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the vision tower, without SigLIP's pooling head, as in Bunny: it is unused, and fails under ZeRO-3."""
     options = {"vision_use_head": False} if config.image_processor == "siglip" else {}
     return load_part(TOWERS[config.image_processor], "model.vision_tower", config.vision_tower, dtype, **options)
 
 
 def assemble(
-    config: ModelConfig, options: Mapping[str, Any], projector_state: dict[str, torch.Tensor], dtype: torch.dtype
+    config: ModelConfig, options: LlavaOptions, projector_state: dict[str, torch.Tensor], dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """Assemble an LVLM from backbone, vision tower and projector; `options` are fields of LlavaConfig."""
+    """Assemble an LVLM from backbone, vision tower and projector.
+
+    projector_state: as `read_projector` returns it. `UserError` if its shapes do not fit the other parts.
+    """
     backbone = load_part(AutoModelForCausalLM, "model.backbone", config.backbone, dtype)
     vision_tower = load_vision_tower(config, dtype)
     lvlm_config = LlavaConfig(
@@ -60,7 +70,7 @@ def assemble(
         tie_word_embeddings=backbone.config.tie_word_embeddings,
         **options,
     )
-    # An empty model that the parts fill. Under ZeRO-3 it must not be partitioned, though the parts are.
+    # The empty model takes the parts. Under ZeRO-3 the parts are partitioned, the empty model must not be.
     with torch.device("meta"), set_zero3_state():
         model = LlavaForConditionalGeneration(lvlm_config)
     model.model.language_model = backbone.model
@@ -76,12 +86,12 @@ def read_projector(folder: Path) -> dict[str, torch.Tensor]:
     """The projector's tensors, named linear_1 and linear_2, from our file or from LLaVA's `mm_projector.bin`."""
     if (folder / PROJECTOR_FILE).is_file():
         return dict(LazyStateDict(folder, (PROJECTOR_FILE,)))
-    if not (folder / "mm_projector.bin").is_file():
-        raise UserError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor mm_projector.bin")
+    if not (folder / OFFICIAL_PROJECTOR).is_file():
+        raise UserError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor {OFFICIAL_PROJECTOR}")
     names = {"0": "linear_1", "2": "linear_2"}
-    tensors = read_bin(folder / "mm_projector.bin")
-    parts = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
-    return {f"{names[name[0]]}{name[1:]}": tensor for name, tensor in parts.items() if name[0] in names}
+    tensors = read_bin(folder / OFFICIAL_PROJECTOR)
+    suffixes = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
+    return {f"{names[name[0]]}{name[1:]}": tensor for name, tensor in suffixes.items() if name[0] in names}
 
 
 def _refuse_misfit(config: ModelConfig, module: nn.Module, state: dict[str, torch.Tensor]) -> None:

@@ -1,24 +1,25 @@
-"""Checkpoint layouts: the contents of a folder, and the name in memory of each of its tensors.
+"""Layouts of full checkpoints: the files of a folder and the names of their tensors.
 
-Known are the original LLaVA and Bunny (`model.layers`, `model.mm_projector`, with or without the vision tower),
-llava-hf before and since transformers 4.52, and the output of `save_pretrained`. `lora_checkpoint` reads adapters.
+Known layouts are the original LLaVA and Bunny ones (`model.layers`, `model.mm_projector`, with or without the vision
+tower), llava-hf before and since transformers 4.52, and the output of `save_pretrained`. `lora_checkpoint` reads
+adapters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from transformers import LlamaConfig, LlavaConfig, Phi3Config, PreTrainedConfig
 
 from vrx.config.errors import UserError
-from vrx.models.lazy_state_dict import WEIGHTS
+from vrx.models.file_names import MODEL_WEIGHTS, OFFICIAL_PROJECTOR, PROJECTOR_FILE
 from vrx.models.lvlm import DECODER, PROJECTOR, TOWER
 from vrx.runs.files import read_json
 
-RENAMES = [  # checkpoint -> memory; the first match counts
+RENAMES = [  # checkpoint -> memory; the first match applies
     (r"model\.mm_projector\.0\.", f"{PROJECTOR}linear_1."),
     (r"model\.mm_projector\.2\.", f"{PROJECTOR}linear_2."),
     (r"(model\.)?multi_modal_projector\.", PROJECTOR),
@@ -28,20 +29,29 @@ RENAMES = [  # checkpoint -> memory; the first match counts
     (r"model\.(?=(embed_tokens|layers|norm)\.)", DECODER),
     (r"lm_head\.", "lm_head."),
 ]
-DERIVED = re.compile(r".*(rotary_emb\.inv_freq|position_ids)")  # buffers that old checkpoints hold and models compute
-BACKBONES: dict[str, type[PreTrainedConfig]] = {  # model_type of the official repositories -> their backbone's
+DERIVED = re.compile(r".*(rotary_emb\.inv_freq|position_ids)")  # buffers in old checkpoints that models compute
+BACKBONES: dict[str, type[PreTrainedConfig]] = {  # official model_type -> backbone's configuration
     "llava": LlamaConfig,
     "llava_llama": LlamaConfig,
     "bunny-llama": LlamaConfig,
     "bunny-phi3": Phi3Config,
 }
-OLD_KEYS = {"rope_theta", "rope_scaling"}  # transformers 5 reads them, and keeps them under another name
-PROJECTOR_FILE = "projector.safetensors"  # beside an adapter of ours
+OLD_KEYS = {"rope_theta", "rope_scaling"}  # transformers 5 reads these keys and stores them under another name
+
+
+class LlavaOptions(TypedDict):
+    """Fields of LlavaConfig that the model configuration determines."""
+
+    image_token_index: int
+    projector_hidden_act: str
+    vision_feature_layer: int
+    vision_feature_select_strategy: Literal["default", "full"]
+    image_seq_length: int
 
 
 def memory_name(name: str) -> str | None:
-    """The name in memory (transformers 5) of a checkpoint's tensor; None for a tensor that no layout has."""
-    name = name.removeprefix("base_model.model.")  # PEFT's wrapping
+    """The name in memory (transformers 5) of a checkpoint's tensor; None if no layout has such a tensor."""
+    name = name.removeprefix("base_model.model.")  # prefix of PEFT
     for pattern, replacement in RENAMES:
         if re.match(pattern, name):
             return re.sub(pattern, replacement, name, count=1)
@@ -49,33 +59,33 @@ def memory_name(name: str) -> str | None:
 
 
 def map_names(names: Iterable[str], source: Path) -> dict[str, str]:
-    """Name in memory -> name in the checkpoint `source`; tensors that no layout has are refused."""
+    """Name in memory -> name in the checkpoint `source`; `UserError` for tensors that no layout has."""
     stored_names = [name for name in names if not DERIVED.fullmatch(name)]
     unexpected = [name for name in stored_names if memory_name(name) is None]
     if unexpected:
-        raise UserError(f"{source}: no LVLM in a known layout: unexpected {summarize_names(unexpected)}")
+        raise UserError(f"{source}: not an LVLM in a known layout: unexpected {summarize_names(unexpected)}")
     return {str(memory_name(name)): name for name in stored_names}
 
 
 def summarize_names(names: Iterable[str]) -> str:
-    """The first three names, and the number of all where there are more."""
+    """The first three names, followed by the total number if there are more."""
     ordered = sorted(names)
     return ", ".join(ordered[:3]) + (f" … ({len(ordered)} tensors)" if len(ordered) > 3 else "")
 
 
 def require_full_checkpoint(folder: Path) -> None:
-    """Refuse a folder that holds no LVLM, and name its contents where they are known."""
-    if any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS):
+    """Raise `UserError` for a folder without an LVLM, naming its contents if they are known."""
+    if any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in MODEL_WEIGHTS):
         if not (folder / "config.json").is_file():
             raise UserError(f"model.lvlm={folder}: has weights but no config.json")
         return
-    if (folder / "mm_projector.bin").is_file() or (folder / PROJECTOR_FILE).is_file():
-        raise UserError(f"model.lvlm={folder}: holds a projector alone; that is what model.projector takes")
+    if (folder / OFFICIAL_PROJECTOR).is_file() or (folder / PROJECTOR_FILE).is_file():
+        raise UserError(f"model.lvlm={folder}: holds only a projector; pass it as model.projector")
     if (folder / "config.yaml").is_file():
-        raise UserError(f"model.lvlm={folder}: a run without adapter/, not tuned or not finished")
+        raise UserError(f"model.lvlm={folder}: a run without adapter/: not a fine-tuning run, or unfinished")
     raise UserError(
-        f"model.lvlm={folder}: unknown layout; valid holds {' or '.join(WEIGHTS)} (whole or in shards) and "
-        "config.json, or adapter_config.json, or is the directory of a finished run"
+        f"model.lvlm={folder}: unknown layout; valid is a folder with {' or '.join(MODEL_WEIGHTS)} (one file or "
+        "shards) and config.json, a folder with adapter_config.json, or the directory of a finished run"
     )
 
 
@@ -84,10 +94,10 @@ def is_official(folder: Path) -> bool:
     return (folder / "config.json").is_file() and "text_config" not in read_json(folder / "config.json")
 
 
-def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: Mapping[str, Any]) -> LlavaConfig:
+def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: LlavaOptions) -> LlavaConfig:
     """The configuration of a checkpoint's LVLM, read as JSON: code from a repository is never run.
 
-    `tower` is the vision tower's configuration for a checkpoint without one; `options` are fields of LlavaConfig.
+    tower: the vision tower's configuration, for a checkpoint without one.
     """
     config = read_json(folder / "config.json")
     layer = config.get("mm_vision_select_layer", config.get("vision_feature_layer", options["vision_feature_layer"]))
@@ -97,12 +107,17 @@ def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: Mapp
         try:
             return LlavaConfig.from_dict({**config, **options})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{folder / 'config.json'}: no configuration of an LVLM: {error}") from None
-    kind = config.get("model_type")
-    if kind not in BACKBONES:
-        raise UserError(f"model.lvlm={folder}: model_type={kind}; known are {', '.join(BACKBONES)}")
-    known = (BACKBONES[kind]().to_dict().keys() | OLD_KEYS) - {"model_type", "architectures", "_name_or_path", "dtype"}
-    backbone = BACKBONES[kind].from_dict({key: value for key, value in config.items() if key in known})
+            raise UserError(f"{folder / 'config.json'}: not the configuration of an LVLM: {error}") from None
+    model_type = config.get("model_type")
+    if model_type not in BACKBONES:
+        raise UserError(f"model.lvlm={folder}: model_type={model_type}; valid are {', '.join(BACKBONES)}")
+    known_keys = (BACKBONES[model_type]().to_dict().keys() | OLD_KEYS) - {
+        "model_type",
+        "architectures",
+        "_name_or_path",
+        "dtype",
+    }
+    backbone = BACKBONES[model_type].from_dict({key: value for key, value in config.items() if key in known_keys})
     assert tower is not None
     return LlavaConfig(
         vision_config=tower, text_config=backbone, tie_word_embeddings=backbone.tie_word_embeddings, **options

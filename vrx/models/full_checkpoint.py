@@ -1,4 +1,4 @@
-"""A finished LVLM, loaded from a full checkpoint in any layout that `checkpoint_layouts` knows."""
+"""Loading an LVLM from a full checkpoint in any layout of `checkpoint_layouts`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models import checkpoint_layouts
 from vrx.models.assemble import TOWERS, load_vision_tower
-from vrx.models.checkpoint_layouts import summarize_names
+from vrx.models.checkpoint_layouts import LlavaOptions, summarize_names
 from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.lvlm import TOWER
 from vrx.runs.hub import resolve_checkpoint
@@ -24,12 +24,12 @@ HEAD = "lm_head.weight"
 
 
 def load_full_checkpoint(
-    config: ModelConfig, folder: Path, options: Mapping[str, Any], dtype: torch.dtype
+    config: ModelConfig, folder: Path, options: LlavaOptions, dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """Load a checkpoint of the whole LVLM, tensor by tensor.
+    """Load a full checkpoint of an LVLM, tensor by tensor.
 
-    `options` are fields of LlavaConfig. A checkpoint without a vision tower gets `model.vision_tower`. Vision layers
-    after `model.vision_feature_layer` are unused and may be absent.
+    A checkpoint without a vision tower gets `model.vision_tower`. Vision layers after `model.vision_feature_layer` are
+    unused and may be absent.
     """
     checkpoint_layouts.require_full_checkpoint(folder)
     stored = LazyStateDict(folder)
@@ -65,7 +65,7 @@ def _require_complete(
     stored: LazyStateDict,
     lvlm_config: LlavaConfig,
 ) -> None:
-    """Refuse a checkpoint whose tensors are missing, unexpected or of another shape than the model's.
+    """Raise `UserError` for tensors that are missing, unexpected or of another shape than the model's.
 
     names: name in memory -> name in the checkpoint; shapes: of the model's tensors, by name in memory.
     """
@@ -77,9 +77,7 @@ def _require_complete(
     misshapen = [name for name in names.keys() & shapes.keys() if stored.shapes[names[name]] != shapes[name]]
     for problem, tensors in {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}.items():
         if tensors:
-            raise UserError(
-                f"model.lvlm={config.lvlm}: incomplete or of another kind: {problem} {summarize_names(tensors)}"
-            )
+            raise UserError(f"model.lvlm={config.lvlm}: does not fit the model: {problem} {summarize_names(tensors)}")
 
 
 def _tower_config(config: ModelConfig) -> PreTrainedConfig:

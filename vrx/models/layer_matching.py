@@ -1,4 +1,4 @@
-"""The decoder layers of two models side by side, tensor by tensor."""
+"""Matching the decoder layers of two models, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from vrx.config.errors import UserError
 from vrx.models.checkpoint_layouts import DERIVED
 
-# In memory and in a backbone's files; in an LVLM's files; in a bare decoder. A vision tower's layers match none.
+# Prefixes: in memory; in an LVLM's files; in a backbone's files; in a bare decoder. Vision layers do not match.
 LAYER = re.compile(r"(?:model\.language_model\.|language_model\.model\.|model\.|)layers\.(\d+)\.(.+)")
 Match = dict[str, tuple[str, str]]  # name within the layer -> (name in the model, name in the backbone)
 
@@ -18,7 +18,7 @@ Match = dict[str, tuple[str, str]]  # name within the layer -> (name in the mode
 def match_layers(state: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor]) -> list[Match]:
     """Match the decoder layers of two models, which must have the same names and shapes; one match per layer.
 
-    Either state may be that of a backbone or of an LVLM, in memory or a `LazyStateDict`. Other tensors do not matter.
+    Either state may be that of a backbone or of an LVLM, in memory or a `LazyStateDict`. Other tensors are ignored.
     """
     ours, theirs = _layer_tensors(state), _layer_tensors(backbone_state)
     if len(ours) != len(theirs):
@@ -49,5 +49,5 @@ def _layer_tensors(state: Mapping[str, Tensor]) -> list[dict[str, str]]:
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    shapes = getattr(state, "shapes", None)  # a LazyStateDict knows them without reading the tensor
+    shapes = getattr(state, "shapes", None)  # a LazyStateDict has shapes without reading tensors
     return tuple(shapes[name] if shapes is not None else state[name].shape)

@@ -11,36 +11,34 @@ from torch import Tensor
 
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
+from vrx.models.file_names import MODEL_WEIGHTS
 from vrx.runs.files import read_json
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 class LazyStateDict(Mapping[str, Tensor]):
     """The tensors of a checkpoint folder by name, each read from disk on access and not cached.
 
-    Reads safetensors or, where there are none, `.bin` files (mapped into memory, without code in them), in one file or
-    in shards with an index. `shapes` knows the tensors' shapes without reading them. A file that is missing or damaged
-    is refused by name.
+    Reads safetensors or, if there are none, `.bin` files (mapped into memory, without executing code), in one file or
+    in shards with an index. shapes: of all tensors, known without reading them. `UserError` names a missing or damaged
+    file.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str] = WEIGHTS) -> None:
-        found = next((name for name in names if _shards(folder, name)), None)
-        if found is None:
-            raise UserError(f"{folder}: holds neither {' nor '.join(names)}, whole or in shards")
+    def __init__(self, folder: Path, names: Sequence[str] = MODEL_WEIGHTS) -> None:
+        stored_name = next((name for name in names if _shards(folder, name)), None)
+        if stored_name is None:
+            raise UserError(f"{folder}: holds neither {' nor '.join(names)}, in one file or in shards")
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._file: dict[str, Path] = {}
-        for path in _shards(folder, found):
-            told = _shapes(path)
-            self.shapes |= told
-            self._file |= dict.fromkeys(told, path)
+        for path in _shards(folder, stored_name):
+            shapes = _shapes(path)
+            self.shapes |= shapes
+            self._file |= dict.fromkeys(shapes, path)
 
     def __getitem__(self, name: str) -> Tensor:
         path = self._file[name]
         if path.suffix == ".bin":
             return _mapped(path)[name]
-        with safe_open(path, "pt") as file:  # opened each time: a file held open keeps every page that was read
+        with safe_open(path, "pt") as file:  # an open file would keep every page read in memory
             return file.get_tensor(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -51,23 +49,23 @@ class LazyStateDict(Mapping[str, Tensor]):
 
 
 def read_bin(path: Path) -> dict[str, Tensor]:
-    """The tensors of one `.bin` file, mapped into memory; a file with code in it is refused like a damaged one."""
+    """The tensors of one `.bin` file, mapped into memory; `UserError` for a damaged file or one that contains code."""
     try:
         return _mapped(path)
     except Exception as error:
-        raise UserError(f"{path}: damaged or no file of tensors ({_first_line(error)}); fetch it again") from None
+        raise UserError(f"{path}: damaged or not a file of tensors ({_first_line(error)}); download it again") from None
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if not path.is_file():
-        raise UserError(f"{path}: missing, though the index beside it names it; fetch it again")
+        raise UserError(f"{path}: missing, although the index names it; download it again")
     if path.suffix == ".bin":
         return {name: tuple(tensor.shape) for name, tensor in read_bin(path).items()}
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged ({_first_line(error)}); fetch it again") from None
+        raise UserError(f"{path}: damaged ({_first_line(error)}); download it again") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -80,7 +78,7 @@ def _shards(folder: Path, name: str) -> list[Path]:
         try:
             shards = set(read_json(index)["weight_map"].values())
         except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{index}: damaged, holds no weight_map; fetch it again") from None
+            raise UserError(f"{index}: damaged, has no weight_map; download it again") from None
         return sorted(inside(folder, shard) for shard in shards)
     return [folder / name] if (folder / name).is_file() else []
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import torch
 from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
@@ -14,7 +13,8 @@ from vrx.config.schema import ModelConfig
 from vrx.data.chat_templates import get_template
 from vrx.data.tokenizers import load_tokenizer
 from vrx.models.assemble import assemble, read_projector
-from vrx.models.checkpoint_layouts import is_official
+from vrx.models.checkpoint_layouts import LlavaOptions, is_official
+from vrx.models.file_names import TOKENIZERS
 from vrx.models.full_checkpoint import load_full_checkpoint
 from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
@@ -22,37 +22,40 @@ from vrx.runs.hub import resolve_checkpoint, split_revision
 
 
 def load_model_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer, with the end and padding tokens its conversation template was trained with."""
+    """The tokenizer of a model, with the end and padding tokens of its conversation template.
+
+    Read from `model.tokenizer`, else from `model.lvlm` if that has a tokenizer, else from `model.backbone`.
+    """
     if config.tokenizer is not None:
         return load_tokenizer(resolve_checkpoint("model.tokenizer", config.tokenizer, weights=False), config.template)
     if config.lvlm is not None:
         folder = resolve_checkpoint("model.lvlm", config.lvlm, weights=False)
-        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        if any((folder / name).is_file() for name in TOKENIZERS):
             return load_tokenizer(folder, config.template)
     return load_tokenizer(resolve_checkpoint("model.backbone", config.backbone, weights=False), config.template)
 
 
 def image_token_id(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token id at the positions of an image's features."""
+    """The token id of the positions that image features take."""
     token_id = tokenizer.convert_tokens_to_ids(config.image_token)
     if not isinstance(token_id, int) or token_id == tokenizer.unk_token_id:
-        raise UserError(f"model.image_token={config.image_token}: valid is a token of the tokenizer's vocabulary")
+        raise UserError(f"model.image_token={config.image_token}: must be a token of the tokenizer's vocabulary")
     return token_id
 
 
 def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaForConditionalGeneration:
-    """Load an LVLM on the CPU: assembled from its parts, as before tuning, or a finished one that `model.lvlm` names.
+    """Load an LVLM on the CPU: from the checkpoint or run in `model.lvlm`, or assembled from its parts, before tuning.
 
     LLaVA-1.5 and Bunny are the same architecture: features of one vision tower layer, Linear-GELU-Linear into the
-    embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. Parts that do not fit
-    together are refused with the names of the first tensors that are missing, unexpected or of another shape.
+    embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. `UserError` for parts
+    that do not fit together names the first tensors that are missing, unexpected or of another shape.
     """
     tokenizer = load_model_tokenizer(config)
-    options = {
+    options: LlavaOptions = {
         "image_token_index": image_token_id(config, tokenizer),
         "projector_hidden_act": "gelu",
         "vision_feature_layer": config.vision_feature_layer,
-        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_feature_select_strategy": cast(Literal["default", "full"], config.vision_feature_select_strategy),
         "image_seq_length": config.num_image_tokens,
     }
     if config.lvlm is None:
@@ -65,7 +68,7 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
             model = load_full_checkpoint(config, folder, options, dtype)
         else:
             model = _load_lora_output(config, folder, adapter, options=options, dtype=dtype)
-        if is_official(folder):  # the official builders fit embeddings and head to the tokenizer
+        if is_official(folder):  # as the official code does after loading
             model.resize_token_embeddings(len(tokenizer))
     _require_fit(config, model, len(tokenizer))
     end = tokenizer.convert_tokens_to_ids(get_template(config.template).end)
@@ -77,9 +80,9 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
 
 
 def _load_lora_output(
-    config: ModelConfig, folder: Path, adapter: Path, *, options: Mapping[str, Any], dtype: torch.dtype
+    config: ModelConfig, folder: Path, adapter: Path, *, options: LlavaOptions, dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """The LVLM of a LoRA output or a run: the parts, with what was tuned beside the adapter, and the adapter merged."""
+    """The LVLM of a LoRA output or a run: its parts, the tensors tuned besides the adapter, and the merged adapter."""
     backbone = resolve_checkpoint("model.backbone", config.backbone, weights=False)
     require_same_backbone(folder, split_revision(config.backbone)[0], backbone)
     tensors = tensors_beside_adapter(adapter)
@@ -93,7 +96,7 @@ def _load_lora_output(
 
 
 def merge_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Merge an adapter into the weights it was trained beside, in place; an adapter for another base is refused."""
+    """Merge an adapter into the weights of its base, in place; `UserError` for an adapter of another base."""
     adapter, weights = Adapter(folder), dict(model.named_parameters())
     adapter.require_fit({name: tuple(tensor.shape) for name, tensor in weights.items()})
     for name in adapter:
@@ -101,12 +104,12 @@ def merge_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
 
 
 def _require_fit(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens: int) -> None:
-    layers, weights = len(decoder_layers(model)), config.lvlm or config.backbone
-    if layers != config.num_layers:
-        raise UserError(f"model.num_layers={config.num_layers}: {weights} has {layers} decoder layers")
+    num_layers, weights = len(decoder_layers(model)), config.lvlm or config.backbone
+    if num_layers != config.num_layers:
+        raise UserError(f"model.num_layers={config.num_layers}: {weights} has {num_layers} decoder layers")
     embeddings = model.get_input_embeddings().weight
-    rows = getattr(embeddings, "ds_shape", embeddings.shape)[0]  # ds_shape: of a tensor that ZeRO-3 has partitioned
+    rows = getattr(embeddings, "ds_shape", embeddings.shape)[0]  # ds_shape: if ZeRO-3 has partitioned it
     if num_tokens > rows:
-        raise UserError(f"model.tokenizer={config.tokenizer}: {num_tokens} tokens, {weights} embeds {rows}")
+        raise UserError(f"model.tokenizer={config.tokenizer}: has {num_tokens} tokens, {weights} has {rows} embeddings")
     meta = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     assert not meta, f"parameters without weights: {meta}"

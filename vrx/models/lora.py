@@ -30,7 +30,7 @@ def apply_lora(
     layers: distinct decoder layers from 0. Without `lora.target_modules` every Linear of a layer gets an adapter. The
     initial weights of an adapter depend on (seed, layer, module) only, so ablations are paired. Modules are named by
     their full path: PEFT's `layers_to_transform` would also match the vision tower's layers of the same number, read an
-    empty list as all layers and ignore a layer that does not exist. The result is asserted.
+    empty list as all layers and ignore a missing layer. `UserError` for invalid layers, init and target modules.
     """
     depth = len(decoder_layers(model))
     outside = [layer for layer in layers if not 0 <= layer < depth]
@@ -66,20 +66,20 @@ def _target_paths(model: LlavaForConditionalGeneration, layers: Sequence[int], c
         layer: [name for name, module in decoder_layers(model)[layer].named_modules() if isinstance(module, nn.Linear)]
         for layer in layers
     }
-    wanted = config.target_modules
-    if wanted is not None:
+    targets = config.target_modules
+    if targets is not None:
         names = sorted({name for layer in layers for name in linears[layer]})
-        unknown = [target for target in wanted if not any(matches_target(name, [target]) for name in names)]
-        if unknown or not wanted:
+        unknown = [target for target in targets if not any(matches_target(name, [target]) for name in names)]
+        if unknown or not targets:
             raise UserError(
-                f"lora.target_modules={wanted}: {', '.join(unknown) or 'empty'}; the decoder layers have "
+                f"lora.target_modules={targets}: {', '.join(unknown) or 'empty'}; the decoder layers have "
                 f"{', '.join(name.rpartition('.')[2] for name in names)}"
             )
     return [
         f"{LAYERS_PATH}.{layer}.{name}"
         for layer in layers
         for name in linears[layer]
-        if wanted is None or matches_target(name, wanted)
+        if targets is None or matches_target(name, targets)
     ]
 
 

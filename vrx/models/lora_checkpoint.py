@@ -15,31 +15,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vrx.config.errors import UserError
-from vrx.models.checkpoint_layouts import PROJECTOR_FILE, map_names, memory_name, summarize_names
-from vrx.models.lazy_state_dict import ADAPTER, LazyStateDict, read_bin
+from vrx.models.checkpoint_layouts import map_names, memory_name, summarize_names
+from vrx.models.file_names import ADAPTER_WEIGHTS, OFFICIAL_BESIDE_ADAPTER, PROJECTOR_FILE
+from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 from vrx.models.lvlm import PROJECTOR
 from vrx.runs.files import read_json
 
-WRAPPED = "base_model.model."  # what PEFT puts before the names of the model it wraps
-PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}  # all else is refused
+WRAPPED = "base_model.model."  # PEFT's prefix to the names of the model that it wraps
+PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}  # other values are refused
 TENSOR_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)")
 Part = Literal["A", "B", "magnitude_vector"]
 
 
 class Adapter(Mapping[str, Tensor]):
-    """A LoRA or DoRA adapter on disk, by the names that the weights it changes have in memory.
+    """A LoRA or DoRA adapter on disk: name in memory of each adapted weight -> its change.
 
-    A value is scale x B A in fp32, (out, in), computed on access; `merge` applies it. `shapes` holds the shapes of the
-    weights.
+    A change is scale x B A in fp32, (out, in), computed on access; `merge` applies it. shapes: of the adapted weights.
     """
 
     def __init__(self, folder: Path) -> None:
         config = read_json(folder / "adapter_config.json")
         unsupported = [key for key, plain in PLAIN.items() if (config.get(key) or plain) != plain]
         if config.get("peft_type") != "LORA" or unsupported:
-            kind = " ".join([str(config.get("peft_type")), *unsupported])
-            raise UserError(f"{folder}/adapter_config.json: valid is plain LoRA or DoRA, this is {kind}")
-        self.folder, self._stored = folder, LazyStateDict(folder, ADAPTER)
+            found_type = " ".join([str(config.get("peft_type")), *unsupported])
+            raise UserError(f"{folder}/adapter_config.json: valid is plain LoRA or DoRA, this is {found_type}")
+        self.folder, self._stored = folder, LazyStateDict(folder, ADAPTER_WEIGHTS)
         self.use_dora = bool(config.get("use_dora"))
         self.scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
         self._tensor_names: dict[str, dict[str, str]] = {}
@@ -47,23 +47,23 @@ class Adapter(Mapping[str, Tensor]):
             match = TENSOR_NAME.fullmatch(name)
             weight = memory_name(f"{match[1]}.weight") if match else None
             if match is None or weight is None:
-                raise UserError(f"{folder}: {name} is no LoRA tensor of a decoder layer")
+                raise UserError(f"{folder}: {name} is not a LoRA tensor of a decoder layer")
             self._tensor_names.setdefault(weight, {})[match[2] or match[3]] = name
         parts = {"A", "B", "magnitude_vector"} if self.use_dora else {"A", "B"}
         incomplete = [name for name, tensors in self._tensor_names.items() if tensors.keys() != parts]
         if incomplete or not self._tensor_names:
             needed = ", ".join(f"lora_{part}" for part in sorted(parts))
             raise UserError(
-                f"{folder}: an incomplete adapter, one of {needed} is missing of {summarize_names(incomplete)}"
+                f"{folder}: an incomplete adapter, one of {needed} is missing for {summarize_names(incomplete)}"
             )
         self.shapes = {
             name: (self._stored.shapes[tensors["B"]][0], self._stored.shapes[tensors["A"]][1])
             for name, tensors in self._tensor_names.items()
         }
 
-    def part(self, weight: str, which: Part) -> Tensor:
+    def part(self, weight: str, part: Part) -> Tensor:
         """`A` (r, in), `B` (out, r) or `magnitude_vector` (out,) of a weight, as stored."""
-        return self._stored[self._tensor_names[weight][which]]
+        return self._stored[self._tensor_names[weight][part]]
 
     def merge(self, weight: str, tensor: Tensor) -> Tensor:
         """A weight with the adapter's change applied, (out, in) fp32.
@@ -77,14 +77,14 @@ class Adapter(Mapping[str, Tensor]):
         return merged * (magnitude / torch.linalg.norm(merged, dim=1))[:, None]
 
     def require_fit(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Refuse weights (their shapes by name in memory) that this adapter cannot have been trained beside."""
+        """Raise `UserError` if this adapter was not trained on a model with these shapes, by name in memory."""
         foreign = self.keys() - shapes.keys()
         if foreign:
-            raise UserError(f"{self.folder}: an adapter for another base, this one has no {summarize_names(foreign)}")
+            raise UserError(f"{self.folder}: an adapter for another base; this one has no {summarize_names(foreign)}")
         for name, shape in self.shapes.items():
             if shapes[name] != shape:
                 mismatch = f"{name} is {shapes[name]}, the adapter's {shape}"
-                raise UserError(f"{self.folder}: an adapter for another base, {mismatch}")
+                raise UserError(f"{self.folder}: an adapter for another base: {mismatch}")
 
     def __getitem__(self, weight: str) -> Tensor:
         return self.scale * (self.part(weight, "B").float() @ self.part(weight, "A").float())
@@ -99,8 +99,8 @@ class Adapter(Mapping[str, Tensor]):
 def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) -> None:
     """Save the adapter in PEFT's own format and the projector beside it.
 
-    `state` holds full tensors by their names in the LVLM or in the PEFT model: PEFT would silently leave out a name
-    without its own prefix.
+    state: full tensors by name in the LVLM or in the PEFT model; PEFT alone would silently skip names without its own
+    prefix.
     """
     adapter = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items() if "lora_" in name}
     model.save_pretrained(str(folder), state_dict={f"{WRAPPED}{name}": tensor for name, tensor in adapter.items()})
@@ -108,7 +108,7 @@ def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) 
     assert num_saved == len(adapter) > 0, f"{num_saved} of {len(adapter)} tensors of the adapter were saved"
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     config = json.loads((folder / "adapter_config.json").read_text())
-    config["target_modules"].sort()  # a set to PEFT, which would write it in another order each time
+    config["target_modules"].sort()  # PEFT holds a set, whose order changes between runs
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     prefix = "multi_modal_projector."
     tensors = {name.rpartition(prefix)[2]: tensor.contiguous() for name, tensor in state.items() if prefix in name}
@@ -116,19 +116,19 @@ def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) 
 
 
 def find_adapter(folder: Path) -> Path | None:
-    """The folder of the adapter in a run directory or a LoRA output; None where there is none."""
+    """The folder of the adapter in a run directory or a LoRA output; None if there is none."""
     candidates = (folder / "adapter", folder)
     return next((candidate for candidate in candidates if (candidate / "adapter_config.json").is_file()), None)
 
 
 def tensors_beside_adapter(folder: Path) -> dict[str, Tensor]:
-    """What was tuned beside an adapter, by name in memory: the projector, and the tower where it was not frozen."""
+    """Tensors tuned besides an adapter, by name in memory: the projector, and the tower if it was not frozen."""
     if (folder / PROJECTOR_FILE).is_file():
         stored = LazyStateDict(folder, (PROJECTOR_FILE,))
         return {PROJECTOR + name: stored[name] for name in stored}
-    path = folder / "non_lora_trainables.bin"
+    path = folder / OFFICIAL_BESIDE_ADAPTER
     if not path.is_file():
-        raise UserError(f"{folder}: an adapter without its projector, non_lora_trainables.bin is missing")
+        raise UserError(f"{folder}: an adapter without its projector, {OFFICIAL_BESIDE_ADAPTER} is missing")
     tensors = read_bin(path)
     by_memory_name = {name: tensors[stored_name] for name, stored_name in map_names(tensors, path).items()}
     if not any(name.startswith(PROJECTOR) for name in by_memory_name):
@@ -137,10 +137,10 @@ def tensors_beside_adapter(folder: Path) -> dict[str, Tensor]:
 
 
 def require_same_backbone(folder: Path, backbone: str, backbone_folder: Path) -> None:
-    """Refuse an adapter that was tuned on another backbone, whose shapes may well be the same.
+    """Raise `UserError` for an adapter that was tuned on another backbone, even one of the same shapes.
 
     A run's `config.yaml` and PEFT's `adapter_config.json` name the backbone. Names are compared without owner, folders
-    and punctuation, and the name in the backbone's own `config.json` counts too: people move and rename folders.
+    and punctuation, and the name in the backbone's own `config.json` is accepted too: folders get moved and renamed.
     """
     tuned_on, source = None, folder / "config.yaml"
     if source.is_file():

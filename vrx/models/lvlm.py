@@ -1,14 +1,14 @@
-"""Where the parts of an LVLM are in memory. Every LVLM here is a `LlavaForConditionalGeneration`.
+"""Access to the parts of an LVLM in memory. Every LVLM is a `LlavaForConditionalGeneration`.
 
 LLaVA-1.5 and Bunny share that class: features of one vision tower layer, a Linear-GELU-Linear projector, a decoder. A
-new family starts from these five files:
+new model family starts from these five files:
 1. `conf/model/<name>.yaml`: its parts, template, image tokens and number of layers;
-2. this file: where its decoder, its projector and its vision tower are;
-3. `vrx/models/loading.py`: how it is loaded, and `checkpoint_layouts.py` for tensor names of other layouts;
-4. `vrx/data/chat_templates.py`: how a conversation is written down and masked;
-5. `vrx/data/image_processing.py`: what its vision tower takes.
+2. this file: its decoder, projector and vision tower;
+3. `vrx/models/loading.py`: how to load it, and `checkpoint_layouts.py` for tensor names of other layouts;
+4. `vrx/data/chat_templates.py`: the text and the label mask of a conversation;
+5. `vrx/data/image_processing.py`: the pixel values of its vision tower.
 LoRA, reversion, pruning, probing and training find layers through this file only. `training/loss.py` inserts image
-features into the token embeddings by hand, which holds for this class; a family with other position ids needs its own.
+features into the token embeddings by hand, which suits this class; a family with other position ids needs its own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.
 
 
 def find_lvlm(model: nn.Module) -> LlavaForConditionalGeneration | None:
-    """The LVLM inside wrappers such as PEFT's or ours; None where there is none."""
+    """The LVLM inside wrappers such as PEFT's or ours; None if there is none."""
     return next((module for module in model.modules() if isinstance(module, LlavaForConditionalGeneration)), None)
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The decoder layers of an LVLM, in order, looked for inside wrappers."""
+    """The decoder layers of an LVLM, in order; `model` may be wrapped."""
     return _require_lvlm(model).model.language_model.layers
 
 
@@ -49,5 +49,5 @@ def decoder(model: PreTrainedModel) -> Any:
 def _require_lvlm(model: nn.Module) -> LlavaForConditionalGeneration:
     lvlm = find_lvlm(model)
     if lvlm is None:
-        raise TypeError(f"{type(model).__name__} holds no LlavaForConditionalGeneration")
+        raise TypeError(f"{type(model).__name__} contains no LlavaForConditionalGeneration")
     return lvlm

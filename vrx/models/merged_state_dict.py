@@ -1,4 +1,4 @@
-"""The decoder of a tuned LVLM as weights on disk: an adapter's change is added to a tensor when that is asked for."""
+"""The weights of a tuned decoder, read from disk with the adapter merged into each tensor on access."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vrx.runs.surgery_manifest import read_surgery
 
 
 def tuned_state(config: ModelConfig, run_dir: Path) -> Mapping[str, Tensor] | None:
-    """The weights of the LVLM that a run left, of its decoder at least; None where the decoder is the backbone's."""
+    """The weights of a run's LVLM, at least of its decoder; None if the decoder equals the backbone."""
     state: MergedStateDict | LazyStateDict | None = None
     if config.lvlm is not None:
         folder = resolve_checkpoint("model.lvlm", config.lvlm)
@@ -32,9 +32,9 @@ def _backbone(config: ModelConfig) -> LazyStateDict:
 
 
 class MergedStateDict(Mapping[str, Tensor]):
-    """The tensors of `state` by name, those that an adapter changes with its change in them.
+    """The tensors of `state`, with an adapter merged into those that it changes.
 
-    One tensor at a time, in fp32: merged in bf16, a small change would be rounded away.
+    Merged on access, in fp32: bf16 would round small changes away.
     """
 
     def __init__(self, state: LazyStateDict | MergedStateDict, folder: Path) -> None:

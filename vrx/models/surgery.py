@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from vrx.config.errors import UserError
 from vrx.models import lvlm
@@ -18,11 +18,10 @@ from vrx.models.layer_matching import match_layers
 
 
 def revert_layers(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layers: Sequence[int]) -> None:
-    """Give decoder layers the weights of the backbone again, in place (Figure 1, left).
+    """Set decoder layers to the weights of the backbone, in place (Figure 1, left).
 
-    The state may be that of a backbone or of an LVLM (which undoes a reversion), and is read a tensor at a time. Every
-    layer must match it, the unchanged ones too; embeddings, final norm and head stay. Weights of another dtype are
-    rounded to the model's.
+    backbone_state: of a backbone, or of an LVLM to undo a reversion; read one tensor at a time. All layers must match
+    it, unchanged ones too. Embeddings, final norm and head stay. Weights of another dtype are rounded to the model's.
     """
     reverted_layers = _checked(layers, len(lvlm.decoder(model).layers))
     state = model.state_dict()
@@ -35,7 +34,7 @@ def revert_layers(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], 
 
 @contextlib.contextmanager
 def reverted(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layers: Sequence[int]) -> Iterator[None]:
-    """Revert layers while the block runs; afterwards the model is bit for bit what it was."""
+    """Revert layers inside a `with` block; afterwards all weights are restored bit for bit."""
     all_layers = lvlm.decoder(model).layers
     modules = [all_layers[layer] for layer in _checked(layers, len(all_layers))]
     before = [{name: tensor.to("cpu", copy=True) for name, tensor in module.state_dict().items()} for module in modules]
@@ -50,13 +49,13 @@ def reverted(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layer
 def prune_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
     """Remove decoder layers of an LVLM or of a plain backbone, in place (section 6; Figure 1, right; Figure 4).
 
-    The remaining layers are renumbered, since the KV cache goes by layer numbers, and the configuration follows.
+    The remaining layers are renumbered, because the KV cache is indexed by layer, and the configuration is updated.
     """
     decoder = lvlm.decoder(model)
     depth = len(decoder.layers)
     pruned = set(_checked(layers, depth))
     if len(pruned) == depth:
-        raise UserError(f"all {depth} decoder layers to be pruned: at least one has to stay")
+        raise UserError(f"cannot prune all {depth} decoder layers: at least one must remain")
     if any("lora_" in name for name, _ in model.named_parameters()):
         raise ValueError("adapters name layers by number: merge them before pruning")
     remaining = [layer for layer in range(depth) if layer not in pruned]
@@ -74,22 +73,22 @@ def prune_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
 
 
 def _checked(layers: Sequence[int], depth: int) -> list[int]:
-    """The layers in ascending order; repeated layers and layers outside the decoder are refused."""
+    """The layers in ascending order; `UserError` for repeated layers and layers outside the decoder."""
     if len(set(layers)) != len(layers) or any(not 0 <= layer < depth for layer in layers):
         raise UserError(f"layers {list(layers)}: valid are distinct layers among 0 to {depth - 1}")
     return sorted(layers)
 
 
-def _configs(model: PreTrainedModel, decoder: nn.Module) -> list[Any]:
-    """Every configuration with the decoder's depth; an assembled LVLM may hold the same one twice."""
+def _configs(model: PreTrainedModel, decoder: nn.Module) -> list[PreTrainedConfig]:
+    """Every distinct configuration object that holds the decoder's depth."""
     configs = [model.config.get_text_config(), *(getattr(module, "config", None) for module in decoder.modules())]
     return list({id(config): config for config in configs if hasattr(config, "num_hidden_layers")}.values())
 
 
 def save_pruned(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, description: str) -> None:
-    """Save a checkpoint that `from_pretrained` loads without our code, and a model card, replacing the folder at once.
+    """Save a checkpoint that `from_pretrained` loads without our code, with a model card; the folder is replaced.
 
-    `description` says in sentences what was pruned; `tokenizer` may be a processor.
+    tokenizer: may be a processor. description: sentences on what was pruned, for the model card.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

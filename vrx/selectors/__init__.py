@@ -1,4 +1,4 @@
-"""Selectors: which decoder layers to tune, as pure rules; and the importance formulas that order layers."""
+"""Selectors, which choose the decoder layers to tune, and the importance formulas that rank layers."""
 
 from vrx.selectors.rules import (
     all,

@@ -19,6 +19,7 @@ LEVELS = 1 << 16  # values of the random number that decides on one element
 def fuse(model: nn.Module) -> int:
     """Run every Linear of the model that has a PEFT adapter as one operation; gives the number of these Linears."""
     adapted = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
+    assert not any(getattr(module, "lora_magnitude_vector", None) for module in adapted), "DoRA cannot be fused"
     for module in adapted:
         module.forward = types.MethodType(_forward, module)
     return len(adapted)

@@ -12,13 +12,20 @@ from vrx.config.errors import UserError
 from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
 from vrx.jobs.check.findings import Finding
+from vrx.models.file_names import (
+    ADAPTER_WEIGHTS,
+    MODEL_WEIGHTS,
+    OFFICIAL_BESIDE_ADAPTER,
+    OFFICIAL_PROJECTOR,
+    PROJECTOR_FILE,
+    TOKENIZERS,
+)
 from vrx.runs.files import read_json
 from vrx.runs.hub import cached_checkpoint, download_command
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
-PROJECTORS = ("projector.safetensors", "mm_projector.bin")
-WITH_ADAPTER = ("projector.safetensors", "non_lora_trainables.bin")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+WEIGHTS = (*MODEL_WEIGHTS, *ADAPTER_WEIGHTS)
+PROJECTORS = (PROJECTOR_FILE, OFFICIAL_PROJECTOR)
+WITH_ADAPTER = (PROJECTOR_FILE, OFFICIAL_BESIDE_ADAPTER)
 
 
 def weights(model: ModelConfig) -> Iterator[Finding]:
