@@ -293,7 +293,7 @@ REFUSED = [
     (("layer_count.k=null", "layer_count.fraction=1.5"), "layer_count.fraction=1.5: must be between 0.0 and 1.0"),
     (
         ("selector.rule=fixed", "selector.layers=[1,2]"),
-        "layer_count.k=8: the selector names 2",
+        "layer_count.k=8: must be 2",
     ),
     (("selector.layers=[0,32]",), "selector.layers=[0, 32]: [32] not among the layers 0 to 31"),
     (("selector.layers=[]",), "selector.layers=[]: name at least one"),
