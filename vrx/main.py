@@ -15,7 +15,7 @@ from vrx.config.command_line import HELP_FLAGS, job_word, read_arguments, split
 from vrx.config.compose import compose_config, register_schema
 from vrx.config.explain import explain, is_refusal
 from vrx.config.help import job_help, register_help
-from vrx.config.paths import CONF
+from vrx.config.paths import CONF, check_conf
 from vrx.jobs.run_job import is_multirun, run_job
 from vrx.jobs.sweep import launcher
 from vrx.jobs.sweep.plan import PlannedRun
@@ -47,6 +47,7 @@ def main() -> None:
     register_help()
     launcher.register()
     try:
+        check_conf()
         if job := _job_to_explain(sys.argv[1:]):
             print(job_help(job))
             return

@@ -16,6 +16,7 @@ from vrx.config.schema import RunConfig
 
 REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError, AssertionError)
 OPTIONAL_SECTIONS = ("score", "revert", "prune", "check", "bench", "world")  # null in some runs
+NUMBER_AS_OPTION = "Config group override must be a string or a list"  # Hydra's ValueError for model=7
 BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
 
 
@@ -26,6 +27,8 @@ def is_refusal(error: BaseException) -> bool:
     """
     if isinstance(error, AssertionError):
         return str(error).startswith(BELOW_NULL)
+    if str(error).startswith(NUMBER_AS_OPTION):
+        return True
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return True
     return isinstance(error, OSError) and disk_error_message(error) is not None
@@ -41,6 +44,8 @@ def explain(error: BaseException, overrides: list[str]) -> str:
         return f"{error.override}: not key=value: {error.message.splitlines()[0]}"
     if isinstance(error, AssertionError):
         return _below_null(overrides)
+    if str(error).startswith(NUMBER_AS_OPTION):
+        return _number_as_option(overrides)
     text = f"{error}\n{error.__cause__ or ''}"
     if option := re.search(r"Could not (?:find|load) '([\w./-]+)/([^/']+)'", text):
         return _no_such_option(*option.groups())
@@ -81,12 +86,25 @@ def _no_such_option(group: str, name: str) -> str:
     return f"{group}={name}: no such option; {did_you_mean(name, valid)}valid: {', '.join(valid)}"
 
 
+def _number_as_option(overrides: list[str]) -> str:
+    """A number in place of an option's name: on the command line some groups take numbers, in a sweep file none."""
+    for override in overrides:
+        group, _, value = override.lstrip("+~").partition("=")
+        if (CONF / group).is_dir() and value[:1].isdigit():
+            return _no_such_option(group, value)
+    return (
+        "hydra.sweeper.params: a number is not the name of an option; in a sweep file write layer_count.k: 2,3 or "
+        "layer_count: 2_layers,4_layers, and data_fraction.fraction: 0.1,0.25 or data_fraction: 10pct,25pct"
+    )
+
+
 def _no_such_key(override: str) -> str:
     name = override.lstrip("+~").partition("=")[0]
     known = schema_keys()
     siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
     top = [key for key in known if "." not in key]
-    return f"{override}: no such key; {did_you_mean(name, known, cutoff=0.5)}valid: {', '.join(siblings or top)}"
+    outside = [key for key in known if not name.startswith(f"{key}.")]  # not the section that the key is in
+    return f"{override}: no such key; {did_you_mean(name, outside, cutoff=0.5)}valid: {', '.join(siblings or top)}"
 
 
 def _below_null(overrides: list[str]) -> str:

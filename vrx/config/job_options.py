@@ -1,4 +1,4 @@
-"""The options of each job, as dataclasses: `conf/job/<job>.yaml` brings those of its job, with the same defaults."""
+"""The options of each job, as dataclasses: `conf/job/<job>.yaml` sets those of its job to the same defaults."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ Options = TypeVar("Options")
 
 
 def required(options: Options | None) -> Options:
-    """The options of a job inside that job, where they are always present."""
+    """The options of the job that runs, which are never null."""
     assert options is not None, "the options of another job"
     return options
 
 
 @dataclass
 class ScoreConfig:
-    """What importance scores are taken of and on; `job.run` names another fine-tune than that of all layers."""
+    """The model and the samples of importance scores; `job.run` names another run than the fine-tune of all layers."""
 
-    base_model: bool = False  # the LVLM before tuning
-    benchmarks: list[str] | None = None  # among benchmark; null: those of the paper's four that are there
+    base_model: bool = False  # score the LVLM before tuning
+    benchmarks: list[str] | None = None  # to draw samples from; null: those of the paper's four that the run has
     samples_per_benchmark: int = 50
 
 
 @dataclass
 class RevertConfig:
-    """Layers put back to the backbone; null both: a quarter of the decoder at a time, as in Figure 1."""
+    """Layers that get the backbone's weights again; both null: a quarter of the decoder at a time, as in Figure 1."""
 
-    layers: list[int] | None = None  # one reversion
-    blocks: list[list[int]] | None = None  # several, each by its first and its last layer
+    layers: list[int] | None = None  # the layers of one reversion
+    blocks: list[list[int]] | None = None  # several reversions, each given by its first and its last layer
 
 
 @dataclass
 class PruneConfig:
-    """Layers cut out: the least important ones, or an explicit list."""
+    """Layers to remove: the least important ones, or an explicit list."""
 
     num_layers: int = 0
-    layers: list[int] | None = None  # an explicit list wins
-    outside_region: bool | None = None  # only layers that were not tuned; null: so unless all were tuned
-    score: str = "angular_distance_inputs"  # a formula of the score file; the lowest go first, see vrx/jobs/prune.py
-    scores: str | None = None  # another score file than that of the LVLM that is pruned
-    save: bool = True  # the checkpoint; false: only measured
+    layers: list[int] | None = None  # an explicit list; overrides num_layers
+    outside_region: bool | None = None  # only layers that were not tuned; null: yes, unless all were tuned
+    score: str = "angular_distance_inputs"  # formula that ranks layers; the lowest are removed first
+    scores: str | None = None  # another score file than that of the pruned model
+    save: bool = True  # save the checkpoint; false: measure only
 
 
 @dataclass
 class CheckConfig:
-    """How thoroughly `vrx job=check` looks, and what it reckons with."""
+    """How thorough `vrx check` is, and what its estimate assumes."""
 
-    decode: bool = False  # every image whole, not its header alone
-    gpu: str | None = None  # name of the GPU to reckon hours for, such as A100; null: the one here
-    expected_mfu: float = 0.3  # of its dense bf16 operations that training makes use of
+    decode: bool = False  # decode every image, not only read its header
+    gpu: str | None = None  # GPU to estimate hours for, such as A100; null: that of this machine
+    expected_mfu: float = 0.3  # share of the GPU's dense bf16 peak that training is assumed to reach
 
 
 @dataclass
 class BenchConfig:
-    """What `vrx job=bench` measures: the shape of model=…, with random weights, on made-up samples."""
+    """What `vrx bench` measures: a model of the shape of model=…, with random weights, on synthetic samples."""
 
     recipes: list[str] = field(default_factory=lambda: ["baseline", "paper", "fast"])  # baseline: transformers' Trainer
-    switches: bool = False  # the fast recipe also with each of its switches the other way
-    num_layers: list[int] | None = None  # tuned; null: as layer_count, and all
-    scale: int | None = None  # all widths are divided by it; null: 1 on a GPU and for small models, else 8
-    lengths: list[int] | None = None  # positions of the samples, image tokens counted; null: 256, full size a mix
-    supervised: float = 0.125  # share of the positions
+    switches: bool = False  # also the fast recipe with each of its switches turned off in turn
+    num_layers: list[int] | None = None  # numbers of tuned layers; null: layer_count, and all
+    scale: int | None = None  # divides all widths of the model; null: 1 on a GPU and for small models, else 8
+    lengths: list[int] | None = None  # tokens of the samples, image tokens included; null: 256, at full size a mix
+    supervised: float = 0.125  # share of the tokens that the loss counts
     dtype: str | None = None  # null: as train.dtype on a GPU, else float32
-    steps: int = 3  # timed in each round, after as many that are not as `warmup` says
-    warmup: int = 2
-    rounds: int = 2  # of all that is compared, in turn
-    inference: bool = True  # generation and scoring too
+    steps: int = 3  # timed steps in each round
+    warmup: int = 2  # untimed steps before them
+    rounds: int = 2  # how often everything is measured, in turn
+    inference: bool = True  # also measure generation and scoring

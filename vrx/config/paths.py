@@ -8,7 +8,13 @@ from pathlib import Path
 from vrx.config.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
-CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # installed, or in a checkout
+
+
+def check_conf() -> None:
+    """`UserError` where the folder of configurations is missing."""
+    if not (CONF / "config.yaml").is_file():
+        raise UserError(f"{CONF}: no configurations there; install vrx again, or run it in a full checkout")
 
 
 def resolve_path(path: str) -> str:

@@ -1,4 +1,4 @@
-"""The schema of `conf/`: what a run may be told, as dataclasses."""
+"""The schema of `conf/`: every key of a run's configuration, as dataclasses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ModelConfig:
     backbone: str = MISSING
     vision_tower: str = MISSING
     projector: str = MISSING
-    lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout that vrx/layouts.py knows
+    lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout of vrx/models/checkpoint_layouts.py
     revision: str | None = None  # of lvlm, where that is a hub id: a commit, tag or branch
     tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
-    template: str = MISSING  # conversation template, see vrx/prompts.py
-    image_token: str = MISSING  # a token that never occurs in text; its place is taken by the image's features
+    template: str = MISSING  # conversation template, see vrx/data/chat_templates.py
+    image_token: str = MISSING  # a token that never occurs in text; the image's features replace it
     num_image_tokens: int = MISSING
     vision_feature_layer: int = -2
     vision_feature_select_strategy: str = "full"  # "default" drops CLIP's class token
@@ -48,9 +48,9 @@ class SelectorConfig:
     offset: int | None = None
     start: str | None = None
     seed: int | None = None
-    formula: str | None = None  # orders layers by these importance scores, see vrx/probe.py
-    scores: str | None = None  # a file of vrx job=score; null: that of the fine-tune of all layers described here
-    scores_from_fraction: float | None = None  # of the data that fine-tune saw; null: as data_fraction
+    formula: str | None = None  # importance score that orders the layers, see vrx/models/probe.py
+    scores: str | None = None  # a file of `vrx score`; null: that of the fine-tune of all layers so configured
+    scores_from_fraction: float | None = None  # share of the data that fine-tune is trained on; null: as data_fraction
     reverse: bool | None = None  # the least important layers
 
 
@@ -74,7 +74,7 @@ class InstructionsConfig:
 
 @dataclass
 class WorldConfig:
-    """Data made on first use, for models that bring their own world."""
+    """Synthetic data made on first use, for models that bring their own world."""
 
     name: str = MISSING  # the package that makes it: tiny
     folder: str = MISSING
@@ -85,15 +85,15 @@ class WorldConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """A benchmark as data: where its samples are, how they are asked, how answers are scored."""
+    """A benchmark: where its samples are, how the questions are put, how the answers are scored."""
 
     family: str = MISSING  # a function of vrx.evaluation.families: short_answer, multiple_choice, grounding, document
-    path: str | None = None  # JSON Lines of our form; with a reader, the official download or a data set of the hub
+    path: str | None = None  # JSON Lines in our format; with a reader, the official download or a data set of the Hub
     reader: str | None = None  # a function of vrx.evaluation.readers
-    subset: str | None = None  # of the hub's data set
-    revision: str | None = None  # of the hub's data set: a commit, tag or branch
+    subset: str | None = None  # of the Hub's data set
+    revision: str | None = None  # of the Hub's data set: a commit, tag or branch
     split: str | None = None
-    cache: str = "outputs/data/benchmarks"  # where what was read lies
+    cache: str = "outputs/data/benchmarks"  # folder of the samples that a reader has read
     image_folder: str | None = None
     prompt: str = "{question}"
     hint_prefix: str = ""  # before the hint of a multiple-choice question, where it has one
@@ -102,29 +102,29 @@ class BenchmarkConfig:
         "text"  # text | letters: text and the letters' log-probabilities | loglikelihood of the reference
     )
     metric: str = MISSING  # a function of vrx.metrics.per_answer: Answer -> score
-    extra_metrics: dict[str, str] = field(default_factory=dict)  # recorded beside the main metric, by name
+    extra_metrics: dict[str, str] = field(default_factory=dict)  # recorded in addition to the main metric, by name
     mean_per_type: bool = False  # also report arithmetic and harmonic means over question types
-    normalized_mean_per_type: bool = False  # and these with each answer of a type weighted equally (TDIUC N-MPT)
+    normalized_mean_per_type: bool = False  # and the same with every answer of a type weighted equally (TDIUC N-MPT)
     aggregate: str = "mean"
     paper: str | None = None  # its column in the paper's tables
 
 
 @dataclass
 class LoraConfig:
-    """Adapters of the tuned layers; every key means what PEFT's key of the same name means."""
+    """Adapters of the tuned layers; keys have the meaning of PEFT's keys of the same name."""
 
     r: int = 128
     alpha: int = 256
     dropout: float = 0.05
     target_modules: list[str] | None = None  # such as [q_proj,v_proj]; null: every Linear of a decoder layer
     use_rslora: bool | None = None  # scale by alpha / sqrt(r) instead of alpha / r
-    use_dora: bool | None = None  # train a magnitude for each row of a weight beside its direction
+    use_dora: bool | None = None  # also train a magnitude for each row of a weight
     init: str | None = None  # of lora_A, PEFT's init_lora_weights: gaussian | true, as null: Kaiming-uniform
 
 
 @dataclass
 class TrainConfig:
-    """Hyper-parameters; where they come from stands in conf/recipe/paper.yaml."""
+    """Hyper-parameters; conf/recipe/paper.yaml names their sources."""
 
     epochs: int = 1
     max_steps: int | None = None
@@ -137,7 +137,7 @@ class TrainConfig:
     max_grad_norm: float = 0.0  # 0: no clipping, as in the paper's runs
     group_by_modality: bool | None = None  # global batches of one modality and even micro-batches, as in LLaVA's recipe
     loss_average: str = "micro_batch"  # micro_batch: mean of the micro-batches' means | token: over the global batch
-    gradient_checkpointing: bool | None = True  # null: as few layers as the memory demands
+    gradient_checkpointing: bool | None = True  # null: for as few layers as fit in memory
     dtype: str = "bfloat16"
     optimizer: str | None = None  # adamw | adamw_8bit, where bitsandbytes is installed; null: adamw
     scheduler: str | None = None  # cosine | linear | constant | constant_with_warmup; null: cosine
@@ -146,35 +146,35 @@ class TrainConfig:
 
 @dataclass
 class EngineConfig:
-    """By what the same numbers are computed. Switches are off where null; one that this machine or ZeRO's stage does
-    not allow is turned off in one line, and `train.json` tells what was on."""
+    """How the same numbers are computed. A switch is off where null. A switch that this machine or the ZeRO stage does
+    not support is turned off with one line of output; `train.json` records which were on."""
 
     name: str = "deepspeed"  # deepspeed | torch
     zero_stage: int | None = 3  # null: 2 where one process holds the weights, plain torch if it is the only one, else 3
-    packed: bool | None = None  # a micro-batch's samples in one row, without padding
-    supervised_head: bool | None = None  # language head and loss where there are labels, in chunks
-    skip_vision_tower: bool | None = None  # no vision tower for a micro-batch without images
-    fused_lora: bool | None = None  # a frozen Linear and its adapter as one operation
-    compile: str | None = None  # decoder layers by torch.compile: always | auto, where the run is long enough to pay
+    packed: bool | None = None  # pack a micro-batch's samples into one row, without padding
+    supervised_head: bool | None = None  # compute logits and loss only at positions with labels, in chunks
+    skip_vision_tower: bool | None = None  # do not run the vision tower for a micro-batch without images
+    fused_lora: bool | None = None  # run a frozen Linear and its adapter as one operation
+    compile: str | None = None  # compile decoder layers with torch.compile: always | auto: if the run is long enough
 
 
 @dataclass
 class EvalConfig:
     batch_size: int = 16
-    limit: int | None = None  # samples of each benchmark, the first ones
+    limit: int | None = None  # only the first samples of each benchmark
 
 
 @dataclass
 class RuntimeConfig:
-    """Where and how a run runs; none of it changes what is trained."""
+    """Devices, processes and folders of a run; nothing here changes what is trained."""
 
     output_root: str = "outputs"
-    num_gpus: int | None = None  # one process each; null: all there are
-    gpus_per_run: int | None = None  # of a sweep, whose runs share the machine; null: all to each
+    num_gpus: int | None = None  # one process each; null: all GPUs of this machine
+    gpus_per_run: int | None = None  # GPUs of one run of a sweep, the others go to other runs; null: all
     cpu_processes: int = 1  # where there is no GPU
-    num_nodes: int | None = None  # machines of one run; null: as SLURM says of its job step, else 1
-    node_rank: int | None = None  # this machine's number among them; node 0 writes the record; null: as SLURM says
-    rendezvous: str | None = None  # host:port at which node 0 listens; null: as SLURM says
+    num_nodes: int | None = None  # machines of one run; null: from SLURM's job step, else 1
+    node_rank: int | None = None  # rank of this machine; node 0 writes the record; null: from SLURM
+    rendezvous: str | None = None  # host:port at which node 0 listens; null: from SLURM
     num_workers: int = 2  # loader processes of each rank
     checkpoint_every: int = 500  # optimizer steps
 
@@ -191,13 +191,13 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    log_predictions: bool = False  # send questions, images and answers to W&B too; by default they stay local
+    log_predictions: bool = False  # also send questions, images and answers to W&B
 
 
 @dataclass
 class JobConfig:
     name: str = MISSING
-    run: str | None = None  # evaluate: a finished run instead of the untouched LVLM
+    run: str | None = None  # a finished run; null: the run of this configuration, under evaluate the base model
 
 
 @dataclass
@@ -209,7 +209,7 @@ class SweepConfig:
 
 @dataclass
 class RunConfig:
-    """Everything one run is told."""
+    """The configuration of one run."""
 
     job: JobConfig = field(default_factory=JobConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -218,7 +218,7 @@ class RunConfig:
     data_fraction: DataFractionConfig = field(default_factory=DataFractionConfig)
     instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
     world: WorldConfig | None = None
-    data_root: str | None = None  # folder of local data; conf/benchmark and conf/model say what lies where below it
+    data_root: str | None = None  # folder of local data; conf/benchmark and conf/model give the paths below it
     benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)
     recipe: str = MISSING
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -227,7 +227,7 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
-    # options of a job, null under other jobs; see conf/job/
+    # options of one job, null for other jobs; see conf/job/
     score: ScoreConfig | None = None
     revert: RevertConfig | None = None
     prune: PruneConfig | None = None

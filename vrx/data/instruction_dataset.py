@@ -58,7 +58,9 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
     cache: folder that stores the digest until the file's size or modification time changes. read_only: write nothing.
     """
     if config.path is None:
-        raise UserError("instructions.path=null: name the instruction data, a JSON file in LLaVA's format")
+        raise UserError(
+            "instructions.path=null: name the instruction data, JSON in LLaVA's format, or set data_root=<folder>"
+        )
     if not Path(config.path).is_file():
         raise UserError(f"instructions.path={config.path}: no such file")
     path = Path(config.path).resolve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,8 +23,6 @@ from vrx.jobs.sweep.plan import Plan, PlannedRun, make_plan, refused_error, scor
 from vrx.launch.gpus import gpu_numbers
 from vrx.launch.node import this_node
 from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct, listing
-from vrx.report.paper import load_paper
-from vrx.report.paper_artifacts import artifact_as_text
 
 Compose = Callable[[list[str]], DictConfig]
 PLUGIN_MODULE = "hydra_plugins.vrx"  # Hydra accepts plugins from this package alone; see conf/hydra/launcher/vrx.yaml
@@ -114,6 +111,9 @@ class VrxLauncher(Launcher):
 
     def _show(self, plan: Plan, jobs: Sequence[Job]) -> None:
         """The table or figure that the sweep makes, and how many runs are done."""
+        from vrx.report.paper import load_paper  # here, as these import numpy, which `vrx --help` does not need
+        from vrx.report.paper_artifacts import artifact_as_text
+
         if not plan.runs:
             return
         run = plan.runs[0].run
@@ -164,7 +164,7 @@ def list_runs(runs: Sequence[PlannedRun], compose: Compose) -> None:
 
 
 def _job(planned: PlannedRun, path: Path) -> Job:
-    path.with_suffix(".config").write_bytes(pickle.dumps(planned.config))
+    path.with_suffix(".yaml").write_text(OmegaConf.to_yaml(planned.config), encoding="utf-8")
     command = [sys.executable, "-m", "vrx.jobs.sweep.child", str(path)]
     return Job(planned.name, command, planned.look, planned.status)
 

@@ -15,7 +15,6 @@ from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.explain import REFUSALS, explain
 from vrx.config.frozen import to_run
 from vrx.config.schema import RunConfig
-from vrx.evaluation import evaluate_run
 from vrx.launch.logging import log
 from vrx.runs.status import RunStatus
 
@@ -75,6 +74,8 @@ def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
     Where the data of a model's own world are missing, they are made first, since a run's identity depends on them;
     a dry run makes nothing.
     """
+    from vrx.evaluation.evaluate_run import make_world  # here, as it imports numpy, which `vrx --help` does not need
+
     plan, refused = Plan(), dict[str, list[str]]()
     for candidate, name in zip(candidates, names([each.overrides for each in candidates]), strict=True):
         candidate.name = name
@@ -82,7 +83,7 @@ def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
             candidate.run = to_run(candidate.task_config)
             if not takes_all_runs(candidate):
                 if not dry_run:
-                    evaluate_run.make_world(candidate.run)
+                    make_world(candidate.run)
                 candidate.status = _status(candidate, dry_run=dry_run)
             plan.runs.append(candidate)
         except REFUSALS as error:

@@ -1,0 +1,80 @@
+"""The exact line for each kind of mistake in a command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vrx.config import paths
+from vrx.main import main
+
+MODELS = "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b, llava-1.5-7b, tiny"
+LINES = {
+    "unknown key": (
+        ["eval.limt=3"],
+        "eval.limt=3: no such key; did you mean eval.limit? valid: eval.batch_size, eval.limit",
+    ),
+    "unknown added key": (
+        ["+eval.x=3"],
+        "+eval.x=3: no such key; did you mean eval.limit? valid: eval.batch_size, eval.limit",
+    ),
+    "unknown option": (
+        ["model=llava-1.5"],
+        f"model=llava-1.5: no such option; did you mean llava-1.5-7b? valid: {MODELS}",
+    ),
+    "number as an option": (["model=7"], f"model=7: no such option; valid: {MODELS}"),
+    "wrong type": (["seed=abc"], "seed=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+    "option of another job": (
+        ["prune.num_layers=3"],
+        "prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",
+    ),
+    "renamed key": (["check.share_of_peak=0.5"], "check.share_of_peak: renamed to check.expected_mfu"),
+    "missing world": (
+        ["model=llava-1.5-7b", "world.seed=1"],
+        "world.seed=1: world is null; valid where the model brings its own world, as model=tiny does",
+    ),
+    "bad syntax": (["seed=[1"], "seed=[1: not key=value: no viable alternative at input '[1'"),
+}
+
+
+def refused_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["vrx", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_each_kind_of_mistake_has_its_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    arguments, line = LINES[kind]
+    assert refused_line(arguments, monkeypatch, capsys) == f"vrx: {line}\n"
+
+
+def test_a_number_as_an_option_in_a_sweep_file_is_refused_with_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more" / "sweep").mkdir(parents=True)
+    text = "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {layer_count: '2,3'}}}\n"
+    (tmp_path / "more" / "sweep" / "mine.yaml").write_text(text)
+    line = refused_line(["--config-dir", "more", "sweep=mine"], monkeypatch, capsys)
+    assert line == (
+        "vrx: hydra.sweeper.params: a number is not the name of an option; in a sweep file write layer_count.k: 2,3 or "
+        "layer_count: 2_layers,4_layers, and data_fraction.fraction: 0.1,0.25 or data_fraction: 10pct,25pct\n"
+    )
+
+
+def test_a_missing_folder_of_configurations_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(paths, "CONF", tmp_path / "conf")
+    assert refused_line([], monkeypatch, capsys) == (
+        f"vrx: {tmp_path}/conf: no configurations there; install vrx again, or run it in a full checkout\n"
+    )
