@@ -68,7 +68,7 @@ def test_fewer_layers_outside_the_region_than_asked_for_is_refused_with_the_numb
 
 def test_scores_that_do_not_rank_are_refused(scored: Callable[..., RunConfig]):
     flat = [float(layer in REGION) for layer in range(DEPTH)]  # as weights are that did not change outside the region
-    with pytest.raises(ValueError, match="24 of the 24 layers have 0 and no order"):
+    with pytest.raises(ValueError, match="24 of the 24 layers have the same score, 0, and no order"):
         layers_to_prune(scored("prune.num_layers=2", "prune.score=angular_distance_weights", values=flat))
     everything = scored("prune.num_layers=24", "prune.score=angular_distance_weights", values=flat)
     assert len(layers_to_prune(everything)) == 24

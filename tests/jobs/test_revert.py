@@ -79,7 +79,7 @@ def test_answers_know_what_was_done_and_not_where_it_lies(tuned: Path, make_run:
     ],
 )
 def test_the_ends_come_with_what_was_chosen(make_run: Callable[..., RunConfig], overrides, wanted):
-    assert driver.reversions(make_run("job=revert", *overrides)) == wanted
+    assert driver.layers_to_revert(make_run("job=revert", *overrides)) == wanted
 
 
 @pytest.mark.parametrize(
