@@ -20,10 +20,10 @@ REFUSED = [
     ),
     (("selector.layers=[0,32]",), "selector.layers=[0, 32]: [32] not among the layers 0 to 31"),
     (("selector.layers=[]",), "selector.layers=[]: name at least one"),
-    (("selector.start=top",), "selector.start=top: sparse_uniform: got an unexpected keyword argument 'start'"),
+    (("selector.start=top",), "selector.start=top: not an option of sparse_uniform; valid: selector.offset"),
     (
         ("selector.rule=random",),
-        "selector.rule=random: random: missing",
+        "selector.seed=null: random needs a value",
     ),
     (("selector.rule=mean",), "selector.rule=mean: no such rule"),
     (("data_fraction.fraction=0",), "data_fraction=0: must be above 0"),

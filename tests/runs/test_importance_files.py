@@ -117,7 +117,7 @@ def test_missing_scores_name_the_command_that_computes_them(fresh: MakeRun):
     [
         (("selector.scores=x.json",), "selector.scores=x.json: selector=sparse_uniform orders by no scores"),
         (("selector.scores_from_fraction=0.1",), "selector.scores_from_fraction=0.1: selector=sparse_uniform"),
-        (("selector.reverse=true",), "selector.reverse=True: sparse_uniform: got an unexpected keyword"),
+        (("selector.reverse=true",), "selector.reverse=True: not an option of sparse_uniform; valid: selector.offset"),
         (("job=score", "score.samples_per_benchmark=0"), "score.samples_per_benchmark=0: must be >= 1"),
     ],
 )

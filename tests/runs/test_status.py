@@ -36,7 +36,9 @@ def test_a_check_behind_the_first_gap_is_not_made(tmp_path: Path):
 
 def test_what_a_training_lacks_is_read_from_its_directory(tmp_path: Path):
     assert training_gap(tmp_path / "run") == Gap("not started")
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run").mkdir()  # its lock is there before its training
+    assert training_gap(tmp_path / "run") == Gap("not started")
+    (tmp_path / "run" / "config.yaml").touch()
     assert training_gap(tmp_path / "run") == Gap("no adapter")
     for step in (500, 1000):
         (tmp_path / "run" / "checkpoint" / f"step-{step}").mkdir(parents=True)

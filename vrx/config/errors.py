@@ -40,7 +40,7 @@ def disk_error_message(error: BaseException, path: Path | None = None) -> str | 
     if number not in DISK_ERRORS:
         return None
     file = getattr(error, "filename", None) or path or "the disk"
-    return f"{file}: {os.strerror(number)}; {DISK_ERRORS[number]}; the same command goes on from here"
+    return f"{file}: {os.strerror(number)}; {DISK_ERRORS[number]}; the same command resumes"
 
 
 def user_message(error: BaseException, path: Path | None = None) -> str | None:

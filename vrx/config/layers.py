@@ -11,8 +11,8 @@ from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 
-RULE_OPTIONS = ("offset", "start", "seed", "reverse")  # of a selector, passed to its rule
 SCORE_OPTIONS = ("scores", "scores_from_fraction")
+NO_OPTIONS = ("name", "rule", "formula", *SCORE_OPTIONS)  # every other field of a selector is an option of its rule
 
 
 def num_selected(run: RunConfig) -> int:
@@ -38,17 +38,20 @@ def apply_rule(run: RunConfig, scores: Sequence[float] | None = None) -> tuple[i
     selector, depth, k = run.selector, run.model.num_layers, num_selected(run)
     explicit = selector.layers is not None
     name = "fixed" if explicit else selector.rule
-    options = dataclasses.asdict(selector)
-    keys = ("layers",) if explicit else RULE_OPTIONS
-    arguments = {key: options[key] for key in keys if options[key] is not None}
+    options = {key: value for key, value in dataclasses.asdict(selector).items() if value is not None}
+    keys = ("layers",) if explicit else [key for key in options if key not in NO_OPTIONS]
+    arguments = {key: options[key] for key in keys}
     rule = resolve_name("rule", name, key="selector.rule")
     if needs_scores(run):
         arguments["scores"] = scores
-    elif not explicit and (unused := [key for key in SCORE_OPTIONS if options[key] is not None]):
+    elif not explicit and (unused := [key for key in SCORE_OPTIONS if key in options]):
         raise UserError(f"selector.{unused[0]}={options[unused[0]]}: selector={selector.name} orders by no scores")
-    try:
-        inspect.signature(rule).bind(depth, k, **arguments)
-    except TypeError as error:
-        given = ", ".join(f"selector.{key}={value}" for key, value in arguments.items() if key != "scores")
-        raise UserError(f"{given or f'selector.rule={name}'}: {name}: {error}") from None
+    parameters = inspect.signature(rule).parameters
+    for key, value in arguments.items():
+        if key not in parameters:
+            valid = [f"selector.{option}" for option in list(parameters)[2:] if option != "scores"]
+            raise UserError(f"selector.{key}={value}: not an option of {name}; valid: {', '.join(valid) or 'none'}")
+    for key, parameter in list(parameters.items())[2:]:
+        if parameter.default is parameter.empty and key not in arguments:
+            raise UserError(f"selector.{'formula' if key == 'scores' else key}=null: {name} needs a value")
     return rule(depth, k, **arguments)

@@ -1,6 +1,6 @@
 """From the short name that a configuration key gives to the code it names.
 
-Each key looks in one package only: `metric: gqa_match` is `vrx.metrics.gqa_match` and nothing else.
+Each key looks in one package only: `metric: gqa_match` is a function of `vrx.metrics` and nothing else.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from vrx.config.errors import UserError
 
-# What a name of each kind stands for: {} is the name, the part behind the colon the function.
+# Where a name of each kind is looked for: {} is the name, the part behind the colon the function.
 HOMES = {
-    "metric": "vrx.metrics:{}",
+    "metric": "vrx.metrics.per_answer:{} vrx.metrics.other_toolkits:{}",
     "family": "vrx.evaluation.families:{}",
     "reader": "vrx.evaluation.readers.{}:rows",
     "rule": "vrx.selectors:{}",
@@ -34,20 +34,21 @@ def resolve_name(kind: str, name: str, *, key: str | None = None) -> Callable[..
     such function, or where the name tries to leave its package.
     """
     key = key or kind
-    module_name, _, attribute = HOMES[kind].replace("{}", name).partition(":")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"{key}={name}: not a short name; valid: {', '.join(known_names(kind))}")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and module_name.startswith(error.name):
-            raise UserError(_unknown(kind, name, key)) from None
-        raise
-    function = getattr(module, attribute, None)
-    if not _is_public_function(module, attribute, function):
-        raise UserError(_unknown(kind, name, key))
-    assert callable(function)
-    return function
+    for home in HOMES[kind].split():
+        module_name, _, attribute = home.replace("{}", name).partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name and module_name.startswith(error.name):
+                continue
+            raise
+        function = getattr(module, attribute, None)
+        if _is_public_function(module, attribute, function):
+            assert callable(function)
+            return function
+    raise UserError(_unknown(kind, name, key))
 
 
 def known_names(kind: str) -> list[str]:
@@ -62,15 +63,15 @@ def known_names(kind: str) -> list[str]:
         if kind == "job":
             return sorted(path.parent.name for path in Path(parent.__path__[0]).glob("*/driver.py"))
         return [module.name for module in pkgutil.iter_modules(parent.__path__)]
-    module = importlib.import_module(module_name)
-    return [name for name in vars(module) if _is_public_function(module, name, getattr(module, name))]
+    modules = [importlib.import_module(home.partition(":")[0]) for home in HOMES[kind].split()]
+    return [
+        name for module in modules for name in vars(module) if _is_public_function(module, name, vars(module)[name])
+    ]
 
 
 def _is_public_function(module: ModuleType, name: str, value: Any) -> bool:
     exported = getattr(module, "__all__", None)
     ours = inspect.isfunction(value) and value.__module__.startswith("vrx.")
-    if module.__name__ == "vrx.metrics" and ours and list(inspect.signature(value).parameters) != ["answer"]:
-        return False  # an aggregate
     return ours and not name.startswith("_") and (name in exported if exported else value.__module__ == module.__name__)
 
 

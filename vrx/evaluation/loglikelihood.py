@@ -12,6 +12,7 @@ from vrx.data.encoding import IGNORE, expand_images, tokenize
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import EncodedSample, Generator
 from vrx.metrics.answer import Answer
+from vrx.models.lvlm import decoder
 from vrx.models.probe import negative_log_likelihood
 
 
@@ -61,7 +62,7 @@ def _rows(generator: Generator, encoded: EncodedSample) -> Iterator[TrainingSamp
         yield _conversation(generator, encoded)
         return
     ids = generator.tokenizer(encoded.sample.prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    length = generator.lvlm.model.language_model.config.max_position_embeddings
+    length = decoder(generator.lvlm).config.max_position_embeddings
     begin = generator.tokenizer.bos_token_id
     begin = generator.tokenizer.eos_token_id if begin is None else begin
     for window, labels in rolling_windows(list(ids), begin=int(begin), length=length):  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ from transformers import LlavaForConditionalGeneration
 from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig, TrainConfig
 from vrx.models.architecture import matches_target
-from vrx.models.lvlm import decoder_layers, projector
+from vrx.models.lvlm import DECODER, decoder_layers, projector
 
-LAYERS_PATH = "model.language_model.layers"
+LAYERS_PATH = f"{DECODER}layers"
 PEFT_INITIALIZATION = {None: True, "true": True, "gaussian": "gaussian"}  # lora.init -> PEFT's init_lora_weights
 
 

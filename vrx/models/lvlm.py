@@ -7,7 +7,7 @@ new model family starts from these five files:
 3. `vrx/models/loading.py`: how to load it, and `checkpoint_layouts.py` for tensor names of other layouts;
 4. `vrx/data/chat_templates.py`: the text and the label mask of a conversation;
 5. `vrx/data/image_processing.py`: the pixel values of its vision tower.
-LoRA, reversion, pruning, probing and training find layers through this file only. `training/loss.py` inserts image
+LoRA, reversion, pruning, probing and packing find the decoder through this file only. `training/loss.py` inserts image
 features into the token embeddings by hand, which suits this class; a family with other position ids needs its own.
 """
 

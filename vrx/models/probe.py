@@ -15,7 +15,7 @@ from vrx.config.errors import UserError
 from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
 from vrx.models.layer_matching import Match, match_layers
-from vrx.models.lvlm import decoder_layers
+from vrx.models.lvlm import decoder, decoder_layers
 from vrx.selectors import importance
 
 # Scores with this suffix use the state after the decoder's final norm as the last layer's output, as the released code
@@ -85,7 +85,7 @@ def activation_scores(
     scores: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def add_state_scores(is_last: bool, before: Tensor, after: Tensor) -> None:
-        normed = lvlm.model.language_model.norm(after) if is_last else after
+        normed = decoder(lvlm).norm(after) if is_last else after
         for name in names:
             if name in ATTENTION_SCORES:
                 continue
@@ -157,7 +157,7 @@ def _watch_attention(
             see(query, key, mask, rest.get("scaling") or query.shape[-1] ** -0.5)
         return original(module, query, key, value, mask, **rest)
 
-    configs = [lvlm.model.language_model.config, *(m.config for m in decoder_modules if hasattr(m, "config"))]
+    configs = [decoder(lvlm).config, *(m.config for m in decoder_modules if hasattr(m, "config"))]
     before = [config._attn_implementation for config in configs]
     try:
         ALL_ATTENTION_FUNCTIONS["sdpa"] = attend

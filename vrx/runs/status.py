@@ -71,4 +71,4 @@ def training_gap(run_dir: Path) -> Gap | None:
     step = directory.checkpoint_step()
     if step is not None:
         return Gap(f"checkpoint at step {step}", is_started=True)
-    return Gap("no adapter" if run_dir.is_dir() else "not started")
+    return Gap("no adapter" if directory.config.is_file() else "not started")

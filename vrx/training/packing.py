@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, LlavaForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from vrx.models.lvlm import decoder
+
 ATTENTION = "packed"  # name of the implementation in transformers' registry
 
 
 def use(lvlm: LlavaForConditionalGeneration) -> None:
     """Make the decoder attend within samples; its forward pass then takes `sample_lengths`, which sum to the row's."""
     AttentionInterface.register(ATTENTION, attend)
-    lvlm.model.language_model.set_attn_implementation(ATTENTION)
+    decoder(lvlm).set_attn_implementation(ATTENTION)
 
 
 @torch.compiler.disable  # lengths differ from step to step, and the kernel is fused already
