@@ -15,7 +15,7 @@ from typing import Literal, TypedDict
 from transformers import LlamaConfig, LlavaConfig, Phi3Config, PreTrainedConfig
 
 from vrx.config.errors import UserError
-from vrx.models.file_names import MODEL_WEIGHTS, OFFICIAL_PROJECTOR, PROJECTOR_FILE
+from vrx.models.file_names import MODEL_WEIGHTS, OFFICIAL_PROJECTOR, PROJECTOR_FILE, shard_index
 from vrx.models.lvlm import DECODER, PROJECTOR, TOWER
 from vrx.runs.files import read_json
 
@@ -75,7 +75,7 @@ def summarize_names(names: Iterable[str]) -> str:
 
 def require_full_checkpoint(folder: Path) -> None:
     """Raise `UserError` for a folder without an LVLM, naming its contents if they are known."""
-    if any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in MODEL_WEIGHTS):
+    if any((folder / name).is_file() or shard_index(folder, name).is_file() for name in MODEL_WEIGHTS):
         if not (folder / "config.json").is_file():
             raise UserError(f"model.lvlm={folder}: has weights but no config.json")
         return

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
-from vrx.models.file_names import MODEL_WEIGHTS
+from vrx.models.file_names import MODEL_WEIGHTS, shard_index
 from vrx.runs.files import read_json
 
 
@@ -73,7 +73,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _shards(folder: Path, name: str) -> list[Path]:
-    index = folder / f"{name}.index.json"
+    index = shard_index(folder, name)
     if index.is_file():
         try:
             shards = set(read_json(index)["weight_map"].values())

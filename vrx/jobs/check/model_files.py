@@ -19,6 +19,7 @@ from vrx.models.file_names import (
     OFFICIAL_PROJECTOR,
     PROJECTOR_FILE,
     TOKENIZERS,
+    shard_index,
 )
 from vrx.runs.files import read_json
 from vrx.runs.hub import cached_checkpoint, download_command
@@ -76,7 +77,7 @@ def _problem(folder: Path, names: tuple[str, ...]) -> str | None:
     """What is wrong with a folder that needs one of these files, in one piece or in shards; None if nothing is."""
     folder = folder / "adapter" if (folder / "adapter").is_dir() else folder  # a fine-tuned run
     for name in names:
-        index = folder / f"{name}.index.json"
+        index = shard_index(folder, name)
         if index.is_file():
             files = sorted(set(read_json(index)["weight_map"].values()))
         elif (folder / name).is_file():
