@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hydra.core.config_store import ConfigStore
 from support.composing import composed, finished
@@ -16,6 +17,11 @@ from vrx.config.schema import RunConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet; test processes share the cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the real hub
+
+
+# The same examples in every run: a failure can be replayed.
+hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("reproducible")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -53,7 +53,7 @@ REFUSED = {  # overrides, the last of them bad: what the line says
     ("benchmark.tiny_gqa.metric=os.system",): ("benchmark.tiny_gqa.metric=os.system: not a short name",),
     ("model=llava-1.5-7b", "world.seed=1"): ("world.seed=1: world is null", "model=tiny"),
     ("model=llava-1.5-7b", "benchmark=tdiuc"): ("benchmark.tdiuc.path=null: name its questions",),
-    ("job=evaluate", "job.run=nowhere"): ("job.run=nowhere: holds no record.json",),
+    ("job=evaluate", "job.run=nowhere"): ("job.run=", "nowhere: holds no record.json"),
 }
 SMALL = ("world.num_images=1", "world.num_questions=1")  # for what is refused only after the world is made
 

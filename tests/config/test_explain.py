@@ -35,6 +35,10 @@ LINES = {
         ["model=llava-1.5-7b", "world.seed=1"],
         "world.seed=1: world is null; valid where the model brings its own world, as model=tiny does",
     ),
+    "several values without -m": (
+        ["seed=0,1"],
+        "seed=0,1: several values are a sweep: vrx -m seed=0,1; a list is seed=[0,1]",
+    ),
     "bad syntax": (["seed=[1"], "seed=[1: not key=value: no viable alternative at input '[1'"),
 }
 
@@ -78,3 +82,12 @@ def test_a_missing_folder_of_configurations_is_one_line(
     assert refused_line([], monkeypatch, capsys) == (
         f"vrx: {tmp_path}/conf: no configurations there; install vrx again, or run it in a full checkout\n"
     )
+
+
+@pytest.mark.parametrize(("name", "key"), [("lr", "train.lr"), ("layers", "selector.layers"), ("r", "lora.r")])
+def test_a_field_without_its_section_is_completed(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    line = refused_line([f"{name}=1"], monkeypatch, capsys)
+    assert line.startswith(f"vrx: {name}=1: no such key; did you mean {key}? valid: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.config_runs import default, given_keys, run_of
 
@@ -32,7 +32,8 @@ def test_a_frozen_run_thaws_to_itself(tmp_path: Path, overrides: tuple[str, ...]
     assert load_frozen(tmp_path / "config.yaml") == run
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=15, derandomize=True)
+@example(text="a\x85b\u2028c", lr=0.1, seed=0)
 @given(text=st.text(), lr=st.floats(0, 1), seed=st.integers(-(2**31), 2**31))
 def test_any_text_and_number_survives_freezing(text: str, lr: float, seed: int):
     run = given_keys()

@@ -145,7 +145,7 @@ def test_the_command_tunes_and_scores_first(vrx: Callable[..., subprocess.Comple
     asked = ("job=prune", "prune.num_layers=2", "benchmark=[tiny_gqa]", "prune.save=false")
     told = vrx(*asked, *small)
     assert told.returncode == 0, told.stderr
-    assert "first: vrx job=finetune" in told.stderr and "first: vrx job=score" in told.stderr
+    assert "first: vrx finetune" in told.stderr and "first: vrx score" in told.stderr
     (record,) = tmp_path.glob("outputs/prune/tiny/*/record.json")
     assert not set(read_record(record).pruned_layers or ()) & set(REGION)
     assert not (record.parent / "pruned").exists()

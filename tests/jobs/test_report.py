@@ -1,4 +1,4 @@
-"""`vrx job=report`: which files it writes, and what it prints."""
+"""`vrx report`: which files it writes, and what it prints."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_the_command_tunes_first_and_its_repetition_does_nothing(
     small = ("train.global_batch_size=4", "train.micro_batch_size=2")
     told = vrx(*asked, *small)
     assert told.returncode == 0, told.stderr
-    assert told.stderr.count("first: vrx job=finetune") == 1
+    assert told.stderr.count("first: vrx finetune") == 1
     before = {path: path.read_bytes() for path in tmp_path.glob("outputs/*/*/*/record.json")}
     assert len(before) == 4
     again = vrx(*asked, *small)

@@ -1,4 +1,4 @@
-"""`vrx job=score`: the worker's scores equal a slow reference, and a finished score is left alone."""
+"""`vrx score`: the worker's scores equal a slow reference, and a finished score is left alone."""
 
 from __future__ import annotations
 

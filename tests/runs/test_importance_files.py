@@ -100,15 +100,15 @@ def test_another_file_is_refused_by_name(tmp_path: Path, content: str):
 
 
 def test_missing_scores_name_the_command_that_computes_them(fresh: MakeRun):
-    with pytest.raises(errors.UserError, match=r"vrx job=score selector=block_influence model=tiny") as caught:
+    with pytest.raises(errors.UserError, match=r"vrx score selector=block_influence model=tiny") as caught:
         select_layers(fresh("selector=block_influence"))
     assert "\n" not in str(caught.value)
     run = fresh()
     model = base_identity(run)
-    with pytest.raises(errors.UserError, match=r"run: vrx job=score score.base_model=true model=tiny"):
+    with pytest.raises(errors.UserError, match=r"run: vrx score score.base_model=true model=tiny"):
         importance_files.read_scores(importance_files.scores_file(run, "untouched"), model=model, num_layers=DEPTH)
     Path(run.runtime.output_root, "finetune/tiny/a_0").mkdir(parents=True)
-    with pytest.raises(errors.UserError, match=r"job=score model=tiny job.run=.*/finetune/tiny/a_0$"):
+    with pytest.raises(errors.UserError, match=r"vrx score model=tiny job.run=.*/finetune/tiny/a_0$"):
         importance_files.read_scores(importance_files.scores_file(run, "a_0"), model=model, num_layers=DEPTH)
 
 

@@ -47,6 +47,9 @@ def explain(error: BaseException, overrides: list[str]) -> str:
     if str(error).startswith(NUMBER_AS_OPTION):
         return _number_as_option(overrides)
     text = f"{error}\n{error.__cause__ or ''}"
+    if several := re.match(r"Ambiguous value for argument '(.+)'", text):
+        key, _, values = several.group(1).partition("=")
+        return f"{key}={values}: several values are a sweep: vrx -m {key}={values}; a list is {key}=[{values}]"
     if option := re.search(r"Could not (?:find|load) '([\w./-]+)/([^/']+)'", text):
         return _no_such_option(*option.groups())
     if named := re.search(r"(?:Could not override|Error merging override) '?([^'\s=]+)", text):
@@ -103,8 +106,10 @@ def _no_such_key(override: str) -> str:
     known = schema_keys()
     siblings = [key for key in known if key.rpartition(".")[0] == name.rpartition(".")[0]]
     top = [key for key in known if "." not in key]
+    same_field = [key for key in known if key.endswith(f".{name}") and key.split(".")[0] not in OPTIONAL_SECTIONS]
     outside = [key for key in known if not name.startswith(f"{key}.")]  # not the section that the key is in
-    return f"{override}: no such key; {did_you_mean(name, outside, cutoff=0.5)}valid: {', '.join(siblings or top)}"
+    hint = f"did you mean {same_field[0]}? " if same_field else did_you_mean(name, outside, cutoff=0.5)
+    return f"{override}: no such key; {hint}valid: {', '.join(siblings or top)}"
 
 
 def _below_null(overrides: list[str]) -> str:

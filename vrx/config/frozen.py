@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from vrx.config.errors import UserError
 from vrx.config.migrations import SCHEMA_VERSION, VERSION_KEY, migrate_config
@@ -24,7 +25,10 @@ def to_run(composed: Any) -> RunConfig:
 
 def freeze(run: RunConfig) -> str:
     """The run as YAML with the schema's version, every value resolved."""
-    return f"{VERSION_KEY}: {SCHEMA_VERSION}\n{OmegaConf.to_yaml(OmegaConf.structured(run))}"
+    values = OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)
+    # as OmegaConf.to_yaml, but in ASCII: its form does not bring back line separators such as U+0085
+    text = yaml.dump(values, Dumper=get_omega_conf_dumper(), default_flow_style=False, sort_keys=False)
+    return f"{VERSION_KEY}: {SCHEMA_VERSION}\n{text}"
 
 
 def thaw(text: str, *, source: str = "frozen run") -> RunConfig:
@@ -34,7 +38,7 @@ def thaw(text: str, *, source: str = "frozen run") -> RunConfig:
     """
     try:
         config = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{source}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(config, dict):
         raise UserError(f"{source}: not a frozen run")

@@ -130,7 +130,7 @@ def page_blocks(paper: Paper, tables: Sequence[Table], figures: Sequence[Figure]
     """The report page from top to bottom: tables and figures in the order of the paper, then the runs."""
     introduction = (
         f"The tables and figures of *{paper.title}* with our numbers, and the paper's below them. Made by "
-        "`vrx job=report`; the report's W&B run has the same as tables, files and one page."
+        "`vrx report`; the report's W&B run has the same as tables, files and one page."
     )
     blocks = [Block("markdown", introduction)]
     for name in paper.artifacts:

@@ -1,6 +1,6 @@
 """Importance scores as files: where they lie, what they must hold, and which of them a run's selector orders by.
 
-`scores.json` of `vrx job=score` says what was scored (`model`, the identity of the untouched LVLM; `scored`, the run
+`scores.json` of `vrx score` says what was scored (`model`, the identity of the untouched LVLM; `scored`, the run
 that tuned it, or null), on what samples (`calibration`), and under `scores` of each formula one number a decoder layer.
 """
 
@@ -60,9 +60,9 @@ def _command(path: Path) -> str:
     name = path.parents[1].name
     source = path.parent.name
     if source == UNTOUCHED:
-        return f"vrx job=score score.base_model=true model={name}"
+        return f"vrx score score.base_model=true model={name}"
     run_dir = path.parents[3] / "finetune" / path.parents[1].name / source if len(path.parents) > 3 else path
-    return f"vrx job=score model={name}" + (f" job.run={run_dir}" if run_dir.is_dir() else "")
+    return f"vrx score model={name}" + (f" job.run={run_dir}" if run_dir.is_dir() else "")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         valid, content = False, {}
     if not valid:
-        raise UserError(f"{path}: no importance scores of version {VERSION}; delete it and run vrx job=score again")
+        raise UserError(f"{path}: no importance scores of version {VERSION}; delete it and run vrx score again")
     return content
 
 
@@ -118,7 +118,7 @@ def find(run: RunConfig) -> Path:
     pattern = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")
     raise NoImportanceScores(
         f"no importance scores at {pattern} that fit; run, with all other options of this command: "
-        f"vrx job=score selector={run.selector.name} model={run.model.name}"
+        f"vrx score selector={run.selector.name} model={run.model.name}"
     )
 
 

@@ -42,8 +42,9 @@ class RunCost:
     def __str__(self) -> str:
         hours = "hours unknown" if self.gpu_hours is None else f"{self.gpu_hours:,.3g} GPU-hours"
         hours += " (measured on similar runs)" if self.measured else ""
+        steps = f"{self.steps:,}" if self.steps else "unknown"
         return (
-            f"run  {self.name}: {self.trainable_parameters:,} trainable, {self.steps:,} steps, "
+            f"run  {self.name}: {self.trainable_parameters:,} trainable, {steps} steps, "
             f"{self.memory_gb:.3g} GB per GPU, {'done' if self.done else hours}"
         )
 
@@ -79,7 +80,9 @@ def _data(run: RunConfig, table: Path | None) -> tuple[Lengths, int, str]:
     """Sample lengths, number of samples and digest of the instruction data."""
     if table is None:
         published = published_facts()["instructions"].get(run.model.template, {}).get("conversations", 0)
-        return DEFAULT_LENGTHS, round(published * run.data_fraction.fraction), ""
+        longest = min(DEFAULT_LENGTHS.longest, run.model.max_length)
+        lengths = Lengths(min(DEFAULT_LENGTHS.padded, longest), longest, DEFAULT_LENGTHS.with_image)
+        return lengths, round(published * run.data_fraction.fraction), ""
     rows = instruction_dataset.open_table(table)
     subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
     lengths = cost_model.lengths_in_tokens(instruction_dataset.word_counts(rows)[subset], run)

@@ -1,4 +1,4 @@
-"""`vrx job=evaluate`: score the base model, or with `job.run=<directory>` a finished run."""
+"""`vrx evaluate`: score the base model, or with `job.run=<directory>` a finished run."""
 
 from __future__ import annotations
 

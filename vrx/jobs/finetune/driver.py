@@ -1,4 +1,4 @@
-"""`vrx job=finetune`: tune the selected layers, answer the benchmarks, record, print the row."""
+"""`vrx finetune`: tune the selected layers, answer the benchmarks, record, print the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vrx job=prune`: a tuned LVLM without its least important layers (section 6; Figure 1, right; Figure 4)."""
+"""`vrx prune`: a tuned LVLM without its least important layers (section 6; Figure 1, right; Figure 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vrx job=report`: every table and figure from the existing records, as files and as one page."""
+"""`vrx report`: every table and figure from the existing records, as files and as one page."""
 
 from __future__ import annotations
 

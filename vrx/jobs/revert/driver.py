@@ -1,4 +1,4 @@
-"""`vrx job=revert`: a tuned LVLM with some layers put back to the backbone's weights (Figure 1, left)."""
+"""`vrx revert`: a tuned LVLM with some layers put back to the backbone's weights (Figure 1, left)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vrx job=score`: importance of every decoder layer, as a file that selectors read."""
+"""`vrx score`: importance of every decoder layer, as a file that selectors read."""
 
 from __future__ import annotations
 

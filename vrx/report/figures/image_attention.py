@@ -1,4 +1,4 @@
-"""Figure 5: the image attention of every sample in every layer, from the files of `vrx job=score`."""
+"""Figure 5: the image attention of every sample in every layer, from the files of `vrx score`."""
 
 from __future__ import annotations
 
