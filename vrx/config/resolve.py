@@ -21,7 +21,7 @@ HOMES = {
     "metric": "vrx.metrics.per_answer:{} vrx.metrics.other_toolkits:{}",
     "family": "vrx.evaluation.families:{}",
     "reader": "vrx.evaluation.readers.{}:rows",
-    "rule": "vrx.selectors:{}",
+    "rule": "vrx.selectors.rules:{}",
     "world": "vrx.{}.data:build",
     "job": "vrx.jobs.{}.driver:{}",
 }
