@@ -110,7 +110,7 @@ def run_job_first(run: RunConfig, result_dir: Path) -> None:
     while True:
         while is_locked(result_dir):
             time.sleep(1)
-        log(f"first: vrx job={run.job.name}, {result_dir.name}")
+        log(f"first: vrx {run.job.name}, {result_dir.name}")
         try:
             return resolve_name("job", run.job.name, key="job")(run)
         except RunFailed:
