@@ -155,7 +155,7 @@ def save_page(remote: wandb.Run, folder: Path, blocks: Sequence[Block]) -> None:
     page_file = folder / PAGE_FILE
     page = v2.Report.from_url(read_json(page_file)["url"]) if page_file.is_file() else None
     if page is None:
-        page = v2.Report(project=remote.project, entity=remote.entity, title=remote.name)
+        page = v2.Report(project=remote.project, entity=remote.entity, title=remote.name or "vrx report")
     page.blocks = wandb_blocks(v2, blocks, entity=remote.entity, project=remote.project, run_name=remote.name)
     page.save()
     write_json(page_file, {"url": page.url})
