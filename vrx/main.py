@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from vrx.config.command_line import HELP_FLAGS, job_word, read_arguments, split
 from vrx.config.compose import compose_config, register_schema
 from vrx.config.explain import explain, is_refusal
-from vrx.config.help import job_help, register_help
+from vrx.config.help import command_help, job_help, register_help
 from vrx.config.paths import CONF, check_conf
 from vrx.jobs.run_job import is_multirun, run_job
 from vrx.jobs.sweep import launcher
@@ -48,8 +48,8 @@ def main() -> None:
     launcher.register()
     try:
         check_conf()
-        if job := _job_to_explain(sys.argv[1:]):
-            print(job_help(job))
+        if text := _help_text(sys.argv[1:]):
+            print(text)
             return
         with _as_hydra_reads_it(read_arguments(sys.argv[1:])):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
@@ -72,10 +72,13 @@ def _run(composed: DictConfig) -> None:
     launcher.list_runs([PlannedRun(overrides, composed)], compose_config)
 
 
-def _job_to_explain(arguments: list[str]) -> str | None:
-    """The job of `vrx <job> --help`."""
+def _help_text(arguments: list[str]) -> str | None:
+    """What `vrx --help` or `vrx <job> --help` prints; None for any other command."""
     flags, overrides = split(arguments)
-    return job_word(overrides) if set(flags) & {*HELP_FLAGS} else None
+    if not set(flags) & {*HELP_FLAGS}:
+        return None
+    job = job_word(overrides)
+    return job_help(job) if job else command_help()
 
 
 @contextmanager

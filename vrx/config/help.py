@@ -1,16 +1,43 @@
-"""What `vrx --help` and `vrx <job> --help` say; both come from the comments in `conf/job/`."""
+"""What `vrx --help` and `vrx <job> --help` say; the purposes of jobs come from the comments in `conf/job/`."""
 
 from __future__ import annotations
 
+import string
+import textwrap
+
+import yaml
 from omegaconf import OmegaConf
 
 from vrx.config.command_line import job_names
 from vrx.config.paths import CONF
 
+INTERNAL_GROUPS = ("hydra", "job", "model_recipe")  # not to be chosen by name, or listed on their own
+
 
 def register_help() -> None:
     """Let the text of `vrx --help` in conf/config.yaml name the jobs as `${vrx.jobs:}`."""
     OmegaConf.register_new_resolver("vrx.jobs", _jobs_text, replace=True)
+
+
+def command_help() -> str:
+    """The text of `vrx --help`: `hydra.help.template` of conf/config.yaml.
+
+    Hydra would fill it in too, but reads all of conf twice for it, which takes longer than everything else.
+    """
+    config = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    template = config["hydra"]["help"]["template"].replace("${vrx.jobs:}", _jobs_text())
+    return string.Template(template).substitute(APP_CONFIG_GROUPS=_groups_text())
+
+
+def _groups_text() -> str:
+    """Every group with its options, wrapped for a terminal."""
+    lines = []
+    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name not in INTERNAL_GROUPS):
+        options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        lines.append(
+            textwrap.fill(f"{folder.name}: {options}", width=110, subsequent_indent="    ", break_on_hyphens=False)
+        )
+    return "\n".join([*lines, ""])
 
 
 def job_help(job: str) -> str:
