@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from vrx.config.command_line import HELP_FLAGS, job_word, read_arguments, split
 from vrx.config.compose import compose_config, register_schema
 from vrx.config.explain import explain, is_refusal
-from vrx.config.help import command_help, job_help, register_help
+from vrx.config.help import command_help, job_help
 from vrx.config.paths import CONF, check_conf
 from vrx.jobs.run_job import is_multirun, run_job
 from vrx.jobs.sweep import launcher
@@ -44,7 +44,6 @@ def main() -> None:
 
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     register_schema()
-    register_help()
     launcher.register()
     try:
         check_conf()

@@ -6,17 +6,11 @@ import string
 import textwrap
 
 import yaml
-from omegaconf import OmegaConf
 
 from vrx.config.command_line import job_names
 from vrx.config.paths import CONF
 
 INTERNAL_GROUPS = ("hydra", "job", "model_recipe")  # not to be chosen by name, or listed on their own
-
-
-def register_help() -> None:
-    """Let the text of `vrx --help` in conf/config.yaml name the jobs as `${vrx.jobs:}`."""
-    OmegaConf.register_new_resolver("vrx.jobs", _jobs_text, replace=True)
 
 
 def command_help() -> str:
@@ -25,8 +19,8 @@ def command_help() -> str:
     Hydra would fill it in too, but reads all of conf twice for it, which takes longer than everything else.
     """
     config = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
-    template = config["hydra"]["help"]["template"].replace("${vrx.jobs:}", _jobs_text())
-    return string.Template(template).substitute(APP_CONFIG_GROUPS=_groups_text())
+    template = string.Template(config["hydra"]["help"]["template"])
+    return template.substitute(JOBS=_jobs_text(), APP_CONFIG_GROUPS=_groups_text())
 
 
 def _groups_text() -> str:

@@ -70,9 +70,7 @@ def known_names(kind: str) -> list[str]:
 
 
 def _is_public_function(module: ModuleType, name: str, value: Any) -> bool:
-    exported = getattr(module, "__all__", None)
-    ours = inspect.isfunction(value) and value.__module__.startswith("vrx.")
-    return ours and not name.startswith("_") and (name in exported if exported else value.__module__ == module.__name__)
+    return inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
 
 
 def _unknown(kind: str, name: str, key: str) -> str:
