@@ -51,7 +51,7 @@ REFUSED = [
     (("engine.zero_stage=4",), "engine.zero_stage=4: valid are 0, 1, 2, 3"),
     (("engine.name=torch", "runtime.cpu_processes=2", "train.micro_batch_size=16"), "engine.name=torch: runs in one"),
     (("instructions.on_bad_image=ignore",), "instructions.on_bad_image=ignore: valid are error, skip, replace"),
-    (("model.image_processor=vit",), "model.image_processor=vit: valid are clip, siglip"),
+    (("model.image_processor=vit",), "model.image_processor=vit: valid are clip, siglip, dinov2"),
     (("model.image_aspect_ratio=crop",), "model.image_aspect_ratio=crop: valid are pad, square"),
     (("wandb.mode=loud",), "wandb.mode=loud: valid are auto, online, offline, disabled"),
     (

@@ -30,8 +30,8 @@ class ModelConfig:
     image_token: str = MISSING  # a token that never occurs in text; the image's features replace it
     num_image_tokens: int = MISSING
     vision_feature_layer: int = -2
-    vision_feature_select_strategy: str = "full"  # "default" drops CLIP's class token
-    image_processor: str = "siglip"  # clip | siglip
+    vision_feature_select_strategy: str = "full"  # default drops the class token of clip and dinov2, full keeps all
+    image_processor: str = "siglip"  # the kind of tower and its processor: clip | siglip | dinov2
     image_aspect_ratio: str = "pad"  # pad to a square in the processor's mean colour | square
     max_length: int = 2048  # tokens of a conversation, image tokens counted
 

@@ -55,7 +55,8 @@ def _model(run: RunConfig) -> None:
             f"model.revision={model.revision}: valid with model.lvlm; a part's revision is part of its hub id, "
             f"model.backbone=owner/name@{model.revision}"
         )
-    among("model.image_processor", model.image_processor, ("clip", "siglip"))
+    among("model.image_processor", model.image_processor, ("clip", "siglip", "dinov2"))
+    among("model.vision_feature_select_strategy", model.vision_feature_select_strategy, ("default", "full"))
     among("model.image_aspect_ratio", model.image_aspect_ratio, ("pad", "square"))
     if run.world is not None:
         resolve_name("world", run.world.name, key="world.name")

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers import BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil
 
 from vrx.config.errors import BadImage
 from vrx.config.schema import ModelConfig
+from vrx.data.image_size import PREPROCESSOR, processed_size
 from vrx.runs.hub import resolve_checkpoint
 
 # Pillow's processors, because torchvision's round differently.
-PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
+PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil, "dinov2": BitImageProcessorPil}
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -44,8 +45,8 @@ class Pixels:
         self.pad = config.image_aspect_ratio == "pad"
         red, green, blue = (int(255 * mean) for mean in self.processor.image_mean)
         self.colour = (red, green, blue)
-        size = getattr(self.processor, "crop_size", None) or self.processor.size
-        self.size = (size["height"], size["width"])
+        source = f"model.vision_tower={config.vision_tower}: {PREPROCESSOR}"
+        self.size = processed_size(self.processor.to_dict(), config.image_processor, is_padded=self.pad, source=source)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """(3, height, width) float32."""

@@ -122,11 +122,13 @@ def matches_target(name: str, targets: Sequence[str]) -> bool:
 def parameter_counts(model: ModelConfig) -> ParameterCounts | None:
     """Counts from the config.json of each part on this machine, else as published; None where neither is known."""
     text, vision = part_config(model.backbone, "text_config"), part_config(model.vision_tower, "vision_config")
-    return None if text is None or vision is None else counts_from_configs(text, vision)
+    if text is None or vision is None:
+        return None
+    return counts_from_configs(text, vision, num_patches=model.num_image_tokens)
 
 
-def counts_from_configs(text: dict[str, Any], vision: dict[str, Any]) -> ParameterCounts:
-    """Counts from the config.json of a backbone and of a vision tower."""
+def counts_from_configs(text: dict[str, Any], vision: dict[str, Any], *, num_patches: int) -> ParameterCounts:
+    """Counts from the config.json of a backbone and of a vision tower; num_patches: of an image, `num_image_tokens`."""
     heads = text["num_attention_heads"]
     width = text.get("head_dim") or text["hidden_size"] // heads
     backbone = Backbone(
@@ -139,9 +141,19 @@ def counts_from_configs(text: dict[str, Any], vision: dict[str, Any]) -> Paramet
         fused=text["model_type"] in ("phi3", "bunny-phi3"),
         tied=bool(text.get("tie_word_embeddings")),
     )
-    side = vision["image_size"] // vision["patch_size"]
-    sizes = (vision[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    return ParameterCounts(backbone, Tower(*sizes, num_patches=side * side))
+    tower = Tower(vision["hidden_size"], _tower_intermediate(vision), vision["num_hidden_layers"], num_patches)
+    return ParameterCounts(backbone, tower)
+
+
+def _tower_intermediate(vision: dict[str, Any]) -> int:
+    """The width of a tower's MLP of two matrices; DINOv2's SwiGLU has three of a smaller width."""
+    if "intermediate_size" in vision:
+        return vision["intermediate_size"]
+    width = int(vision["hidden_size"] * vision["mlp_ratio"])
+    if not vision.get("use_swiglu_ffn"):
+        return width
+    gated = (int(width * 2 / 3) + 7) // 8 * 8
+    return gated * 3 // 2
 
 
 def part_config(name: str, key: str) -> dict[str, Any] | None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     CLIPVisionModel,
+    Dinov2Model,
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedModel,
@@ -21,10 +21,11 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models.checkpoint_layouts import LlavaOptions, summarize_names
 from vrx.models.file_names import OFFICIAL_PROJECTOR, PROJECTOR_FILE
+from vrx.models.fit import require_projector
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 from vrx.runs.hub import resolve_checkpoint
 
-TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel, "dinov2": Dinov2Model}
 
 
 def load_part(
@@ -62,6 +63,8 @@ def assemble(
 
     projector_state: as `read_projector` returns it. `UserError` if its shapes do not fit the other parts.
     """
+    shapes = {name: tuple(tensor.shape) for name, tensor in projector_state.items()}
+    require_projector(config, shapes, source=config.lvlm)
     backbone = load_part(AutoModelForCausalLM, "model.backbone", config.backbone, dtype)
     vision_tower = load_vision_tower(config, dtype)
     lvlm_config = LlavaConfig(
@@ -77,7 +80,6 @@ def assemble(
     model.lm_head = backbone.lm_head
     model.model.vision_tower = vision_tower
     state = {name: tensor.to(dtype, copy=True) for name, tensor in projector_state.items()}
-    _refuse_misfit(config, model.model.multi_modal_projector, state)
     model.model.multi_modal_projector.load_state_dict(state, assign=True)
     return model
 
@@ -92,12 +94,3 @@ def read_projector(folder: Path) -> dict[str, torch.Tensor]:
     tensors = read_bin(folder / OFFICIAL_PROJECTOR)
     suffixes = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
     return {f"{names[name[0]]}{name[1:]}": tensor for name, tensor in suffixes.items() if name[0] in names}
-
-
-def _refuse_misfit(config: ModelConfig, module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    stored = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if needed != stored:
-        raise UserError(
-            f"model.projector={config.lvlm or config.projector}: has {stored}, this tower and backbone need {needed}"
-        )

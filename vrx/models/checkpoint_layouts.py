@@ -29,6 +29,12 @@ RENAMES = [  # checkpoint -> memory; the first match applies
     (r"model\.(?=(embed_tokens|layers|norm)\.)", DECODER),
     (r"lm_head\.", "lm_head."),
 ]
+TOWER_RENAMES = [  # of DINOv2, whose saved names differ from those in memory; all that match apply
+    (r"\.attention\.attention\.query\.", ".attention.q_proj."),
+    (r"\.attention\.attention\.key\.", ".attention.k_proj."),
+    (r"\.attention\.attention\.value\.", ".attention.v_proj."),
+    (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+]
 DERIVED = re.compile(r".*(rotary_emb\.inv_freq|position_ids)")  # buffers in old checkpoints that models compute
 BACKBONES: dict[str, type[PreTrainedConfig]] = {  # official model_type -> backbone's configuration
     "llava": LlamaConfig,
@@ -54,8 +60,15 @@ def memory_name(name: str) -> str | None:
     name = name.removeprefix("base_model.model.")  # prefix of PEFT
     for pattern, replacement in RENAMES:
         if re.match(pattern, name):
-            return re.sub(pattern, replacement, name, count=1)
+            name = re.sub(pattern, replacement, name, count=1)
+            return _tower_name(name) if name.startswith(TOWER) else name
     return None
+
+
+def _tower_name(name: str) -> str:
+    for pattern, replacement in TOWER_RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def map_names(names: Iterable[str], source: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vrx.models.lvlm import TOWER
 from vrx.runs.hub import resolve_checkpoint
 
 HEAD = "lm_head.weight"
+FINAL_NORMS = (f"{TOWER}post_layernorm.", f"{TOWER}layernorm.")  # after the last layer, so never in a feature
 
 
 def load_full_checkpoint(
@@ -96,7 +98,7 @@ def _unused_tower_tensors(names: Iterable[str], lvlm_config: LlavaConfig) -> set
     first_unused = vision.num_hidden_layers + lvlm_config.vision_feature_layer + 1  # -2 of 24 layers: layer 23
 
     def is_unused(name: str) -> bool:
-        layer = name.partition("encoder.layers.")[2].partition(".")[0]
-        return int(layer) >= first_unused if layer else name.startswith(f"{TOWER}post_layernorm.")
+        layer = re.match(rf"{TOWER}encoder\.layers?\.(\d+)\.", name)  # CLIP and SigLIP: layers, DINOv2: layer
+        return int(layer[1]) >= first_unused if layer else name.startswith(FINAL_NORMS)
 
     return {name for name in names if is_unused(name)}

@@ -15,6 +15,7 @@ from vrx.data.tokenizers import load_tokenizer
 from vrx.models.assemble import assemble, read_projector
 from vrx.models.checkpoint_layouts import LlavaOptions, is_official
 from vrx.models.file_names import TOKENIZERS
+from vrx.models.fit import require_fit
 from vrx.models.full_checkpoint import load_full_checkpoint
 from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
@@ -58,6 +59,9 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
         "vision_feature_select_strategy": cast(Literal["default", "full"], config.vision_feature_select_strategy),
         "image_seq_length": config.num_image_tokens,
     }
+    for key in ("vision_tower", *(() if config.lvlm else ("backbone",))):  # the small files alone
+        resolve_checkpoint(f"model.{key}", getattr(config, key), weights=False)
+    require_fit(config)
     if config.lvlm is None:
         projector_state = read_projector(resolve_checkpoint("model.projector", config.projector))
         model = assemble(config, options, projector_state, dtype)

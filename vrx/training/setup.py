@@ -46,7 +46,8 @@ class TrainableModel:
     def flops_counter(self, *, num_layers: int, lora: LoraConfig) -> Callable[[Workload], float]:
         """The FLOPs of a step as a function of its workload."""
         config: Any = self.lvlm.config
-        shape = architecture.counts_from_configs(config.text_config.to_dict(), config.vision_config.to_dict())
+        text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
+        shape = architecture.counts_from_configs(text, vision, num_patches=config.image_seq_length)
         return lambda workload: flops.step_flops(workload, shape, num_layers=num_layers, lora=lora)
 
 

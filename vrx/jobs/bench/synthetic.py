@@ -16,6 +16,7 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data import dataset
 from vrx.data.image_processing import PROCESSORS
+from vrx.data.image_size import CROPPING
 from vrx.data.tokenizers import encode
 from vrx.launch.devices import device
 from vrx.models.architecture import part_config
@@ -45,7 +46,7 @@ def write_parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dty
     tower = AutoConfig.for_model(vision["model_type"], **tower_fields, patch_size=vision["patch_size"])
     TOWERS[like.image_processor](tower).to(dtype).save_pretrained(folder / "vision_tower")
     size = {"height": side, "width": side}
-    sizes = {"size": {"shortest_edge": side}, "crop_size": size} if like.image_processor == "clip" else {"size": size}
+    sizes = {"size": {"shortest_edge": side}, "crop_size": size} if like.image_processor in CROPPING else {"size": size}
     PROCESSORS[like.image_processor](**sizes).save_pretrained(folder / "vision_tower")
     widths = {"linear_1": tower.hidden_size, "linear_2": backbone.hidden_size}
     projector = {}
