@@ -15,7 +15,7 @@ from vrx.evaluation import evaluate_run
 from vrx.evaluation.prediction_files import read_header
 from vrx.jobs.evaluate.driver import evaluate, progress
 from vrx.report.collect import Run
-from vrx.report.question_scores import benchmark_config, question_scores
+from vrx.report.question_scores import benchmark_config, chance, question_scores
 from vrx.runs.provenance import Provenance
 from vrx.runs.record import Record, read_record
 from vrx.runs.status import Gap
@@ -114,3 +114,16 @@ def test_an_evaluation_says_why_it_is_not_done(make_run: Make, run_dir: Path):
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert reason() == ("to do", "other weights")
+
+
+def test_the_record_has_the_chance_level_and_is_done_without_it(make_run: Make, run_dir: Path):
+    record = evaluated(make_run, run_dir, "benchmark=[tiny_gqa,tiny_mmlu]")
+    assert record.scores["tiny_mmlu"].chance == 0.25
+    level = record.scores["tiny_gqa"].chance
+    assert level is not None and chance(Run(run_dir, record), "tiny_gqa") == level
+    for entry in record.scores.values():
+        entry.chance = None
+    record.write(run_dir / "record.json")
+    options = ("job=evaluate", f"job.run={run_dir}", "benchmark=[tiny_gqa,tiny_mmlu]", "eval.limit=3")
+    assert progress(make_run(*options)).reason == "done", "records of older versions have no chance levels"
+    assert chance(Run(run_dir, read_record(run_dir / "record.json")), "tiny_gqa") == level

@@ -20,16 +20,28 @@ def test_scores_average_and_share_of_all_layers_are_in_percent():
         "tiny, layers 0, 2  (percent)",
         "  gqa            50.00 ±2.50",
         "  mmlu           70.00 ±10.00",
-        "  average        60.00",
+        "  average        60.00 ±5.15",
         "  of all layers  75.00",
     ]
+
+
+def test_chance_levels_stand_beside_the_scores():
+    run = record(0, gqa={"value": 0.5, "chance": 0.2}, mmlu={"value": 0.7, "chance": 0.25})
+    lines = format_run_summary(run, None).splitlines()[1:]
+    assert [line.split() for line in lines] == [
+        ["gqa", "50.00", "±0.00", "chance", "20.00"],
+        ["mmlu", "70.00", "±0.00", "chance", "25.00"],
+        ["average", "60.00", "±0.00", "chance", "22.50"],
+    ]
+    partly = format_run_summary(record(0, gqa={"value": 0.5, "chance": 0.2}, mmlu={"value": 0.7}), None)
+    assert "chance" not in partly.splitlines()[-1], "an average of some levels is no level of the average"
 
 
 def test_log_likelihoods_show_their_perplexity_and_are_in_no_average():
     perplexity = {"value": 0.1, "stderr": 0.1, "perplexity": {"token": 12.34, "word": 20.0}}
     lines = format_run_summary(record(gqa={"value": 0.5, "stderr": 0.0}, wikitext=perplexity), None).splitlines()
     assert lines[0] == "tiny, untouched  (percent)"
-    assert lines[-2:] == ["  average   50.00", "  wikitext  perplexity 12.34 by token, 20 by word"]
+    assert lines[-2:] == ["  average   50.00 ±0.00", "  wikitext  perplexity 12.34 by token, 20 by word"]
 
 
 def test_a_mean_needs_every_benchmark():

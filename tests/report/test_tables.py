@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 from pathlib import Path
 
 from support.report_runs import ALL, BUNNY, PAPER, SPARSE, TOP, VISUAL, row_of, tables_of, write_run
 
 from vrx.report.collect import Run, find_runs
-from vrx.report.formats import render_markdown
+from vrx.report.formats import render_csv, render_markdown
 from vrx.report.paper_artifacts import all_tables
 from vrx.report.paper_layers import row_layers
 from vrx.report.question_scores import question_scores
@@ -44,6 +45,26 @@ def test_selectors_that_the_paper_does_not_print_have_rows_of_their_own(tmp_path
     assert ours[0].cells["gqa"].published is None
     assert len(row_of(table, "Sparse & Uniform").runs) == 1
     assert "Ours: random (2 seeds)" in render_markdown(table)
+
+
+def test_the_last_row_has_the_chance_levels_as_recorded_or_from_the_answers(tmp_path: Path):
+    run = write_run(tmp_path, ALL)
+    write_run(tmp_path, SPARSE)
+    (table,) = tables_of(tmp_path, "table2")
+    row = table.rows[-1]
+    assert (row.label, row.runs, row.cells["share"].value) == ("Chance", (), None)
+    assert row.cells["gqa"].value == 100, "all questions of this benchmark have the same answer"
+    assert row.cells["mmbench"].value == 25, "two options in two rotations"
+    assert row.cells["average"].value == (7 * 100 + 25) / 8
+    for folder in tmp_path.glob("*/*/*/answers"):
+        shutil.rmtree(folder)
+    (tmp_path / "finetune").rename(tmp_path / "moved")  # what was read of a folder is read once
+    assert tables_of(tmp_path, "table2")[0].rows[-1].label != "Chance"
+    run.record.scores["gqa"].chance = 0.5
+    run.record.write(tmp_path / "moved" / BUNNY / run.folder.name / "record.json")
+    row = tables_of(tmp_path, "table2")[0].rows[-1]
+    assert (row.cells["gqa"].value, row.cells["tdiuc"].value, row.cells["average"].value) == (50, None, None)
+    assert "Chance" in render_csv(tables_of(tmp_path, "table2")[0])
 
 
 def test_other_amounts_of_data_fill_other_rows(tmp_path: Path):

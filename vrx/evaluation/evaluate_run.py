@@ -12,6 +12,7 @@ from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig, ModelConfig, RunConfig
 from vrx.evaluation import benchmarks, families, prediction_files, scoring
+from vrx.evaluation.chance import chance_level
 from vrx.evaluation.prediction_files import PredictionHeader
 from vrx.launch.workers import launch
 from vrx.metrics.answer import Answer
@@ -128,7 +129,10 @@ def measure(run: RunConfig, run_dir: Path, samples: BenchmarkSamples) -> dict[st
         existing = existing_answers(run, run_dir, samples)
     for name, answers in existing.answers.items():
         prediction_files.update_scored(run_dir, name, answers, run.benchmark[name])
-    return _scores(run, run_dir, {name: existing.answers[name] for name in samples})
+    answers = {name: existing.answers[name] for name in samples}
+    chance = {name: chance_level(run.benchmark[name], of_benchmark) for name, of_benchmark in answers.items()}
+    scores = _scores(run, run_dir, answers)
+    return {name: dataclasses.replace(entry, chance=chance[name]) for name, entry in scores.items()}
 
 
 def _scores(run: RunConfig, run_dir: Path, answers: Mapping[str, list[Answer]]) -> dict[str, ScoreEntry]:

@@ -17,7 +17,7 @@ def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str,
     listed in `empty_answers_counted_right` with the number of such answers. A benchmark of log-likelihoods has its
     `perplexity` by unit instead, which is no fraction.
     """
-    aggregate = _aggregate(config)
+    aggregate = aggregate_of(config)
     means, errors, empty, num_samples = {}, {}, {}, 0
     for name, metric_name in {"score": config.metric, **config.extra_metrics}.items():
         metric = resolve_name("metric", metric_name)
@@ -40,10 +40,11 @@ def score_benchmark(config: BenchmarkConfig, answers: list[Answer]) -> dict[str,
 def scores_by_question(config: BenchmarkConfig, answers: list[Answer]) -> dict[str, float]:
     """The main score of each question by its id; by `group <id>` where all rotations of a question count as one."""
     metric = resolve_name("metric", config.metric)
-    return _aggregate(config).by_question(answers, [metric(answer) for answer in answers])
+    return aggregate_of(config).by_question(answers, [metric(answer) for answer in answers])
 
 
-def _aggregate(config: BenchmarkConfig) -> Aggregate:
+def aggregate_of(config: BenchmarkConfig) -> Aggregate:
+    """How the scores of a benchmark's answers become one number."""
     if config.aggregate not in AGGREGATES:
         raise UserError(f"benchmark.*.aggregate={config.aggregate}: valid are {', '.join(AGGREGATES)}")
     return AGGREGATES[config.aggregate]

@@ -13,6 +13,7 @@ import yaml
 from vrx.config.errors import UserError
 from vrx.config.migrations import migrate_benchmark
 from vrx.config.schema import BenchmarkConfig
+from vrx.evaluation.chance import chance_level
 from vrx.evaluation.prediction_files import Predictions, load_predictions
 from vrx.evaluation.scoring import scores_by_question
 from vrx.metrics import aggregate
@@ -46,26 +47,45 @@ def benchmark_config(run: Run, name: str) -> BenchmarkConfig | None:
 
     They are in the header of the predictions; older versions have them in the run's own `config.yaml` only.
     """
-    return _config_of(run, name, _load_predictions(run, name))
+    return _config_of(run.folder, name, _load_predictions(run.folder, name))
 
 
 def load_answers(run: Run, name: str) -> tuple[BenchmarkConfig, list[Answer]] | None:
     """The answers of a run to a benchmark, and the settings it was asked with; None where either is missing."""
-    predictions = _load_predictions(run, name)
-    config = _config_of(run, name, predictions)
+    return _answers_in(run.folder, name)
+
+
+def chance(run: Run, name: str) -> float | None:
+    """The chance level of a benchmark, a fraction: as recorded, of an older record from its answers; else None."""
+    recorded = run.record.scores[name].chance
+    return _chance_in(run.folder, name) if recorded is None else recorded
+
+
+@functools.cache
+def _chance_in(folder: Path, name: str) -> float | None:
+    loaded = _answers_in(folder, name)
+    try:
+        return chance_level(*loaded) if loaded else None
+    except ValueError:  # settings of a newer version
+        return None
+
+
+def _answers_in(folder: Path, name: str) -> tuple[BenchmarkConfig, list[Answer]] | None:
+    predictions = _load_predictions(folder, name)
+    config = _config_of(folder, name, predictions)
     return (config, list(predictions.answers.values())) if config and predictions and predictions.answers else None
 
 
-def _load_predictions(run: Run, name: str) -> Predictions | None:
+def _load_predictions(folder: Path, name: str) -> Predictions | None:
     try:
-        return load_predictions(RunDir(run.folder).predictions(name))
+        return load_predictions(RunDir(folder).predictions(name))
     except (OSError, UserError):
         return None
 
 
-def _config_of(run: Run, name: str, predictions: Predictions | None) -> BenchmarkConfig | None:
+def _config_of(folder: Path, name: str, predictions: Predictions | None) -> BenchmarkConfig | None:
     settings = predictions.header.benchmark if predictions else None
-    return _to_config(settings or _frozen_benchmarks(RunDir(run.folder).config).get(name))
+    return _to_config(settings or _frozen_benchmarks(RunDir(folder).config).get(name))
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from vrx.report.collect import Run
-from vrx.report.run_summary import accuracy_benchmarks, mean_score
+from vrx.report.run_summary import accuracy_benchmarks, mean_chance, mean_score
 from vrx.runs.layer_selection import format_layers
 
 
@@ -20,6 +20,7 @@ RUN_COLUMNS: Mapping[str, Callable[[Run], object]] = {
     "data (%)": lambda run: 100 * run.fraction if run.is_tuned else None,
     "seed": lambda run: run.seed,
     "mean score (%)": lambda run: _percent(mean_score(run.record, accuracy_benchmarks(run.record))),
+    "chance (%)": lambda run: _percent(mean_chance([run.record.scores[n] for n in accuracy_benchmarks(run.record)])),
     "benchmarks": lambda run: len(run.record.scores),
     "steps": lambda run: run.train.steps,
     "seconds": lambda run: run.train.seconds,

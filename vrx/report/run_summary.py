@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from vrx.runs.record import Record
+from vrx.runs.record import Record, ScoreEntry
 
 
 def format_run_summary(record: Record, all_layers: Record | None) -> str:
-    """A run's scores, a line each in percent with their standard errors, and their average.
+    """A run's scores, a line each in percent with their standard errors and chance levels, and their average.
 
     all_layers: the record of the run that tunes all layers; the average is also given in percent of its average.
     Log-likelihood benchmarks show their perplexities.
     """
     names = accuracy_benchmarks(record)
-    entries = {name: record.scores[name] for name in names}
-    lines = [(name, f"{100 * entry.value:.2f} ±{100 * entry.stderr:.2f}") for name, entry in entries.items()]
+    entries = [record.scores[name] for name in names]
+    lines = [(name, _line(entry.value, entry.stderr, entry.chance)) for name, entry in zip(names, entries, strict=True)]
     mean = mean_score(record, names)
     if mean is not None:
-        lines.append(("average", f"{100 * mean:.2f}"))
+        lines.append(("average", _line(mean, mean_stderr(entries), mean_chance(entries))))
     reference = mean_score(all_layers, names) if all_layers else None
     if mean is not None and reference:
         lines.append(("of all layers", f"{100 * mean / reference:.2f}"))
@@ -30,6 +31,22 @@ def format_run_summary(record: Record, all_layers: Record | None) -> str:
     width = max((len(name) for name, _ in lines), default=0)
     header = f"{record.model.name}, {tuned}  (percent)"
     return "\n".join([header, *(f"  {name:<{width}}  {value}" for name, value in lines)])
+
+
+def _line(value: float, stderr: float, chance: float | None) -> str:
+    score = f"{100 * value:.2f} ±{100 * stderr:.2f}"
+    return score if chance is None else f"{score:<13} chance {100 * chance:.2f}"
+
+
+def mean_stderr(entries: Sequence[ScoreEntry]) -> float:
+    """The standard error of the mean of several benchmarks' scores, over their questions; at least one benchmark."""
+    return math.sqrt(math.fsum(entry.stderr**2 for entry in entries)) / len(entries)
+
+
+def mean_chance(entries: Sequence[ScoreEntry]) -> float | None:
+    """The mean chance level of several benchmarks; None where one has none."""
+    levels = [entry.chance for entry in entries if entry.chance is not None]
+    return sum(levels) / len(levels) if levels and len(levels) == len(entries) else None
 
 
 def mean_score(record: Record, names: Sequence[str]) -> float | None:

@@ -10,6 +10,8 @@ from vrx.report.paper import Erratum
 if TYPE_CHECKING:
     from vrx.report.tables import TableRow
 
+CHANCE_LABEL = "Chance"  # of the row of chance levels
+
 
 def table_notes(rows: Sequence[TableRow], *, is_papers_model: bool) -> list[str]:
     """The notes that apply to these rows."""
@@ -33,6 +35,11 @@ def _row_notes(rows: Sequence[TableRow]) -> Iterator[str]:
     sizes = [{row.cells[name].num_samples for row in rows} - {None} for name in rows[0].cells]
     if any(len(numbers) > 1 for numbers in sizes):
         yield "Not all rows were evaluated on the same number of questions."
+    if any(row.label == CHANCE_LABEL for row in rows):
+        yield (
+            "Chance: options drawn uniformly, for each rotation anew; elsewhere the answer to another question of the "
+            "same type."
+        )
     if any(row.layers is None and row.runs for row in rows):
         yield "Our rows are named by their selector where seeds chose different layers."
 

@@ -5,6 +5,7 @@ Every number is in percent; None stands for a missing one.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,9 @@ from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Paper, PaperRow
 from vrx.report.paper_layers import row_layers
-from vrx.report.question_scores import QuestionScores
+from vrx.report.question_scores import QuestionScores, chance
 from vrx.report.run_groups import describe_differences, group_by_setting, setting
-from vrx.report.table_notes import table_notes
+from vrx.report.table_notes import CHANCE_LABEL, table_notes
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def build_tables(artifact: Artifact, paper: Paper, runs: Sequence[Run], scores: 
             untouched = [run for run in runs if run.is_untouched and run.record.identity["weights"] == weights]
             contents = _TableContents(artifact, paper, (*group, *untouched), scores)
             table = contents.table(differences, number)
-            filled = [row for row in table.rows if row.is_filled]
+            filled = [row for row in table.rows if row.is_filled and row.runs]
             all_layers = tuple(range(contents.depth))
             if any(row.layers != all_layers for row in filled) and (number == 1 or len(filled) > 1):
                 tables.append(table)
@@ -101,6 +102,7 @@ class _TableContents:
         rows = [self._printed_row(row) for row in artifact.rows_of(self.papers_model)]
         if artifact.name == "table1":
             rows += self._other_selectors()
+        rows += self._chance(rows)
         title = artifact.title
         if not self.is_papers_model:
             title += f", with {self.model} for {self.paper.models[self.papers_model].title}"
@@ -142,6 +144,20 @@ class _TableContents:
             cells = self._cells(runs, all_layers, compare=True)
             rows.append(TableRow(f"Ours: {name.replace('_', ' ')}", layers, 1.0, tuple(runs), cells))
         return rows
+
+    def _chance(self, rows: Sequence[TableRow]) -> list[TableRow]:
+        """The row of chance levels: the mean over the runs above it, whose questions can differ in number."""
+        runs = {run.folder: run for row in rows for run in row.runs}.values()
+        cells: dict[str, Cell] = {}
+        for column in self.artifact.columns:
+            names = [(run, name) for run in runs if (name := run.score_name(column))]
+            levels = [level for run, name in names if (level := chance(run, name)) is not None]
+            cells[column] = Cell(value=100 * statistics.fmean(levels)) if levels else Cell()
+        values = [cell.value for cell in cells.values() if cell.value is not None]
+        if self.artifact.has_average:
+            is_complete = len(values) == len(cells)
+            cells |= {"average": Cell(value=statistics.fmean(values)) if is_complete else Cell(), "share": Cell()}
+        return [TableRow(CHANCE_LABEL, None, 1.0, (), cells)] if values else []
 
     def _cells(self, runs: Sequence[Run], all_layers: Sequence[Run], *, compare: bool) -> dict[str, Cell]:
         columns = self.artifact.columns

@@ -38,7 +38,8 @@ class ModelFacts:
 class ScoreEntry:
     """A benchmark's scores as fractions in [0, 1]: the main metric, its standard error over `num_samples`, the others.
 
-    `perplexity` is there for log-likelihood benchmarks: by token, word and byte.
+    `perplexity` is there for log-likelihood benchmarks: by token, word and byte. `chance` is the main metric of a blind
+    guesser (`vrx/evaluation/chance.py`); older records have none.
     """
 
     value: float
@@ -49,6 +50,7 @@ class ScoreEntry:
     perplexity: dict[str, float | None] | None = None
     empty_answers_counted_right: dict[str, int] | None = None
     agreement_with_batch_1: dict[str, Any] | None = None
+    chance: float | None = field(default=None, compare=False)
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -206,6 +208,7 @@ def _validate(record: Record) -> None:
         checks[f"identity.{key}"] = set(identity.get(key, ())) <= set(range(depth))
     for name, entry in record.scores.items():
         checks[f"scores.{name}"] = 0 <= entry.value <= 1 and 0 <= entry.stderr < math.inf
+        checks[f"scores.{name}.chance"] = entry.chance is None or 0 <= entry.chance <= 1
     invalid = [key for key, valid in checks.items() if not valid]
     if invalid:
         raise InvalidField(f"{invalid[0]} is out of range")
