@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.generating import answer_in_batches, generator_of, samples_of
+from support.processes import started
 from support.whole_runs import command
 
 from vrx.config.errors import BadImage, UserError
@@ -175,15 +176,14 @@ def test_an_evaluation_killed_hard_loses_at_most_one_batch(tmp_path: Path):
     options = ["job=evaluate", "benchmark=[tiny_refcocog]", "eval.batch_size=2", f"runtime.output_root={tmp_path}/o"]
     options += ["world.num_questions=60"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command(*options), cwd=tmp_path, env=environment, start_new_session=True)
     part, before = None, []
-    deadline = time.monotonic() + 300
-    while len(before) < 7 and time.monotonic() < deadline:
-        time.sleep(0.05)
-        part = next(tmp_path.glob("o/evaluate/tiny/*/answers/.tiny_refcocog.0.part"), None)
-        before = part.read_bytes().splitlines() if part else []
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with started(command(*options), cwd=tmp_path, env=environment, start_new_session=True) as process:
+        deadline = time.monotonic() + 300
+        while len(before) < 7 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            part = next(tmp_path.glob("o/evaluate/tiny/*/answers/.tiny_refcocog.0.part"), None)
+            before = part.read_bytes().splitlines() if part else []
+        os.killpg(process.pid, signal.SIGKILL)
     time.sleep(1)  # the workers die with their parent
     assert part is not None
     left = [line for line in part.read_bytes().splitlines() if line.endswith(b"}")]

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from safetensors.torch import load_file
+from support.processes import started
 from support.whole_runs import ENVIRONMENT, PLAIN, adapter, command, curve, has_steps, kill_at, rows, run_dir
 
 
@@ -84,13 +85,13 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_keeps_the_log(tmp_path, vrx
 
 
 def test_two_commands_on_one_run_do_not_collide(tmp_path, vrx):
-    first = subprocess.Popen(command(*PLAIN), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("outputs/finetune/*/*/config.yaml")):
-        assert first.poll() is None
-        time.sleep(0.05)
-    result = vrx(*PLAIN)
-    assert result.returncode == 2 and "another vrx works on this run" in result.stderr
-    assert first.wait() == 0
+    with started(command(*PLAIN), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as first:
+        while not list(tmp_path.glob("outputs/finetune/*/*/config.yaml")):
+            assert first.poll() is None
+            time.sleep(0.05)
+        result = vrx(*PLAIN)
+        assert result.returncode == 2 and "another vrx works on this run" in result.stderr
+        assert first.wait() == 0
 
 
 def test_the_base_model_and_a_finished_run_are_evaluated(undisturbed, vrx):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import started
 from support.whole_runs import ENVIRONMENT, SMOKE, command, has_steps, kill_at, kill_worker, left_behind
 
 
@@ -26,12 +27,12 @@ def test_a_sweep_killed_again_and_again_ends_like_one_left_alone(
 ):
     kill_at(tmp_path, SMOKE, has_steps(num_steps))
     kill_at(tmp_path, SMOKE, answered, whole_group=False)
-    third = subprocess.Popen(command(*SMOKE), cwd=tmp_path, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE)
-    while not both_train(tmp_path):
-        assert third.poll() is None
-        time.sleep(0.02)
-    kill_worker(tmp_path)
-    stderr = third.communicate(timeout=300)[1]
+    with started(command(*SMOKE), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE) as third:
+        while not both_train(tmp_path):
+            assert third.poll() is None
+            time.sleep(0.02)
+        kill_worker(tmp_path)
+        stderr = third.communicate(timeout=300)[1]
     assert third.returncode == 2 and "ended with status -9" in stderr and "1 of 2 runs failed" in stderr
     ended = vrx(*SMOKE)
     assert ended.returncode == 0, ended.stderr

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from support.ports import free_port
+from support.processes import started
 from support.training import assert_same_course
 from support.whole_runs import ENVIRONMENT, ZERO, adapter, command, curve, has_steps, kill_at, run_dir
 
@@ -47,19 +49,18 @@ def test_a_killed_run_under_zero2_ends_bit_equal(vrx, tmp_path: Path):
 # ---- nodes
 
 
-def start_node(root: Path, rank: int, port: int) -> subprocess.Popen[str]:
+def started_node(root: Path, rank: int, port: int) -> AbstractContextManager[subprocess.Popen[str]]:
     options = ("runtime.num_nodes=2", f"runtime.node_rank={rank}", f"runtime.rendezvous=127.0.0.1:{port}")
     environment = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command(*ZERO, *options), cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return started(command(*ZERO, *options), cwd=root, env=environment, **pipes)
 
 
 def run_two_nodes(root: Path, port: int) -> list[tuple[str, str]]:
     """Run node 0 and node 1 to their successful end; returns stdout and stderr of each, by rank."""
-    nodes = [start_node(root, rank, port) for rank in (0, 1)]
-    outputs = [process.communicate(timeout=900) for process in nodes]
-    assert [process.returncode for process in nodes] == [0, 0], outputs
+    with started_node(root, 0, port) as node_0, started_node(root, 1, port) as node_1:
+        outputs = [process.communicate(timeout=900) for process in (node_0, node_1)]
+    assert [node_0.returncode, node_1.returncode] == [0, 0], outputs
     return outputs
 
 
@@ -84,15 +85,14 @@ def test_two_nodes_train_like_two_processes_and_leave_one_record(two_ranks: Path
 
 def test_a_killed_node_ends_the_run_and_the_same_command_resumes_it(two_ranks: Path, tmp_path: Path):
     port = free_port()
-    node_1, node_0 = start_node(tmp_path, 1, port), start_node(tmp_path, 0, port)
-    while not has_steps(3)(tmp_path):  # the checkpoint of step 2 is written
-        assert node_0.poll() is None
-        time.sleep(0.02)
-    node_1.kill()
-    stderr = node_0.communicate(timeout=300)[1]
+    with started_node(tmp_path, 1, port) as node_1, started_node(tmp_path, 0, port) as node_0:
+        while not has_steps(3)(tmp_path):  # the checkpoint of step 2 is written
+            assert node_0.poll() is None
+            time.sleep(0.02)
+        node_1.kill()
+        stderr = node_0.communicate(timeout=300)[1]
     assert node_0.returncode == 2
     assert "node 1 is gone; run the same command to resume" in stderr
-    node_1.communicate()
     (_, stderr), _ = run_two_nodes(tmp_path, port)
     assert "resuming from step" in stderr
     assert adapter(run_dir(tmp_path)) == adapter(run_dir(two_ranks))
@@ -100,12 +100,11 @@ def test_a_killed_node_ends_the_run_and_the_same_command_resumes_it(two_ranks: P
 
 def test_a_killed_node_0_leaves_a_token_that_the_next_run_replaces(tmp_path: Path):
     port = free_port()
-    node_0 = start_node(tmp_path, 0, port)
-    while not tokens(tmp_path):
-        assert node_0.poll() is None
-        time.sleep(0.02)
-    node_0.kill()
-    node_0.communicate()
+    with started_node(tmp_path, 0, port) as node_0:
+        while not tokens(tmp_path):
+            assert node_0.poll() is None
+            time.sleep(0.02)
+        node_0.kill()
     assert len(tokens(tmp_path)) == 1
     run_two_nodes(tmp_path, port)
     assert tokens(tmp_path) == []

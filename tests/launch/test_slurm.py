@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import started
 from support.whole_runs import SMOKE, ZERO, command, has_steps, left_behind
 
 needed = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -106,13 +107,13 @@ LAUNCHER = (
 
 
 def test_a_job_that_is_cancelled_goes_on_by_the_same_command(slurm: dict[str, str], calm_sweep: Path, tmp_path: Path):
-    process = subprocess.Popen(command(*SMOKE, *LAUNCHER), cwd=tmp_path, env=slurm, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not has_steps(2)(tmp_path):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=slurm, check=True)
-    process.wait(timeout=300)
+    with started(command(*SMOKE, *LAUNCHER), cwd=tmp_path, env=slurm, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not has_steps(2)(tmp_path):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=slurm, check=True)
+        process.wait(timeout=300)
     told = subprocess.run(
         command(*SMOKE, *LAUNCHER), cwd=tmp_path, env=slurm, capture_output=True, text=True, timeout=600, check=False
     )

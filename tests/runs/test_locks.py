@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.processes import started
 
 from vrx.config.errors import RunFailed
 from vrx.runs.locks import exclusive_lock, is_locked, shared_resource_lock
@@ -32,14 +33,10 @@ with exclusive_lock(Path(sys.argv[1])):
 def holder(run_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of a run directory until its standard input is closed."""
     command = [sys.executable, "-c", HOLD, str(run_dir)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_run_that_another_process_works_on_is_refused(tmp_path: Path):

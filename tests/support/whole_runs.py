@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from support.processes import started
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -48,17 +49,16 @@ def adapter(folder: Path) -> dict[str, bytes]:
 
 def kill_at(root: Path, overrides: tuple[str, ...], condition, *, whole_group: bool = True) -> None:
     """Start the command and kill it with SIGKILL once `condition(root)` holds."""
-    process = subprocess.Popen(command(*overrides), cwd=root, env=ENVIRONMENT, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not condition(root) and process.poll() is None:
-        assert time.monotonic() < deadline, "the run never got so far"
-        time.sleep(0.02)
-    assert process.poll() is None, "the run ended before it was killed"
-    if whole_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()  # the driver alone: its workers must not outlive it
-    process.wait()
+    with started(command(*overrides), cwd=root, env=ENVIRONMENT, start_new_session=True) as process:
+        deadline = time.monotonic() + 300
+        while not condition(root) and process.poll() is None:
+            assert time.monotonic() < deadline, "the run never got so far"
+            time.sleep(0.02)
+        assert process.poll() is None, "the run ended before it was killed"
+        if whole_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()  # the driver alone: its workers must not outlive it
 
 
 def kill_worker(root: Path) -> None:

@@ -21,6 +21,7 @@ from vrx.launch.node_connection import Connection, InvalidLine, new_token, token
 TIMEOUT_SECONDS = 1800.0  # that one node waits for another to start or to end
 HELLO_SECONDS = 10.0  # that node 0 waits for the first line on a new connection
 RETRY_SECONDS = 0.3
+GRACE_SECONDS = 10.0  # after a failure, for a node that is gone to be noticed: its workers may end before its driver
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class OtherNodes:
     def __init__(self, node: Node, connections: dict[int, Connection]) -> None:
         self._node, self._connections = node, connections
         self._running: set[int] = set()  # ranks whose workers have not ended yet
+        self.lost: str | None = None  # why a node cannot take part any more
+        self.failed: dict[int, int] = {}  # exit statuses of the workers that failed, by the rank of their node
 
     def start_stage(self, stage: str, run_dir: Path) -> int:
         """Have all other nodes start their workers of a stage; returns the port at which all workers meet."""
@@ -45,33 +48,46 @@ class OtherNodes:
             port = unused.getsockname()[1]
         for connection in self._connections.values():
             connection.send(stage=stage, run_dir=str(run_dir), port=port)
-        self._running = set(self._connections)
+        self._running, self.lost, self.failed = set(self._connections), None, {}
         return port
 
     def failure(self) -> str | None:
-        """Why the stage cannot continue: a node failed or is gone; None while all is well."""
+        """Why the stage cannot continue; None while all is well.
+
+        A node that is gone comes before one whose workers failed: they fail because it is gone.
+        """
         for rank in sorted(self._running):
             if not self._connections[rank].is_readable():
                 continue
-            try:
-                message = self._connections[rank].receive(timeout=TIMEOUT_SECONDS)
-            except InvalidLine as error:
-                return f"node {rank} sent {error}; run the same command to resume"
-            if message is None:
-                return f"node {rank} is gone; run the same command to resume"
-            if message["status"] != 0:
-                return f"node {rank} ended with status {message['status']}; see its own output"
             self._running.discard(rank)
-        return None
+            try:
+                message, fault = self._connections[rank].receive(timeout=TIMEOUT_SECONDS), "is gone"
+            except InvalidLine as error:
+                message, fault = None, f"sent {error}"
+            if message is None:
+                self.lost = self.lost or f"node {rank} {fault}; run the same command to resume"
+            elif message["status"] != 0:
+                self.failed[rank] = message["status"]
+        if self.lost or not self.failed:
+            return self.lost
+        rank, status = next(iter(self.failed.items()))
+        return f"node {rank} ended with status {status}; see its own output"
 
-    def wait(self) -> str | None:
-        """Wait until all nodes have ended the stage; returns why one did not, None if all did."""
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self._running and time.monotonic() < deadline:
-            if failure := self.failure():
-                return failure
+    def wait(self, *, has_failed: bool = False) -> str | None:
+        """Wait until all nodes have ended the stage; returns why it failed on another node, None if it did not.
+
+        has_failed: the stage has failed already. After a failure, the other nodes have GRACE_SECONDS to end the stage
+        or to be missed: the workers of all nodes fail when a node is gone, perhaps before its connection is closed.
+        """
+        deadline = time.monotonic() + (GRACE_SECONDS if has_failed else TIMEOUT_SECONDS)
+        while self._running and not self.lost and time.monotonic() < deadline:
+            if self.failure() and not has_failed:
+                return self.wait(has_failed=True)
             time.sleep(0.05)
-        return f"nodes {sorted(self._running)} did not end in {TIMEOUT_SECONDS:g} s" if self._running else None
+        if failure := self.failure():
+            return failure
+        late = self._running and not has_failed
+        return f"nodes {sorted(self._running)} did not end in {TIMEOUT_SECONDS:g} s" if late else None
 
 
 _other_nodes: OtherNodes | None = None

@@ -18,6 +18,7 @@ PARENT = "VRX_PARENT_PID"  # in a child's environment: the id of the process tha
 READY = ".ready"  # in a run's directory: its workers have started
 ERROR_LINE = ".error"  # in a run's directory: the line that its worker leaves for the driver to print
 ERROR_LINE_BYTES = 4096
+USER_ERROR, BUG = 2, 1  # exit statuses of a worker that has left such a line
 
 
 def local_rank() -> int:
@@ -62,12 +63,12 @@ def report_error(stage: str, run_dir: Path, error: Exception) -> int:
 
     The line of the first rank that fails is printed: the others fail because that one is gone.
     """
-    message, status, worker_log = _user_message(error, run_dir), 2, RunDir(run_dir).worker_log
+    message, status, worker_log = _user_message(error, run_dir), USER_ERROR, RunDir(run_dir).worker_log
     if message is None:
         _append(worker_log, f"rank {os.environ.get('RANK', '0')}, {stage}\n{traceback.format_exc()}\n")
         reason = str(error).strip().splitlines() or ["no message"]
         message = f"{stage} failed: {type(error).__name__}: {reason[0]}; the traceback is in {worker_log}"
-        status = 1
+        status = BUG
     with (run_dir / ERROR_LINE).open("r+b") as file:
         if not file.read().strip():
             file.seek(0)

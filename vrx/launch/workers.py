@@ -24,7 +24,7 @@ from vrx.launch.gpus import count_gpus
 from vrx.launch.logging import log
 from vrx.launch.node import Node, this_node
 from vrx.launch.node_connection import Connection
-from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, die_with_parent
+from vrx.launch.ranks import BUG, ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, USER_ERROR, die_with_parent
 from vrx.runs.run_dir import RunDir
 
 SINGLE_WORKER = {  # the environment that torchrun would give its only worker; port 0: any unused one
@@ -143,7 +143,7 @@ def launch(
     RunDir(run_dir).worker_log.unlink(missing_ok=True)
     port = other_nodes.start_stage(stage, run_dir) if other_nodes else 0
     process = _start_workers(stage, run_dir, runtime, _rendezvous_options(runtime, node, port))
-    processes, node_failure = num_processes(runtime), None
+    processes = num_processes(runtime)
     bar = tqdm(
         desc=f"{stage}: starting {processes} process{'es' * (processes > 1)}",
         bar_format="{desc} {elapsed}",
@@ -151,7 +151,7 @@ def launch(
         disable=None,  # unless stderr is a terminal
     )
     try:
-        while process.poll() is None and node_failure is None:
+        while process.poll() is None and not (other_nodes and other_nodes.failure()):
             if bar.disable or ready.exists():
                 bar.close()
                 while_running()
@@ -159,19 +159,38 @@ def launch(
                 bar.refresh()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.3)
-            node_failure = other_nodes.failure() if other_nodes else None
+        if other_nodes and not other_nodes.lost:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=multi_node.GRACE_SECONDS)  # workers that failed first may take longer to end
     finally:
         bar.close()
+        status = process.poll()  # None: they go on, and are ended because another node failed
         _end(process)
     while_running()
-    if other_nodes and process.returncode == 0:
-        node_failure = node_failure or other_nodes.wait()
-    message = error_line.read_text(encoding="utf-8", errors="replace").strip() or node_failure
+    node_failure = other_nodes.wait(has_failed=process.returncode != 0) if other_nodes else None
+    line = error_line.read_text(encoding="utf-8", errors="replace").strip()
     error_line.unlink()
-    if message:
+    own_failure = f"{stage} ended with status {status} ({run_dir}); run the same command to resume" if status else ""
+    if message := _first_cause(line, own_failure, status, other_nodes, node_failure):
         raise RunFailed(message)
-    if process.returncode:
-        raise RunFailed(f"{stage} ended with status {process.returncode} ({run_dir}); run the same command to resume")
+
+
+def _first_cause(
+    line: str, own_failure: str, status: int | None, other_nodes: multi_node.OtherNodes | None, node_failure: str | None
+) -> str | None:
+    """What is told of a stage that failed; None if it did not.
+
+    A node that is gone comes first, because the workers of all other nodes fail without it. Then comes the line of the
+    first worker that reported an error, on any node. Beside it are told the nodes whose workers ended with a status of
+    no report, for instance by a signal: the worker that reported an error perhaps only missed theirs.
+    """
+    if other_nodes is None:
+        return line or own_failure
+    if other_nodes.lost or not (line or own_failure):
+        return node_failure
+    statuses = {0: status if line else None, **other_nodes.failed}
+    killed = [rank for rank, status in statuses.items() if status not in (None, 0, USER_ERROR, BUG)]
+    return "; ".join([line or own_failure, *(f"node {rank} ended with status {statuses[rank]}" for rank in killed)])
 
 
 def torchrun() -> None:
