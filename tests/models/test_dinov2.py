@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers import BitImageProcessorPil, Dinov2Model
 from vrx.data.image_processing import Pixels, open_rgb, pad_to_square
 from vrx.models import loading
 from vrx.models.architecture import parameter_counts
+from vrx.models.projector_weights import read_projector
 
 IMAGES = [open_rgb(GOLDEN / "images" / name) for name in ("landscape.png", "odd_57x56.png")]
 
@@ -22,7 +24,7 @@ def expected_features(config, pixels: torch.Tensor) -> torch.Tensor:
     tower = Dinov2Model.from_pretrained(config.vision_tower).eval()
     states = tower(pixels, output_hidden_states=True).hidden_states[config.vision_feature_layer]
     states = states[:, 1:] if config.vision_feature_select_strategy == "default" else states
-    weights = loading.read_projector(loading.resolve_checkpoint("model.projector", config.projector))
+    weights = read_projector(Path(config.projector))
     inner = torch.nn.functional.gelu(states @ weights["linear_1.weight"].T + weights["linear_1.bias"])
     return inner @ weights["linear_2.weight"].T + weights["linear_2.bias"]
 

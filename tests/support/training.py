@@ -47,9 +47,9 @@ def gradients(run: RunConfig, run_dir: Path) -> dict[str, Tensor]:
     Runs that must compute the same numbers are compared by these and not by updated weights: AdamW divides by the
     gradient's size, so an element whose gradient is rounding noise may move by the whole learning rate.
     """
-    from vrx.jobs.finetune.worker import open_data
     from vrx.training import loop, setup
     from vrx.training.loss import num_supervised
+    from vrx.training.stage import open_data
 
     write_inputs(run, run_dir)
     data = open_data(run, run_dir)

@@ -14,11 +14,11 @@ from vrx.config.errors import RunFailed, UserError
 from vrx.data.batch import collate
 from vrx.data.image_processing import Pixels
 from vrx.jobs.finetune.driver import finetune
-from vrx.jobs.finetune.worker import open_data
 from vrx.models import loading
 from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import read_train_summary
 from vrx.training.loss import LvlmWithLoss, num_supervised
+from vrx.training.stage import open_data
 
 
 def test_micro_4_accumulate_1_equals_micro_1_accumulate_4(make_run, tmp_path):

@@ -10,7 +10,7 @@ import yaml
 from vrx.config.command_line import job_names
 from vrx.config.paths import CONF
 
-INTERNAL_GROUPS = ("hydra", "job", "model_recipe")  # not to be chosen by name, or listed on their own
+INTERNAL_GROUPS = ("hydra", "job", "model_job", "model_recipe")  # not to be chosen by name, or listed on their own
 
 
 def command_help() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -22,7 +23,7 @@ class ModelConfig:
     num_layers: int = MISSING  # decoder layers of the backbone; the worker checks it against the weights
     backbone: str = MISSING
     vision_tower: str = MISSING
-    projector: str = MISSING
+    projector: str = MISSING  # or `pretrained`: that of the finished `vrx pretrain` of this tower and backbone
     lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout of vrx/models/checkpoint_layouts.py
     revision: str | None = None  # of lvlm, where that is a hub id: a commit, tag or branch
     tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
@@ -67,9 +68,18 @@ class DataFractionConfig:
 
 @dataclass
 class InstructionsConfig:
+    section: ClassVar[str] = "instructions"  # its name in messages
+
     path: str | None = None  # instruction data, JSON in LLaVA's format
     image_folder: str | None = None
     on_bad_image: str = "error"  # error | skip | replace
+
+
+@dataclass
+class CaptionsConfig(InstructionsConfig):
+    """Pictures with captions, JSON in the layout of LLaVA's blip_laion_cc_sbu_558k, which `vrx pretrain` trains on."""
+
+    section: ClassVar[str] = "captions"
 
 
 @dataclass
@@ -217,6 +227,7 @@ class RunConfig:
     layer_count: LayerCountConfig = field(default_factory=LayerCountConfig)
     data_fraction: DataFractionConfig = field(default_factory=DataFractionConfig)
     instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
+    captions: CaptionsConfig = field(default_factory=CaptionsConfig)
     world: WorldConfig | None = None
     data_root: str | None = None  # folder of local data; conf/benchmark and conf/model give the paths below it
     benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)

@@ -14,12 +14,13 @@ from vrx.metrics.aggregate import AGGREGATES
 
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
-GLOBAL_BATCH_JOBS = ("finetune", "check")  # other jobs share out samples, not a global batch
+GLOBAL_BATCH_JOBS = ("finetune", "pretrain", "check")  # other jobs share out samples, not a global batch
 
 
 def validate(run: RunConfig) -> None:
     """Refuse a run that cannot work: `UserError` with the key, its value, and what is valid."""
-    for part in (_model, _layers, _data, _train, _lora, _engine, _runtime, _benchmarks, _job_options):
+    tuning = (_pretrain,) if run.job.name == "pretrain" else (_layers, _lora)
+    for part in (_model, *tuning, _data, _train, _engine, _runtime, _benchmarks, _job_options):
         part(run)
 
 
@@ -75,11 +76,25 @@ def _layers(run: RunConfig) -> None:
         apply_rule(run)
 
 
+def _pretrain(run: RunConfig) -> None:
+    """The projector is trained alone, from parts and from fresh weights."""
+    if run.model.lvlm is not None:
+        raise UserError(
+            f"model.lvlm={run.model.lvlm}: has a projector; vrx pretrain makes one between model.vision_tower and "
+            "model.backbone, valid is null"
+        )
+    if run.train.projector_lr != run.train.lr:
+        raise UserError(
+            f"train.projector_lr={run.train.projector_lr}: vrx pretrain trains the projector at train.lr={run.train.lr}"
+        )
+
+
 def _data(run: RunConfig) -> None:
     fraction = run.data_fraction.fraction
     if not 0 < fraction <= 1:
         raise UserError(f"data_fraction={fraction:g}: must be above 0 and at most 1")
-    among("instructions.on_bad_image", run.instructions.on_bad_image, ("error", "skip", "replace"))
+    for data in (run.instructions, run.captions):
+        among(f"{data.section}.on_bad_image", data.on_bad_image, ("error", "skip", "replace"))
     among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
 
 

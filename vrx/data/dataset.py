@@ -1,4 +1,4 @@
-"""Instruction data as training samples."""
+"""Instruction data and captions as training samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vrx.config.errors import BadImage, UserError
 from vrx.config.paths import inside
 from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
-from vrx.data.encoding import IGNORE, expand_images, tokenize
+from vrx.data.encoding import IGNORE, expand_images, tokenize, tokenize_caption
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.data.instruction_dataset import InstructionRow
 from vrx.data.tokenizers import IMAGE_TOKEN
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-MAX_REPLACEMENTS = 100  # bad images in a row with instructions.on_bad_image=replace
+MAX_REPLACEMENTS = 100  # bad images in a row with on_bad_image=replace
 
 
 class TrainingDataset(Dataset):
-    """Instruction samples by row number; bad images follow `instructions.on_bad_image`."""
+    """Samples by row number; bad images follow `on_bad_image`.
+
+    are_captions: rows are captions, encoded without any conversation template.
+    """
 
     def __init__(
         self,
@@ -38,9 +41,10 @@ class TrainingDataset(Dataset):
         image_token_id: int,
         image_folder: Path | None,
         on_bad_image: str,
+        are_captions: bool = False,
     ) -> None:
         self.rows, self.config, self.tokenizer, self.image_token_id = rows, config, tokenizer, image_token_id
-        self.image_folder, self.on_bad_image = image_folder, on_bad_image
+        self.image_folder, self.on_bad_image, self.are_captions = image_folder, on_bad_image, are_captions
         self.pixels = Pixels(config)
 
     def __len__(self) -> int:
@@ -57,7 +61,8 @@ class TrainingDataset(Dataset):
             except BadImage as error:
                 bad_images.append(f"{record}: image {error}")
                 if self.on_bad_image == "error":
-                    hint = "instructions.on_bad_image=skip or replace continues without it"
+                    section = "captions" if self.are_captions else "instructions"
+                    hint = f"{section}.on_bad_image=skip or replace continues without it"
                     raise UserError(f"{bad_images[-1]} ({hint})") from None
                 if self.on_bad_image == "skip":
                     return self._masked(row, record, bad_images)
@@ -79,7 +84,10 @@ class TrainingDataset(Dataset):
         """
         turns = json.loads(conversations)
         length = self.config.max_length
-        encoded = tokenize(turns, self.tokenizer, self.config.template, has_image=has_image, max_length=length)
+        if self.are_captions:
+            encoded = tokenize_caption(turns, self.tokenizer, has_image=has_image)
+        else:
+            encoded = tokenize(turns, self.tokenizer, self.config.template, has_image=has_image, max_length=length)
         ids, labels = expand_images(
             encoded.input_ids,
             encoded.labels,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORE = -100  # the label of a position that is not learned
+CAPTION_END = "\n"  # after a caption, instead of an end token
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,18 @@ def tokenize(
     if num_counted == num_tokens or (max_length is not None and num_counted >= max_length):
         return Encoded(input_ids, labels)
     return Encoded(input_ids, [IGNORE] * len(labels), mismatch=(num_counted, num_tokens))
+
+
+def tokenize_caption(turns: Conversation, tokenizer: PreTrainedTokenizerBase, *, has_image: bool) -> Encoded:
+    """Ids and labels of a caption, the answer of a conversation of two turns; IMAGE_TOKEN stands for its image.
+
+    The caption and its end are learned. The question, an instruction such as "Describe the image.", is left out, and so
+    is any conversation template: LLaVA's `plain` of stage 1 (`preprocess_plain`; Bunny's is the same).
+    """
+    tag = IMAGE_TAG if has_image else ""
+    ids = tokenizers.encode(f"{tag}{turns[1]['value']}{CAPTION_END}", tokenizer, has_image=has_image)
+    num_ignored = len(tokenizers.encode(tag, tokenizer, has_image=has_image))
+    return Encoded(ids, [IGNORE] * num_ignored + ids[num_ignored:])
 
 
 def tokenize_prompt(

@@ -58,11 +58,12 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
     cache: folder that stores the digest until the file's size or modification time changes. read_only: write nothing.
     """
     if config.path is None:
+        data = "captions" if config.section == "captions" else "instruction data"
         raise UserError(
-            "instructions.path=null: name the instruction data, JSON in LLaVA's format, or set data_root=<folder>"
+            f"{config.section}.path=null: name the {data}, JSON in LLaVA's format, or set data_root=<folder>"
         )
     if not Path(config.path).is_file():
-        raise UserError(f"instructions.path={config.path}: no such file")
+        raise UserError(f"{config.section}.path={config.path}: no such file")
     path = Path(config.path).resolve()
     stat = path.stat()
     file = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -122,7 +123,7 @@ def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionR
         raise invalid("conversations", f"{tags} {IMAGE_TAG} tags for one image")
     else:
         try:
-            inside(Path("instructions.image_folder"), image)
+            inside(Path("image_folder"), image)
         except ValueError as error:
             raise invalid("image", str(error)) from None
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
@@ -170,10 +171,11 @@ def build_table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path
 
     if image_folder is None and first_rows:
         name, row = next(iter(first_rows.items()))
-        raise invalid(row, f"is {name}, but instructions.image_folder is not set")
+        raise invalid(row, f"is {name}, but {config.section}.image_folder is not set")
     if image_folder is not None:
         for number, reason in image_errors([inside(image_folder, name) for name in first_rows]):
-            hint = "job=check lists all; instructions.on_bad_image=skip or replace continues without it"
+            lists_all = "job=check lists all; " if config.section == "instructions" else ""
+            hint = f"{lists_all}{config.section}.on_bad_image=skip or replace continues without it"
             raise invalid(list(first_rows.values())[number], f"{reason} ({hint})")
     write_json(checked_images, str(image_folder))
     return folder

@@ -36,7 +36,7 @@ def make_world(run: RunConfig) -> None:
     """Make the data of a model that brings its own world, if this run uses any of it."""
     if run.world is None:
         return
-    used = [run.instructions.path, *(benchmark.path for benchmark in run.benchmark.values())]
+    used = [run.instructions.path, run.captions.path, *(benchmark.path for benchmark in run.benchmark.values())]
     if any(path and Path(path).is_relative_to(run.world.folder) for path in used):
         with shared_resource_lock(Path(run.world.folder)):
             resolve_name("world", run.world.name, key="world.name")(run.world)

@@ -12,15 +12,19 @@ from omegaconf import DictConfig
 from vrx.config.frozen import to_run
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
+from vrx.config.unused_options import refuse_unused
 from vrx.launch.node import this_node
 from vrx.launch.workers import on_all_nodes
+from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir
 
 
 def run_job(composed: DictConfig) -> float | None:
     """Do the job of a composed run. In a multirun, returns `mean_score`, which is what sweepers optimize."""
-    run = to_run(composed)
+    if HydraConfig.initialized():
+        refuse_unused(composed.job.name, HydraConfig.get().overrides.task)
+    run = with_pretrained_projector(to_run(composed))
     on_all_nodes(resolve_name("job", run.job.name, key="job"), run)
     return mean_score(run) if is_multirun() and this_node(run.runtime).rank == 0 else None
 

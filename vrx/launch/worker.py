@@ -21,6 +21,7 @@ from vrx.runs.run_config import read_command_config
 
 STAGES = {
     "train": "vrx.jobs.finetune.worker:train",
+    "pretrain": "vrx.jobs.pretrain.worker:pretrain",
     "generate": "vrx.jobs.evaluate.worker:generate",
     "score": "vrx.jobs.score.worker:score",
     "revert": "vrx.jobs.revert.worker:revert",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +19,8 @@ from transformers.modeling_utils import set_zero3_state
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models.checkpoint_layouts import LlavaOptions, summarize_names
-from vrx.models.file_names import OFFICIAL_PROJECTOR, PROJECTOR_FILE
 from vrx.models.fit import require_projector
-from vrx.models.lazy_state_dict import LazyStateDict, read_bin
+from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.runs.hub import resolve_checkpoint
 
 TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel, "dinov2": Dinov2Model}
@@ -82,15 +80,3 @@ def assemble(
     state = {name: tensor.to(dtype, copy=True) for name, tensor in projector_state.items()}
     model.model.multi_modal_projector.load_state_dict(state, assign=True)
     return model
-
-
-def read_projector(folder: Path) -> dict[str, torch.Tensor]:
-    """The projector's tensors, named linear_1 and linear_2, from our file or from LLaVA's `mm_projector.bin`."""
-    if (folder / PROJECTOR_FILE).is_file():
-        return dict(LazyStateDict(folder, (PROJECTOR_FILE,)))
-    if not (folder / OFFICIAL_PROJECTOR).is_file():
-        raise UserError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor {OFFICIAL_PROJECTOR}")
-    names = {"0": "linear_1", "2": "linear_2"}
-    tensors = read_bin(folder / OFFICIAL_PROJECTOR)
-    suffixes = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
-    return {f"{names[name[0]]}{name[1:]}": tensor for name, tensor in suffixes.items() if name[0] in names}

@@ -12,13 +12,14 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data.chat_templates import get_template
 from vrx.data.tokenizers import load_tokenizer
-from vrx.models.assemble import assemble, read_projector
+from vrx.models.assemble import assemble
 from vrx.models.checkpoint_layouts import LlavaOptions, is_official
 from vrx.models.file_names import TOKENIZERS
 from vrx.models.fit import require_fit
 from vrx.models.full_checkpoint import load_full_checkpoint
 from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
+from vrx.models.projector_weights import fresh_projector, read_projector
 from vrx.runs.hub import resolve_checkpoint, split_revision
 
 
@@ -44,12 +45,15 @@ def image_token_id(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> i
     return token_id
 
 
-def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaForConditionalGeneration:
+def load(
+    config: ModelConfig, *, dtype: torch.dtype = torch.float32, projector_seed: int | None = None
+) -> LlavaForConditionalGeneration:
     """Load an LVLM on the CPU: from the checkpoint or run in `model.lvlm`, or assembled from its parts, before tuning.
 
     LLaVA-1.5 and Bunny are the same architecture: features of one vision tower layer, Linear-GELU-Linear into the
     embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. `UserError` for parts
     that do not fit together names the first tensors that are missing, unexpected or of another shape.
+    projector_seed: start from a fresh projector of this seed in place of `model.projector`.
     """
     tokenizer = load_model_tokenizer(config)
     options: LlavaOptions = {
@@ -63,7 +67,10 @@ def load(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> LlavaFor
         resolve_checkpoint(f"model.{key}", getattr(config, key), weights=False)
     require_fit(config)
     if config.lvlm is None:
-        projector_state = read_projector(resolve_checkpoint("model.projector", config.projector))
+        if projector_seed is None:
+            projector_state = read_projector(resolve_checkpoint("model.projector", config.projector))
+        else:
+            projector_state = fresh_projector(config, seed=projector_seed)
         model = assemble(config, options, projector_state, dtype)
     else:
         folder = resolve_checkpoint("model.lvlm", config.lvlm)

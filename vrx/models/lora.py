@@ -124,7 +124,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def optimizer_groups(trainable: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
     """Parameter groups as in the official code: adapters, the projector's weights at their own learning rate, and the
-    projector's biases without weight decay."""
+    projector's biases without weight decay. Where the projector is trained alone there are no adapters."""
 
     def projector_tensors(suffix: str) -> list[nn.Parameter]:
         return [tensor for name, tensor in trainable.items() if "lora_" not in name and name.endswith(suffix)]
@@ -136,4 +136,4 @@ def optimizer_groups(trainable: dict[str, nn.Parameter], config: TrainConfig) ->
         {"params": projector_tensors("bias"), "lr": config.projector_lr, "weight_decay": 0.0},
     ]
     assert sum(len(group["params"]) for group in groups) == len(trainable)
-    return groups
+    return [group for group in groups if group["params"]]

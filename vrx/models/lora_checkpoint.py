@@ -11,7 +11,7 @@ from typing import Literal
 import peft
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vrx.config.errors import UserError
@@ -19,6 +19,7 @@ from vrx.models.checkpoint_layouts import map_names, memory_name, summarize_name
 from vrx.models.file_names import ADAPTER_WEIGHTS, OFFICIAL_BESIDE_ADAPTER, PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 from vrx.models.lvlm import PROJECTOR
+from vrx.models.projector_weights import save_projector
 from vrx.runs.files import read_json
 
 WRAPPED = "base_model.model."  # PEFT's prefix to the names of the model that it wraps
@@ -110,9 +111,7 @@ def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) 
     config = json.loads((folder / "adapter_config.json").read_text())
     config["target_modules"].sort()  # PEFT holds a set, whose order changes between runs
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-    prefix = "multi_modal_projector."
-    tensors = {name.rpartition(prefix)[2]: tensor.contiguous() for name, tensor in state.items() if prefix in name}
-    save_file(tensors, folder / PROJECTOR_FILE)
+    save_projector(state, folder)
 
 
 def find_adapter(folder: Path) -> Path | None:

@@ -47,6 +47,11 @@ class Run:
         return self.record.is_finetune
 
     @property
+    def is_pretraining(self) -> bool:
+        """Whether this is the pre-training of a projector."""
+        return self.record.is_pretraining
+
+    @property
     def is_untouched(self) -> bool:
         """Whether this is an LVLM that was neither tuned nor altered."""
         return self.record.is_base_model

@@ -15,9 +15,9 @@ def _percent(value: float | None) -> float | None:
 
 RUN_COLUMNS: Mapping[str, Callable[[Run], object]] = {
     "model": lambda run: run.model,
-    "layers": lambda run: format_layers(run.record.layers) or "untouched",
+    "layers": lambda run: format_layers(run.record.layers) or ("projector" if run.is_pretraining else "untouched"),
     "number of layers": lambda run: len(run.layers),
-    "data (%)": lambda run: 100 * run.fraction if run.is_tuned else None,
+    "data (%)": lambda run: 100 * run.fraction if run.is_tuned or run.is_pretraining else None,
     "seed": lambda run: run.seed,
     "mean score (%)": lambda run: _percent(mean_score(run.record, accuracy_benchmarks(run.record))),
     "chance (%)": lambda run: _percent(mean_chance([run.record.scores[n] for n in accuracy_benchmarks(run.record)])),

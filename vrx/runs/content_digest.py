@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vrx.config.paths import resolve_path
@@ -14,6 +14,7 @@ from vrx.runs.hub import hub_commit, split_revision
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
 
+PARTS = ("backbone", "vision_tower", "projector", "lvlm")  # of a model, with weights
 HEAD_BYTES = 1 << 20  # of each file of weights, in its fingerprint
 NUM_SAMPLES = 128  # stretches of a file of weights that stand for its content
 SAMPLE_BYTES = 1 << 16  # of each stretch, and of either end of an image
@@ -26,23 +27,23 @@ TOKENIZER_FILES = (
 )
 
 
-def weights_fingerprint(config: ModelConfig) -> dict[str, str]:
+def weights_fingerprint(config: ModelConfig, parts: Sequence[str] | None = None) -> dict[str, str]:
     """One value for each part of a model: 16 hex digits of a folder's content, or the commit of a hub repository.
 
     A folder's content is the name, the size and the first MiB of each of its files of weights and configurations. A
-    repository that neither the cache nor the hub knows is named by its id.
+    repository that neither the cache nor the hub knows is named by its id. parts: by default all that the model has.
     """
-    parts = ("backbone", "vision_tower", "projector", *(("lvlm",) if config.lvlm else ()))
+    parts = parts or ("backbone", "vision_tower", "projector", *(("lvlm",) if config.lvlm else ()))
     return {part: part_fingerprint(getattr(config, part)) for part in parts}
 
 
-def content_digests(config: ModelConfig) -> dict[str, str]:
-    """What fingerprints leave out: the tokenizer, and stretches throughout the weights of each local folder.
+def content_digests(config: ModelConfig, parts: Sequence[str] = PARTS) -> dict[str, str]:
+    """What fingerprints leave out: the tokenizer, and stretches throughout the weights of each part's local folder.
 
     A checkpoint of which only some layers were trained further has the sizes and the beginning that it had.
     """
     contents = {"tokenizer": _tokenizer_digest(config)}
-    for part in ("backbone", "vision_tower", "projector", "lvlm"):
+    for part in parts:
         large = [file for file in _weight_files(getattr(config, part)) if file.stat().st_size > HEAD_BYTES]
         if large:
             contents[part] = digest([_sampled_digest(file, *_state(file)) for file in large])[:16]

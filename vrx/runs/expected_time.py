@@ -23,7 +23,7 @@ def expected_device_hours(run_dir: Path, identity: Identity) -> float | None:
         if hours is not None and all(record.identity.get(key) == identity.get(key) for key in SAME):
             by_layers.setdefault(len(record.layers), []).append(hours)
     means = {count: statistics.fmean(hours) for count, hours in by_layers.items()}
-    num_layers = len(identity["layers"])
+    num_layers = len(identity.get("layers", ()))
     if num_layers in means or len(means) < 2:
         return means.get(num_layers, next(iter(means.values()), None))
     slope, intercept = statistics.linear_regression(list(means), list(means.values()))

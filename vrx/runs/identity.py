@@ -15,6 +15,8 @@ from vrx.runs.hub import hub_commit, split_revision
 Identity = dict[str, Any]
 
 NAMES = ("name", "backbone", "vision_tower", "projector", "lvlm", "tokenizer")  # of a model
+PRETRAIN = "pretrain"  # `stage` of the identity of a projector's pre-training; those of other runs have no stage
+JOINED_PARTS = ("backbone", "vision_tower")  # what a projector joins
 # Fields of every identity, at their defaults too. A field that was added later is left out at its default, so that the
 # identities of the runs before it stay.
 FIRST_FIELDS = {
@@ -31,6 +33,25 @@ def base_identity(run: RunConfig) -> Identity:
     """The identity of an LVLM that was not tuned."""
     model = {key: value for key, value in _settings("model", run.model).items() if key not in NAMES}
     return {"model": model, "weights": weights_fingerprint(run.model), "contents": content_digests(run.model)}
+
+
+def pretrain_identity(run: RunConfig, data_digest: str) -> Identity:
+    """The identity of a projector's pre-training: between which parts, on which captions, how."""
+    model = {key: value for key, value in _settings("model", run.model).items() if key not in NAMES}
+    return {
+        "stage": PRETRAIN,
+        "model": model,
+        "weights": weights_fingerprint(run.model, JOINED_PARTS),
+        "contents": content_digests(run.model, JOINED_PARTS),
+        "data": {
+            "sha256": data_digest,
+            "fraction": run.data_fraction.fraction,
+            "on_bad_image": run.captions.on_bad_image,
+        },
+        "train": _settings("train", run.train),
+        "engine": _settings("engine", run.engine),
+        "seed": run.seed,
+    }
 
 
 def finetune_identity(run: RunConfig, layers: list[int], data_digest: str) -> Identity:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vrx.config.schema import RunConfig
 from vrx.runs.files import digest
-from vrx.runs.identity import Identity, finetune_identity, legacy_identity
+from vrx.runs.identity import Identity, finetune_identity, legacy_identity, pretrain_identity
 from vrx.runs.layer_selection import selector_label
 
 
@@ -17,6 +17,12 @@ def locate_finetune(run: RunConfig, layers: Sequence[int], data_digest: str) -> 
     """Directory and identity of a fine-tune of these layers on the data with this digest."""
     identity = finetune_identity(run, list(layers), data_digest)
     return run_directory(run, identity, label=finetune_label(run, len(layers))), identity
+
+
+def locate_pretrain(run: RunConfig, data_digest: str) -> tuple[Path, Identity]:
+    """Directory and identity of a projector's pre-training on the captions with this digest."""
+    identity = pretrain_identity(run, data_digest)
+    return run_directory(run, identity, label=f"{100 * run.data_fraction.fraction:g}pct_seed{run.seed}"), identity
 
 
 def run_directory(run: RunConfig, identity: Identity, *, label: str) -> Path:

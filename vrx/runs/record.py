@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
 from vrx.runs.files import digest, read_json, write_json
-from vrx.runs.identity import hub_commits, migrate_identity
+from vrx.runs.identity import PRETRAIN, hub_commits, migrate_identity
 from vrx.runs.metric_names import migrate_metric_names
 from vrx.runs.provenance import RunProvenance
+from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import TrainSummary, migrate_train_summary
 from vrx.runs.typed_json import InvalidField, from_json, to_json
 
@@ -31,6 +33,7 @@ class ModelFacts:
     num_layers: int  # decoder layers
     parts: dict[str, str] = field(default_factory=dict)  # hub id or folder of each part
     revisions: dict[str, str] = field(default_factory=dict)  # commit hash of each part that comes from the hub
+    pretraining: str | None = None  # the run of `vrx pretrain` that made the projector
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -103,7 +106,12 @@ class Record:
     @property
     def is_finetune(self) -> bool:
         """Whether this is a fine-tuned LVLM, with no layer reverted or pruned."""
-        return "train" in self.identity and not self._is_altered
+        return "train" in self.identity and not self._is_altered and not self.is_pretraining
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether this is the pre-training of a projector, `vrx pretrain`."""
+        return self.identity.get("stage") == PRETRAIN
 
     @property
     def is_base_model(self) -> bool:
@@ -164,7 +172,15 @@ def model_facts(config: ModelConfig) -> ModelFacts:
     """The facts of a configured model."""
     parts = {part: getattr(config, part) for part in MODEL_PARTS}
     named = {part: name for part, name in parts.items() if name is not None}
-    return ModelFacts(config.name, config.num_layers, named, hub_commits(config))
+    return ModelFacts(config.name, config.num_layers, named, hub_commits(config), _pretraining(config))
+
+
+def _pretraining(config: ModelConfig) -> str | None:
+    """The name of the run of `vrx pretrain` in whose directory a model's projector lies."""
+    run_dir = Path(resolve_path(config.projector)).parent
+    with suppress(ValueError, OSError):
+        return run_dir.name if read_record(RunDir(run_dir).record).is_pretraining else None
+    return None
 
 
 def _migrate(value: Any) -> dict[str, Any]:

@@ -40,6 +40,16 @@ class RunDir:
         return self.path / "adapter"
 
     @property
+    def projector(self) -> Path:
+        """The projector that `vrx pretrain` trained, as `model.projector` takes it."""
+        return self.path / "projector"
+
+    @property
+    def official(self) -> Path:
+        """The same in the layout of LLaVA's stage 1."""
+        return self.path / "official"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoint"
 

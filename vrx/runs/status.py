@@ -63,12 +63,12 @@ def combined_status(statuses: Iterable[RunStatus], *, run_dir: Path | None = Non
     return RunStatus("resumable" if started else "to do", unfinished.reason, run_dir)
 
 
-def training_gap(run_dir: Path) -> Gap | None:
-    """What the training of a run lacks."""
+def training_gap(run_dir: Path, result: str = "adapter") -> Gap | None:
+    """What the training of a run lacks; result: the folder that it leaves in the run directory."""
     directory = RunDir(run_dir)
     if directory.train_summary.is_file():
-        return None if directory.adapter.is_dir() else Gap("no adapter")
+        return None if (run_dir / result).is_dir() else Gap(f"no {result}")
     step = directory.checkpoint_step()
     if step is not None:
         return Gap(f"checkpoint at step {step}", is_started=True)
-    return Gap("no adapter" if directory.config.is_file() else "not started")
+    return Gap(f"no {result}" if directory.config.is_file() else "not started")

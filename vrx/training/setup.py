@@ -20,7 +20,7 @@ from vrx.launch.devices import DTYPES, device
 from vrx.launch.logging import log
 from vrx.launch.ranks import world_size
 from vrx.models import architecture, loading, lora
-from vrx.models.lvlm import decoder_layers
+from vrx.models.lvlm import decoder_layers, projector
 from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora
 from vrx.training.activation_checkpointing import Mode
 from vrx.training.deepspeed_engine import zero3_loading
@@ -32,7 +32,7 @@ BYTES_PER_TRAINABLE = 12  # fp32 gradient and two moments
 
 @dataclass
 class TrainableModel:
-    """The LVLM, the same as PEFT's model, the same with its loss, and the parameters that are trained."""
+    """The LVLM, the same as PEFT's model (None without adapters), with its loss, and what is trained."""
 
     lvlm: LlavaForConditionalGeneration
     peft_model: Any
@@ -86,6 +86,15 @@ def add_adapters(
         fused_lora.fuse(lvlm)
     module = LvlmWithLoss(lvlm, blank, run.engine)
     return TrainableModel(lvlm, peft_model, module, lora.trainable_parameters(module))
+
+
+def load_with_fresh_projector(run: RunConfig) -> TrainableModel:
+    """Load tower and backbone, frozen, and between them a fresh projector of the run's seed, which alone is trained."""
+    with zero3_loading(run.train, run.engine):
+        lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype], projector_seed=run.seed)
+    projector(lvlm).requires_grad_(True)
+    module = LvlmWithLoss(lvlm, Pixels(run.model).blank(), run.engine)
+    return TrainableModel(lvlm, None, module, lora.trainable_parameters(module))
 
 
 def checkpoint_and_compile(

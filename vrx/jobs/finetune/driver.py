@@ -11,6 +11,7 @@ from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.launch.logging import log
 from vrx.launch.workers import launch, num_processes
+from vrx.models import fit
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
@@ -28,6 +29,7 @@ from vrx.runs.train_summary import read_train_summary
 def finetune(run: RunConfig) -> None:
     """Complete a run up to its record; finished stages are skipped, an interrupted training is resumed."""
     validate_process_count(run, num_processes(run.runtime))
+    fit.require_fit(run.model)
     evaluate_run.make_world(run)
     samples = evaluate_run.check_benchmarks(run)
     data = run.runtime.output_path / "data"

@@ -2,142 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from torch import Tensor
 
 from vrx.config.schema import RunConfig
-from vrx.data import dataloader, dataset, instruction_dataset, sampler
-from vrx.data.batch import MicroBatch, collate
-from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
-from vrx.launch.logging import is_main, log, rank
-from vrx.launch.ranks import barrier, set_ready, world_size
-from vrx.models import loading, lora, lora_checkpoint
-from vrx.runs.files import read_json
+from vrx.models import lora_checkpoint
 from vrx.runs.layer_selection import select_layers
-from vrx.runs.provenance import current_provenance
 from vrx.runs.run_dir import RunDir
-from vrx.training import checkpoint, engine, loop, setup, train_log
-from vrx.training.checkpoint import Checkpoint
-from vrx.training.engine import Engine
-from vrx.training.matmul_throughput import peak_flops_per_second
-from vrx.training.setup import TrainableModel
+from vrx.training import setup, stage
 
 
 def train(run: RunConfig, run_dir: Path) -> None:
     """Tune the chosen layers; leaves `adapter/` and, last, `train.json`."""
     layers = select_layers(run)
-    data = open_data(run, run_dir)
+    data = stage.open_data(run, run_dir)
     run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
     model = setup.load_trainable(run, layers)
-    resumed = load_weights(model, run_dir)
-    set_ready(run_dir)
-    log(
-        f"{run.model.name}: tuning layers {', '.join(map(str, layers))} and the projector, {model.num_trainable:,} "
-        f"parameters; {data.plan.num_steps} steps of {run.train.global_batch_size} samples from {len(data.plan.rows):,}"
-    )
-    trainer = engine.create(model.module, lora.optimizer_groups(model.trainable, run.train), run.train, run.engine)
-    packed = bool(run.engine.packed)
-    switches = setup.checkpoint_and_compile(model, run, lambda: data.largest_batch(packed=packed))
-    start = resume(trainer, resumed, run_dir)
-    chunks = data.plan.of_rank(rank(), world_size(), start=start)
-    batches = dataloader.make_dataloader(
-        data.dataset, chunks, pad_token_id=data.pad_token_id, num_workers=run.runtime.num_workers, packed=packed
-    )
-    loop.train(
-        trainer,
-        data.plan,
-        iter(batches),
-        run.train,
+
+    def save(state: dict[str, Tensor], folder: Path) -> None:
+        lora_checkpoint.save_adapter(model.peft_model, state, folder)
+
+    stage.train_model(
+        run,
         run_dir,
-        start=start,
-        checkpoint_every=run.runtime.checkpoint_every,
-        flops=model.flops_counter(num_layers=len(layers), lora=run.lora),
+        model,
+        data,
+        num_layers=len(layers),
+        off=off,
+        message=f"tuning layers {', '.join(map(str, layers))} and the projector",
+        result=RunDir(run_dir).adapter,
+        save=save,
     )
-    save_result(trainer, model, run, run_dir, execution={**switches, "off": off})
-
-
-@dataclass
-class TrainingData:
-    """The samples of a run, their order, and their lengths in words, (samples,), negative without an image."""
-
-    dataset: dataset.TrainingDataset
-    plan: sampler.BatchPlan
-    words: np.ndarray
-    pad_token_id: int
-
-    def largest_batch(self, *, packed: bool) -> MicroBatch:
-        """A micro-batch of the longest samples."""
-        longest = abs(self.words).argsort()[-self.plan.config.micro_batch_size :]
-        samples = [self.dataset[self.plan.rows[index]] for index in longest]
-        return collate(samples, pad_token_id=self.pad_token_id, packed=packed)
-
-
-def open_data(run: RunConfig, run_dir: Path) -> TrainingData:
-    """Open the table that the driver converted, and plan the order of the run's part of it."""
-    rows = instruction_dataset.open_table(Path(read_json(RunDir(run_dir).data)["table"]))
-    subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    words = instruction_dataset.word_counts(rows)[subset]
-    tokenizer = loading.load_model_tokenizer(run.model)
-    folder = run.instructions.image_folder
-    training_dataset = dataset.TrainingDataset(
-        rows,
-        run.model,
-        tokenizer,
-        image_token_id=loading.image_token_id(run.model, tokenizer),
-        image_folder=Path(folder) if folder else None,
-        on_bad_image=run.instructions.on_bad_image,
-    )
-    plan = sampler.BatchPlan(subset, run.train, seed=run.seed, lengths=words.tolist())
-    return TrainingData(training_dataset, plan, words, pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
-
-
-def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
-    """Copy the weights of the latest checkpoint into the model; gives that checkpoint, None without one."""
-    latest = checkpoint.latest(run_dir)
-    if latest is not None:
-        for name, tensor in latest.weights().items():
-            model.trainable[name].data.copy_(tensor)
-    return latest
-
-
-def resume(trainer: Engine, latest: Checkpoint | None, run_dir: Path) -> int:
-    """Restore the optimizer from a checkpoint and cut the log back to it; gives the step to start with."""
-    start = 0
-    if latest is not None:
-        trainer.load_optimizer_state(latest.optimizer_state())
-        start = latest.step
-        log(f"resuming from step {start}")
-    if is_main():
-        train_log.rewind(run_dir, start)
-    barrier()
-    return start
-
-
-def save_result(
-    trainer: Engine, model: TrainableModel, run: RunConfig, run_dir: Path, *, execution: dict[str, Any]
-) -> None:
-    """Save the adapter, then `train.json`, whose presence says that training is finished."""
-    weights = trainer.weights()  # on all ranks
-    if not is_main():
-        return
-    partial = run_dir / ".adapter.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    state = {name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}
-    lora_checkpoint.save_adapter(model.peft_model, state, partial)
-    shutil.rmtree(RunDir(run_dir).adapter, ignore_errors=True)
-    partial.replace(RunDir(run_dir).adapter)
-    summary = train_log.summarize(
-        run_dir,
-        trainable_parameters=model.num_trainable,
-        num_gpus=world_size() if device().type == "cuda" else 0,
-        peak_memory_gb=peak_memory_gb(),
-        peak_flops_per_second=world_size() * peak_flops_per_second(DTYPES[run.train.dtype]),
-    )
-    summary.execution = execution
-    summary.provenance = current_provenance(**device_facts())
-    summary.write(RunDir(run_dir).train_summary)
-    shutil.rmtree(RunDir(run_dir).checkpoints, ignore_errors=True)

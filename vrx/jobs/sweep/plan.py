@@ -15,7 +15,9 @@ from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.explain import REFUSALS, explain
 from vrx.config.frozen import to_run
 from vrx.config.schema import RunConfig
+from vrx.config.unused_options import refuse_unused
 from vrx.launch.logging import log
+from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.status import RunStatus
 
 LAYER_CHOICE = ("selector=", "selector.reverse=", "layer_count=", "layer_count.")
@@ -80,7 +82,8 @@ def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
     for candidate, name in zip(candidates, names([each.overrides for each in candidates]), strict=True):
         candidate.name = name
         try:
-            candidate.run = to_run(candidate.task_config)
+            refuse_unused(candidate.config.job.name, candidate.overrides)
+            candidate.run = with_pretrained_projector(to_run(candidate.task_config))
             if not takes_all_runs(candidate):
                 if not dry_run:
                     make_world(candidate.run)

@@ -1,0 +1,43 @@
+"""Captions, the data of stage 1: whether the rows of a table are captions. `vrx.data.encoding` tokenizes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vrx.config.errors import UserError
+from vrx.config.schema import CaptionsConfig
+from vrx.data import instruction_dataset
+from vrx.data.chat_templates import IMAGE_TAG
+from vrx.runs.files import write_json
+
+CHECKED = "captions_checked.json"  # beside a table of captions whose rows all passed
+
+
+def require_captions(table: Path, config: CaptionsConfig) -> None:
+    """Refuse a table with rows that are no captions: `UserError` names the first one and what it lacks.
+
+    A caption is a picture, a question with one image tag, and an answer. Each table is checked once.
+    """
+    marker = table / CHECKED
+    if marker.is_file():
+        return
+    for number, row in enumerate(instruction_dataset.open_table(table)):
+        reason = _fault(row)  # type: ignore[arg-type]
+        if reason is not None:
+            name = f"{number} (id {row['id']})" if row["id"] else f"{number}"  # type: ignore[index]
+            raise UserError(f"captions.path={config.path}: record {name}: {reason}")
+    write_json(marker, {"captions": "all rows are captions"})
+
+
+def _fault(row: instruction_dataset.InstructionRow) -> str | None:
+    if row["image"] is None:
+        return "image: missing; every caption needs a picture"
+    turns = json.loads(row["conversations"])
+    if len(turns) != 2 or turns[0]["from"] != "human":
+        return "conversations: must be a question and its caption, one turn of human and one of gpt"
+    if IMAGE_TAG not in turns[0]["value"]:
+        return f"conversations[0]: has no {IMAGE_TAG} tag, the place of the picture"
+    if not turns[1]["value"].strip():
+        return "conversations[1]: the caption is empty"
+    return None

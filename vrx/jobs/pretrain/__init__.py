@@ -1,0 +1,1 @@
+"""Trains the projector between a vision tower and a backbone on captions."""

@@ -1,0 +1,39 @@
+"""The worker stage `pretrain`: train the projector alone and save it in our layout and in LLaVA's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from torch import Tensor
+
+from vrx.config.schema import RunConfig
+from vrx.models import projector_weights
+from vrx.runs.run_dir import RunDir
+from vrx.training import setup, stage
+
+
+def pretrain(run: RunConfig, run_dir: Path) -> None:
+    """Train the projector; leaves `official/`, `projector/` and, last, `train.json`."""
+    data = stage.open_data(run, run_dir, run.captions)
+    run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
+    model = setup.load_with_fresh_projector(run)
+    official = RunDir(run_dir).official
+
+    def save(state: dict[str, Tensor], folder: Path) -> None:
+        shutil.rmtree(official, ignore_errors=True)
+        official.mkdir()
+        projector_weights.save_official_projector(state, official, run.model)
+        projector_weights.save_projector(state, folder)
+
+    stage.train_model(
+        run,
+        run_dir,
+        model,
+        data,
+        num_layers=0,
+        off=off,
+        message="training the projector alone",
+        result=RunDir(run_dir).projector,
+        save=save,
+    )

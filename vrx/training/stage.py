@@ -1,0 +1,163 @@
+"""What every training stage of a worker shares: samples, checkpoints, the loop, the result and its summary."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vrx.config.schema import CaptionsConfig, InstructionsConfig, RunConfig
+from vrx.data import dataloader, dataset, instruction_dataset, sampler
+from vrx.data.batch import MicroBatch, collate
+from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
+from vrx.launch.logging import is_main, log, rank
+from vrx.launch.ranks import barrier, set_ready, world_size
+from vrx.models import loading, lora
+from vrx.runs.files import read_json
+from vrx.runs.provenance import current_provenance
+from vrx.runs.run_dir import RunDir
+from vrx.training import checkpoint, engine, loop, setup, train_log
+from vrx.training.checkpoint import Checkpoint
+from vrx.training.engine import Engine
+from vrx.training.matmul_throughput import peak_flops_per_second
+from vrx.training.setup import TrainableModel
+
+SaveResult = Callable[[dict[str, Tensor], Path], None]  # full trained tensors by name in the LVLM, a new folder
+
+
+@dataclass
+class TrainingData:
+    """The samples of a run, their order, and their lengths in words, (samples,), negative without an image."""
+
+    dataset: dataset.TrainingDataset
+    plan: sampler.BatchPlan
+    words: np.ndarray
+    pad_token_id: int
+
+    def largest_batch(self, *, packed: bool) -> MicroBatch:
+        """A micro-batch of the longest samples."""
+        longest = abs(self.words).argsort()[-self.plan.config.micro_batch_size :]
+        samples = [self.dataset[self.plan.rows[index]] for index in longest]
+        return collate(samples, pad_token_id=self.pad_token_id, packed=packed)
+
+
+def open_data(run: RunConfig, run_dir: Path, source: InstructionsConfig | None = None) -> TrainingData:
+    """Open the table that the driver converted, and plan the order of the run's part of it.
+
+    source: `run.instructions`, where it is None, or `run.captions`.
+    """
+    source = source or run.instructions
+    rows = instruction_dataset.open_table(Path(read_json(RunDir(run_dir).data)["table"]))
+    subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
+    words = instruction_dataset.word_counts(rows)[subset]
+    tokenizer = loading.load_model_tokenizer(run.model)
+    training_dataset = dataset.TrainingDataset(
+        rows,
+        run.model,
+        tokenizer,
+        image_token_id=loading.image_token_id(run.model, tokenizer),
+        image_folder=Path(source.image_folder) if source.image_folder else None,
+        on_bad_image=source.on_bad_image,
+        are_captions=isinstance(source, CaptionsConfig),
+    )
+    plan = sampler.BatchPlan(subset, run.train, seed=run.seed, lengths=words.tolist())
+    return TrainingData(training_dataset, plan, words, pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+
+
+def train_model(
+    run: RunConfig,
+    run_dir: Path,
+    model: TrainableModel,
+    data: TrainingData,
+    *,
+    num_layers: int,
+    off: dict[str, str],
+    message: str,
+    result: Path,
+    save: SaveResult,
+) -> None:
+    """Train a loaded model from its last checkpoint on; leaves the folder `result` and, last, `train.json`.
+
+    run, off: as `setup.decide_switches` gives them; num_layers: of decoder layers with adapters; message: what is
+    trained, logged with the numbers of parameters, steps and samples; save: writes the result into a new folder.
+    """
+    resumed = load_weights(model, run_dir)
+    set_ready(run_dir)
+    log(
+        f"{run.model.name}: {message}, {model.num_trainable:,} parameters; {data.plan.num_steps} steps of "
+        f"{run.train.global_batch_size} samples from {len(data.plan.rows):,}"
+    )
+    trainer = engine.create(model.module, lora.optimizer_groups(model.trainable, run.train), run.train, run.engine)
+    packed = bool(run.engine.packed)
+    switches = setup.checkpoint_and_compile(model, run, lambda: data.largest_batch(packed=packed))
+    start = resume(trainer, resumed, run_dir)
+    chunks = data.plan.of_rank(rank(), world_size(), start=start)
+    batches = dataloader.make_dataloader(
+        data.dataset, chunks, pad_token_id=data.pad_token_id, num_workers=run.runtime.num_workers, packed=packed
+    )
+    loop.train(
+        trainer,
+        data.plan,
+        iter(batches),
+        run.train,
+        run_dir,
+        start=start,
+        checkpoint_every=run.runtime.checkpoint_every,
+        flops=model.flops_counter(num_layers=num_layers, lora=run.lora),
+    )
+    weights = trainer.weights()  # on all ranks
+    if is_main():
+        _save(weights, result, save)
+        _summarize(run, run_dir, model, execution={**switches, "off": off})
+
+
+def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
+    """Copy the weights of the latest checkpoint into the model; gives that checkpoint, None without one."""
+    latest = checkpoint.latest(run_dir)
+    if latest is not None:
+        for name, tensor in latest.weights().items():
+            model.trainable[name].data.copy_(tensor)
+    return latest
+
+
+def resume(trainer: Engine, latest: Checkpoint | None, run_dir: Path) -> int:
+    """Restore the optimizer from a checkpoint and cut the log back to it; gives the step to start with."""
+    start = 0
+    if latest is not None:
+        trainer.load_optimizer_state(latest.optimizer_state())
+        start = latest.step
+        log(f"resuming from step {start}")
+    if is_main():
+        train_log.rewind(run_dir, start)
+    barrier()
+    return start
+
+
+def _save(weights: dict[str, Tensor], result: Path, save: SaveResult) -> None:
+    """Save the result under its name only when it is complete."""
+    partial = result.with_name(f".{result.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save({name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}, partial)
+    shutil.rmtree(result, ignore_errors=True)
+    partial.replace(result)
+
+
+def _summarize(run: RunConfig, run_dir: Path, model: TrainableModel, *, execution: dict[str, Any]) -> None:
+    """Write `train.json`, whose presence says that training is finished."""
+    summary = train_log.summarize(
+        run_dir,
+        trainable_parameters=model.num_trainable,
+        num_gpus=world_size() if device().type == "cuda" else 0,
+        peak_memory_gb=peak_memory_gb(),
+        peak_flops_per_second=world_size() * peak_flops_per_second(DTYPES[run.train.dtype]),
+    )
+    summary.execution = execution
+    summary.provenance = current_provenance(**device_facts())
+    summary.write(RunDir(run_dir).train_summary)
+    shutil.rmtree(RunDir(run_dir).checkpoints, ignore_errors=True)
