@@ -50,6 +50,13 @@ def test_an_incomplete_part_is_named_with_its_file(make_run, tmp_path, part, fil
     assert failure.startswith(f"model.{part}: ") and message in failure
 
 
+def test_complete_parts_that_do_not_fit_are_named(make_run):
+    model = make_run("model.num_image_tokens=5").model
+    (failure,) = [finding for finding in model_files.parts(model) if finding.bad]
+    assert failure.name == "parts" and failure.message.startswith("model.num_image_tokens=5: ")
+    assert not any(finding.bad for finding in model_files.parts(make_run().model))
+
+
 def test_a_missing_shard_is_named(make_run, tmp_path):
     model = make_run().model
     shutil.copytree(WEIGHTS / "backbone", tmp_path / "backbone")

@@ -38,6 +38,4 @@ def _fault(row: instruction_dataset.InstructionRow) -> str | None:
         return "conversations: must be a question and its caption, one turn of human and one of gpt"
     if IMAGE_TAG not in turns[0]["value"]:
         return f"conversations[0]: has no {IMAGE_TAG} tag, the place of the picture"
-    if not turns[1]["value"].strip():
-        return "conversations[1]: the caption is empty"
     return None

@@ -41,7 +41,7 @@ def _check_run(run: RunConfig, findings: Findings, *, in_sweep: bool) -> tuple[s
 
     in_sweep: the sweep computes importance scores that do not exist yet, so their absence is no failure.
     """
-    findings.add(findings.once(lambda: list(model_files.weights(run.model)), run.model))
+    findings.add(findings.once(lambda: model_files.parts(run.model), run.model))
     data_findings, table = findings.once(lambda: preflight.data(run), run.instructions)
     findings.add(data_findings)
     findings.add(findings.once(lambda: list(preflight.questions(run)), run.benchmark))

@@ -12,6 +12,7 @@ from vrx.config.errors import UserError
 from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
 from vrx.jobs.check.findings import Finding
+from vrx.models import fit
 from vrx.models.file_names import (
     ADAPTER_WEIGHTS,
     MODEL_WEIGHTS,
@@ -45,6 +46,17 @@ def weights(model: ModelConfig) -> Iterator[Finding]:
             continue
         is_local = Path(resolve_path(name)).is_dir()
         yield Finding(title, f"{name}: {problem}" + ("" if is_local else f"; run: {download}"), bad=True)
+
+
+def parts(model: ModelConfig) -> list[Finding]:
+    """Checks every part of the model and, where all are complete, whether they fit together."""
+    findings = list(weights(model))
+    if not any(finding.bad for finding in findings):
+        try:
+            fit.require_fit(model)
+        except UserError as error:
+            findings.append(Finding("parts", str(error), bad=True))
+    return findings
 
 
 def _required_files(model: ModelConfig) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:

@@ -1,0 +1,142 @@
+"""The projector's training in the test's own process: what is learned, from what, and what stays as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.captions import write_captions
+from support.whole_runs import rows
+from transformers import get_cosine_schedule_with_warmup
+
+from vrx.data import captions, instruction_dataset
+from vrx.data.batch import collate
+from vrx.data.encoding import IGNORE
+from vrx.models import fit, projector_weights
+from vrx.models.lvlm import PROJECTOR
+from vrx.runs.run_dir import RunDir
+from vrx.training import setup, stage
+
+STEPS = ("engine.name=torch", "train.max_steps=8", "train.global_batch_size=4", "train.micro_batch_size=2")
+
+
+@pytest.fixture
+def caption_run(make_run, tmp_path):
+    """A pre-training of the embedded LVLM and its directory, where its captions are converted."""
+    run = make_run("job=pretrain", *STEPS, *write_captions(tmp_path))
+    digest = instruction_dataset.data_digest(run.captions)
+    table = instruction_dataset.build_table(run.captions, tmp_path / "data", digest=digest)
+    captions.require_captions(table, run.captions)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    RunDir(run_dir).data.write_text(json.dumps({"table": str(table)}))
+    return run, run_dir
+
+
+def train(run, run_dir: Path):
+    """Train as the worker does; gives the model and copies of its tensors before."""
+    data = stage.open_data(run, run_dir, run.captions)
+    run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
+    model = setup.load_with_fresh_projector(run)
+    before = {name: tensor.clone() for name, tensor in model.lvlm.state_dict().items()}
+    stage.train_model(
+        run,
+        run_dir,
+        model,
+        data,
+        num_layers=0,
+        off=off,
+        message="training",
+        result=RunDir(run_dir).projector,
+        save=projector_weights.save_projector,
+    )
+    return model, before
+
+
+def test_only_the_projector_moves_and_it_is_what_is_saved(caption_run):
+    run, run_dir = caption_run
+    model, before = train(run, run_dir)
+    after = model.lvlm.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.startswith(PROJECTOR)} and len(moved) == 4
+    saved = load_file(RunDir(run_dir).projector / "projector.safetensors")
+    assert {PROJECTOR + name for name in saved} == moved
+    assert all(torch.equal(saved[name], after[PROJECTOR + name]) for name in saved)
+
+
+def test_learning_rate_follows_llavas_cosine_with_warm_up(caption_run):
+    run, run_dir = caption_run
+    model, _ = train(run, run_dir)
+    optimizer = torch.optim.AdamW(model.trainable.values(), lr=run.train.lr)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.03 * 8), 8)
+    expected = []
+    for _ in range(8):
+        expected.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert [row["lr"] for row in rows(run_dir)] == pytest.approx(expected)
+    assert expected[0] == 0 and max(expected) == run.train.lr
+
+
+@torch.no_grad()
+def reference_loss(lvlm, sample, caption: str, tokenizer) -> float:
+    """Mean -log p of the caption's tokens and the line end after it, from logits of transformers."""
+    target = tokenizer(caption + "\n", add_special_tokens=False)["input_ids"]
+    assert sample.input_ids[-len(target) :] == target
+    ids = torch.tensor([sample.input_ids])
+    logits = lvlm(input_ids=ids, pixel_values=sample.pixels[None]).logits[0]
+    predicted = logits[-len(target) - 1 : -1].log_softmax(-1)
+    return -predicted[range(len(target)), target].mean().item()
+
+
+def test_loss_is_that_of_the_caption_and_its_end_alone(caption_run):
+    """The first row of the log is the mean over micro-batches of the means over their supervised tokens."""
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    model = setup.load_with_fresh_projector(run)
+    texts = [json.loads(row["conversations"])[1]["value"] for row in data.dataset.rows]
+    means = []
+    for number in range(data.plan.chunks_per_step):
+        chunk = data.plan.chunk(0, number)
+        samples = [data.dataset[row] for row in chunk]
+        counts = [sum(label != IGNORE for label in sample.labels) for sample in samples]
+        losses = [
+            reference_loss(model.lvlm, sample, texts[row], data.dataset.tokenizer)
+            for row, sample in zip(chunk, samples, strict=True)
+        ]
+        means.append(sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts))
+    train(run, run_dir)
+    assert rows(run_dir)[0]["loss"] == pytest.approx(sum(means) / len(means), abs=1e-5)
+
+
+def test_a_sample_is_the_image_and_its_caption_without_any_question(caption_run):
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    for sample, row in zip((data.dataset[0], data.dataset[1]), data.dataset.rows, strict=False):
+        caption = json.loads(row["conversations"])[1]["value"]
+        image = data.dataset.image_token_id
+        first, last = sample.input_ids.index(image), len(sample.input_ids) - sample.input_ids[::-1].index(image)
+        assert last - first == run.model.num_image_tokens and sample.pixels is not None
+        assert data.dataset.tokenizer.decode(sample.input_ids[last:]) == caption + "\n"
+        assert sample.labels == [IGNORE] * last + sample.input_ids[last:]
+    batch = collate([data.dataset[0], data.dataset[1]], pad_token_id=data.pad_token_id)
+    assert batch.pixels is not None and len(batch.pixels) == 2
+
+
+def test_fresh_projector_is_initialized_as_torch_does_and_depends_on_the_seed(make_run):
+    torch.manual_seed(0)
+    model = make_run().model
+    first, again, other = (projector_weights.fresh_projector(model, seed=seed) for seed in (0, 0, 1))
+    shapes = fit.projector_shapes(model)
+    assert shapes is not None and {name: tuple(tensor.shape) for name, tensor in first.items()} == shapes
+    for name, tensor in first.items():
+        assert torch.equal(tensor, again[name]) and not torch.equal(tensor, other[name])
+        inputs = shapes[name.replace("bias", "weight")][1]
+        linear = torch.nn.Linear(inputs, 4000)  # the distribution that torch gives to a Linear with as many inputs
+        reference = linear.weight if name.endswith("weight") else linear.bias
+        assert tensor.abs().max() <= 1 / math.sqrt(inputs)
+        assert tensor.std().item() == pytest.approx(reference.std().item(), rel=0.25)
