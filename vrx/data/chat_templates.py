@@ -1,7 +1,8 @@
 """Conversation templates: the text of a conversation, as `vrx.data.encoding` tokenizes and masks it.
 
 Reproduces the official code, LLaVA c121f043 (`vicuna_v1`) and Bunny 08273acb (`bunny_llama3`, `bunny_phi3`), token for
-token, oddities included, because the label masks decide what a run learns.
+token, oddities included, because the label masks decide what a run learns. `smollm2` is the chat template of SmolLM2's
+tokenizer.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class Template:
 
     tokenizer_files: how `vrx.data.tokenizers.load_tokenizer` reads the tokenizer. later_rounds_lose_one: every round
     after the first counts one token less, because LLaVA's "▁USER" alone is one piece longer than "USER" after an end.
+    mark: between a role and its text. human_end: after a question, where that is not the separator. after_end: between
+    an answer's end and the next round, not learned; only templates with a human_end, whose turns are encoded each for
+    itself, have it.
     """
 
     name: str
@@ -41,6 +45,14 @@ class Template:
     human: str = "USER"
     gpt: str = "ASSISTANT"
     separator: str = " "
+    mark: str = ": "
+    human_end: str | None = None
+    after_end: str = ""
+
+    @property
+    def question_end(self) -> str:
+        """What ends a question."""
+        return self.separator if self.human_end is None else self.human_end
 
 
 TEMPLATES: dict[str, Template] = {  # `tiny` is that of the embedded LVLM
@@ -49,6 +61,19 @@ TEMPLATES: dict[str, Template] = {  # `tiny` is that of the embedded LVLM
         Template("vicuna_v1", end="</s>", pad="unk", tokenizer_files="llama", later_rounds_lose_one=True),
         Template("bunny_llama3", end="<|end_of_text|>", pad="eos", tokenizer_files="tokenizer.json"),
         Template("bunny_phi3", end="<|endoftext|>", pad="eos", tokenizer_files="tokenizer.json"),
+        Template(
+            "smollm2",
+            end="<|im_end|>",
+            pad="eos",
+            tokenizer_files="tokenizer.json",
+            system="<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>",
+            human="<|im_start|>user",
+            gpt="<|im_start|>assistant",
+            separator="\n",
+            mark="\n",
+            human_end="<|im_end|>\n",
+            after_end="\n",
+        ),
         Template("tiny", end="<|end_of_text|>", pad="eos", tokenizer_files="tokenizer.json", system=""),
     )
 }
@@ -86,9 +111,10 @@ def render(
     for turn in turns:
         value = _move_tag_first(turn["value"]) if has_image else turn["value"]
         human = turn["from"] == "human"
-        role, ending = (template.human, template.separator) if human else (template.gpt, template.end)
-        text += f"{role}: {value}{ending}" if value else f"{role}:"
-    return text + f"{template.gpt}:" if add_generation_prompt else text
+        role = template.human if human else template.gpt
+        ending = template.question_end if human else template.end + template.after_end
+        text += f"{role}{template.mark}{value}{ending}" if value else f"{role}{template.mark.rstrip(' ')}"
+    return text + f"{template.gpt}{template.mark.rstrip(' ')}" if add_generation_prompt else text
 
 
 def _alternating(conversation: Conversation) -> list[Turn]:

@@ -50,6 +50,8 @@ def tokenize(
     template = get_template(template)
     if tokenizer.pad_token_id is None:
         raise ValueError("the tokenizer has no padding token; load it with vrx.data.tokenizers.load_tokenizer")
+    if template.human_end is not None:
+        return _tokenize_turns(conversation, tokenizer, template, has_image=has_image, max_length=max_length)
     text = render(conversation, template, has_image=has_image, add_generation_prompt=False)
     input_ids = tokenizers.encode(text, tokenizer, has_image=has_image)
     if not has_image:
@@ -97,6 +99,38 @@ def tokenize_caption(turns: Conversation, tokenizer: PreTrainedTokenizerBase, *,
     ids = tokenizers.encode(f"{tag}{turns[1]['value']}{CAPTION_END}", tokenizer, has_image=has_image)
     num_ignored = len(tokenizers.encode(tag, tokenizer, has_image=has_image))
     return Encoded(ids, [IGNORE] * num_ignored + ids[num_ignored:])
+
+
+def _tokenize_turns(
+    conversation: Conversation,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    *,
+    has_image: bool,
+    max_length: int | None,
+) -> Encoded:
+    """As `tokenize`, for a template whose turns begin and end in special tokens, so that each is encoded for itself."""
+    text = render(conversation, template, has_image=has_image, add_generation_prompt=False)
+    answer_mark, end = f"{template.gpt}{template.mark}", template.end + template.after_end
+    input_ids: list[int] = []
+    labels: list[int] = []
+
+    def add(piece: str, *, learned: bool) -> None:
+        ids = tokenizers.encode(piece, tokenizer, has_image=has_image)
+        input_ids.extend(ids)
+        labels.extend(ids if learned else [IGNORE] * len(ids))
+
+    for number, part in enumerate(text.split(answer_mark)):
+        if number == 0:
+            add(part + answer_mark, learned=False)
+            continue
+        answer, found, question = part.partition(end)
+        add(answer + template.end * bool(found), learned=True)
+        is_last = not question
+        add(template.after_end * bool(found) + question + ("" if is_last else answer_mark), learned=False)
+    if not has_image:
+        return Encoded(input_ids[:max_length], labels[:max_length])
+    return Encoded(input_ids, labels)
 
 
 def tokenize_prompt(

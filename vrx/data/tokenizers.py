@@ -67,7 +67,8 @@ def encode(text: str, tokenizer: PreTrainedTokenizerBase, *, has_image: bool) ->
     if not has_image:
         return _encode_piece(text, tokenizer)
     pieces = [_encode_piece(piece, tokenizer) for piece in text.split(IMAGE_TAG)]
-    skip = 1 if pieces[0] and pieces[0][0] == tokenizer.bos_token_id else 0
+    begins_with_bos = bool(pieces[0]) and pieces[0][0] == tokenizer.bos_token_id
+    skip = 1 if begins_with_bos and adds_bos(tokenizer) else 0  # ChatML's texts begin with it by themselves
     ids = pieces[0]
     for piece in pieces[1:]:
         ids = [*ids, IMAGE_TOKEN, *piece[skip:]]

@@ -92,8 +92,9 @@ class Generator:
         self, batch: Sequence[EncodedSample], max_new_tokens: int
     ) -> list[tuple[str, tuple[float, ...]]]:
         """As `answer`, with the log-probability of each option's letter as the first token (as hendrycks/test)."""
-        role = get_template(self.config.template).gpt
-        letters = [tokenizers.encode(f"{role}: {letter}", self.tokenizer, has_image=False)[-1] for letter in LETTERS]
+        template = get_template(self.config.template)
+        opening = f"{template.gpt}{template.mark}"
+        letters = [tokenizers.encode(opening + letter, self.tokenizer, has_image=False)[-1] for letter in LETTERS]
         first_token = _FirstTokenLogProbs(letters)
         texts = self._generate(batch, max_new_tokens, [first_token])
         return [
