@@ -27,6 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 INSTALL = "python3.11 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[test]' && vrx"
 RUN_BY_CI = (INSTALL, "pytest")  # .ci/run executes these; see test_ci_runs_the_commands_of_the_readme
 BUILD = "python -m vrx.tiny.build"
+PREPARE = ("pip install 'vrx[small]'", "python -m vrx.small.prepare")  # downloads
 FINISHED_RUN = "outputs/finetune/tiny/…"  # stands for the directory of any finished run
 HAS_SLURM = importlib.util.find_spec("submitit") is not None
 TINY = ("world.num_images=48", "world.num_questions=6", "wandb.mode=disabled", "train.max_steps=6")
@@ -120,7 +121,9 @@ def is_key(part: type, path: list[str]) -> bool:
 
 @pytest.mark.parametrize(("page", "command"), ALL, ids=str)
 def test_every_command_is_checked_somewhere(page: str, command: str):
-    assert command.split()[0] == "vrx" or command in (*RUN_BY_CI, BUILD), "add a check for this kind of command"
+    assert command.split()[0] == "vrx" or command in (*RUN_BY_CI, BUILD, *PREPARE), (
+        "add a check for this kind of command"
+    )
 
 
 def test_ci_runs_the_commands_of_the_readme():
@@ -130,8 +133,9 @@ def test_ci_runs_the_commands_of_the_readme():
     assert re.search(r"^time pytest ", script, re.MULTILINE) and "time vrx)" in script
 
 
-def test_the_build_command_of_the_tiny_model_starts():
-    result = subprocess.run([*shlex.split(BUILD.replace("python", sys.executable, 1)), "--help"], capture_output=True)
+@pytest.mark.parametrize("command", [BUILD, PREPARE[1]])
+def test_the_commands_that_make_parts_of_models_start(command: str):
+    result = subprocess.run([*shlex.split(command.replace("python", sys.executable, 1)), "--help"], capture_output=True)
     assert result.returncode == 0
 
 

@@ -59,7 +59,7 @@ def known_names(kind: str) -> list[str]:
     if "{}" in module_name:
         parent = importlib.import_module(module_name.partition(".{}")[0])
         if kind == "world":
-            return ["tiny"]
+            return ["small", "tiny"]
         if kind == "job":
             return sorted(path.parent.name for path in Path(parent.__path__[0]).glob("*/driver.py"))
         return [module.name for module in pkgutil.iter_modules(parent.__path__)]

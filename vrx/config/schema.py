@@ -86,11 +86,14 @@ class CaptionsConfig(InstructionsConfig):
 class WorldConfig:
     """Synthetic data made on first use, for models that bring their own world."""
 
-    name: str = MISSING  # the package that makes it: tiny
+    name: str = MISSING  # the package that makes it: tiny | small
     folder: str = MISSING
     num_images: int = MISSING
     num_questions: int = MISSING  # of each benchmark
+    num_captions: int = 0  # pictures with a description, for the first stage of training
     seed: int = 0
+    pictures: str | None = None  # folder of the pictures that scenes are composed of
+    prepare: str | None = None  # the command that makes the pictures and the parts of the model
 
 
 @dataclass
@@ -116,7 +119,6 @@ class BenchmarkConfig:
     mean_per_type: bool = False  # also report arithmetic and harmonic means over question types
     normalized_mean_per_type: bool = False  # and the same with every answer of a type weighted equally (TDIUC N-MPT)
     aggregate: str = "mean"
-    shuffle_images: bool = False  # set by eval.shuffle_images
     paper: str | None = None  # its column in the paper's tables
 
 
@@ -173,7 +175,6 @@ class EngineConfig:
 class EvalConfig:
     batch_size: int = 16
     limit: int | None = None  # only the first samples of each benchmark
-    shuffle_images: bool = False  # a control: each question with another question's picture, under a name of its own
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 from vrx.config.errors import UserError
 from vrx.config.job_options import required
@@ -42,7 +43,8 @@ def benchmark_names(run: RunConfig) -> list[str]:
         if not chosen or not set(chosen) <= run.benchmark.keys():
             raise UserError(f"score.benchmarks={chosen}: valid are the run's benchmarks, {', '.join(run.benchmark)}")
         return chosen
-    of_paper = [name for name in run.benchmark if name.removeprefix("tiny_") in PAPER_BENCHMARKS]
+    of_world = re.compile("(tiny|small)_")
+    of_paper = [name for name in run.benchmark if of_world.sub("", name, count=1) in PAPER_BENCHMARKS]
     return of_paper or list(run.benchmark)
 
 

@@ -33,13 +33,27 @@ BenchmarkSamples = dict[str, list[families.Sample]]
 
 
 def make_world(run: RunConfig) -> None:
-    """Make the data of a model that brings its own world, if this run uses any of it."""
+    """Make the data of a model that brings its own world, if this run uses any of it.
+
+    `UserError` with the command that prepares the parts of the model, where the world has one and a part is missing.
+    """
     if run.world is None:
         return
+    _require_prepared(run)
     used = [run.instructions.path, run.captions.path, *(benchmark.path for benchmark in run.benchmark.values())]
     if any(path and Path(path).is_relative_to(run.world.folder) for path in used):
         with shared_resource_lock(Path(run.world.folder)):
             resolve_name("world", run.world.name, key="world.name")(run.world)
+
+
+def _require_prepared(run: RunConfig) -> None:
+    """Refuse parts of a model that are not prepared yet: folders beside the world's pictures that do not exist."""
+    if run.world is None or run.world.pictures is None:
+        return
+    for part in ("backbone", "vision_tower"):
+        path = Path(getattr(run.model, part))
+        if path.parent == Path(run.world.pictures).parent and not path.is_dir():
+            raise UserError(f"model.{part}={path}: no such folder; to make it: {run.world.prepare}")
 
 
 def check_benchmarks(run: RunConfig, *, read_only: bool = False) -> BenchmarkSamples:

@@ -88,8 +88,9 @@ class Run:
         return 100 * self.record.scores[name].value
 
     def score_name(self, column: str) -> str | None:
-        """What the run calls a benchmark of the paper: those of the embedded world are `tiny_...`; None without one."""
-        return next((name for name in (column, f"tiny_{column}") if name in self.record.scores), None)
+        """What the run calls a benchmark of the paper: `tiny_...` and `small_...` in our worlds; None without one."""
+        names = (f"{prefix}{column}" for prefix in ("", "tiny_", "small_"))
+        return next((name for name in names if name in self.record.scores), None)
 
 
 def find_runs(root: Path) -> list[Run]:

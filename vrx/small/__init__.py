@@ -1,0 +1,1 @@
+"""The laptop-sized LVLM of really pretrained weights, and the world of real pictures that it learns from."""
