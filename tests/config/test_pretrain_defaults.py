@@ -19,7 +19,9 @@ FULL_SIZE = [model for model in MODELS if model.startswith(("llava", "bunny"))]
 @pytest.mark.parametrize("model", FULL_SIZE)
 def test_hyper_parameters_are_those_of_llavas_first_stage(model: str, recipe: str):
     """scripts/v1_5/pretrain.sh of haotian-liu/LLaVA: 8 x 32 samples a step, and no gradient clipping by zero2.json."""
-    train = composed([f"model={model}", f"recipe={recipe}", "job=pretrain"]).train
+    run = composed([f"model={model}", f"recipe={recipe}", "job=pretrain"])
+    train = run.train
+    assert run.model.image_aspect_ratio == "square"
     assert (train.lr, train.projector_lr, train.weight_decay, train.max_grad_norm) == (1e-3, 1e-3, 0.0, 0.0)
     assert (train.global_batch_size, train.micro_batch_size, train.epochs) == (256, 32, 1)
     assert train.warmup_ratio == 0.03 and train.scheduler in (None, "cosine")

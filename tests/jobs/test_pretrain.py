@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from support.captions import write_captions
 from support.composing import finished
+from support.dinov2_models import PATCH, SIDE, write_tower
 from support.whole_runs import PLAIN, STEPS, ZERO, curve, kill_at
 
 from vrx.models.projector_weights import read_projector
@@ -110,6 +111,20 @@ def test_zero_3_in_two_processes_trains_the_same_projector(pretrained: Path, cap
     assert curve(pretraining(tmp_path)) == pytest.approx(curve(pretraining(pretrained)), abs=1e-5)
 
 
+@pytest.mark.slow
+def test_a_tower_and_a_backbone_become_an_lvlm(captions: tuple[str, str], tmp_path: Path):
+    """Between a DINOv2 tower and the embedded backbone nobody has trained a projector; both stages under ZeRO-3."""
+    tower = write_tower(tmp_path / "tower")
+    features = ("model.image_processor=dinov2", f"model.num_image_tokens={(SIDE // PATCH) ** 2}")
+    model = (f"model.vision_tower={tower}", *features, "model.vision_feature_select_strategy=default")
+    finished(tmp_path, "pretrain", *STEPS, *captions, *model)
+    finished(tmp_path, *ZERO, *model, "model.projector=pretrained")
+    (path,) = tmp_path.glob("outputs/finetune/tiny/*/record.json")
+    record = json.loads(path.read_text())
+    assert record["model"]["pretraining"] == pretraining(tmp_path).name
+    assert record["train"]["steps"] == 6 and set(record["scores"]) == {"tiny_gqa", "tiny_mmlu"}
+
+
 def test_a_sweep_over_seeds_skips_what_is_finished(pretrained: Path, captions: tuple[str, str], vrx: Command):
     options = (*TRAINING[1:], *captions, "sweep.dry_run=true", "seed=0,1")
     result = vrx("-m", "job=pretrain", *options, cwd=pretrained)
@@ -127,6 +142,15 @@ def test_a_finetune_finds_the_projector_and_records_whose_it_is(copy: Path, vrx:
     assert record["model"]["pretraining"] == folder.name
     assert record["model"]["parts"]["projector"] == str(folder / "projector")
     assert record["identity"]["weights"]["projector"] == part_fingerprint(str(folder / "projector"))
+
+
+def test_a_pretraining_is_evaluated_but_has_no_layers_to_score_or_revert(copy: Path, vrx: Command):
+    folder = pretraining(copy)
+    result = vrx("evaluate", "benchmark=tiny_mmlu", f"job.run={folder}", cwd=copy)
+    assert result.returncode == 0, result.stderr
+    assert set(json.loads((folder / "record.json").read_text())["scores"]) == {"tiny_mmlu"}
+    result = vrx("score", f"job.run={folder}", cwd=copy)
+    assert result.returncode == 2 and "a pre-training of the projector" in result.stderr.splitlines()[-1]
 
 
 def test_without_a_fitting_projector_the_command_is_named(copy: Path, vrx: Command):

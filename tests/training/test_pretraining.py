@@ -16,7 +16,7 @@ from transformers import get_cosine_schedule_with_warmup
 from vrx.data import captions, instruction_dataset
 from vrx.data.batch import collate
 from vrx.data.encoding import IGNORE
-from vrx.models import fit, projector_weights
+from vrx.models import fit, loading, projector_weights
 from vrx.models.lvlm import PROJECTOR
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
@@ -25,9 +25,9 @@ STEPS = ("engine.name=torch", "train.max_steps=8", "train.global_batch_size=4", 
 
 
 @pytest.fixture
-def caption_run(make_run, tmp_path):
-    """A pre-training of the embedded LVLM and its directory, where its captions are converted."""
-    run = make_run("job=pretrain", *STEPS, *write_captions(tmp_path))
+def caption_run(make_run, tmp_path, request):
+    """A pre-training of the embedded LVLM and its directory, with its captions converted; `request` has options."""
+    run = make_run("job=pretrain", *STEPS, *write_captions(tmp_path), *getattr(request, "param", ()))
     digest = instruction_dataset.data_digest(run.captions)
     table = instruction_dataset.build_table(run.captions, tmp_path / "data", digest=digest)
     captions.require_captions(table, run.captions)
@@ -93,11 +93,14 @@ def reference_loss(lvlm, sample, caption: str, tokenizer) -> float:
     return -predicted[range(len(target)), target].mean().item()
 
 
+@pytest.mark.parametrize(
+    "caption_run", [(), ("recipe=fast", "runtime.num_workers=0")], ids=["paper", "fast"], indirect=True
+)
 def test_loss_is_that_of_the_caption_and_its_end_alone(caption_run):
     """The first row of the log is the mean over micro-batches of the means over their supervised tokens."""
     run, run_dir = caption_run
     data = stage.open_data(run, run_dir, run.captions)
-    model = setup.load_with_fresh_projector(run)
+    lvlm = loading.load(run.model, projector_seed=run.seed)
     texts = [json.loads(row["conversations"])[1]["value"] for row in data.dataset.rows]
     means = []
     for number in range(data.plan.chunks_per_step):
@@ -105,7 +108,7 @@ def test_loss_is_that_of_the_caption_and_its_end_alone(caption_run):
         samples = [data.dataset[row] for row in chunk]
         counts = [sum(label != IGNORE for label in sample.labels) for sample in samples]
         losses = [
-            reference_loss(model.lvlm, sample, texts[row], data.dataset.tokenizer)
+            reference_loss(lvlm, sample, texts[row], data.dataset.tokenizer)
             for row, sample in zip(chunk, samples, strict=True)
         ]
         means.append(sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts))

@@ -84,6 +84,8 @@ def find_source(run: RunConfig) -> SourceRun | None:
     if RunDir(run_dir).surgery.is_file():
         raise UserError(f"job.run={run_dir}: its layers were reverted or pruned; valid is the run that was tuned")
     record, config = read_finished_run(run_dir, run.model)
+    if record.is_pretraining:
+        raise UserError(f"job.run={run_dir}: a pre-training of the projector; valid is a run that tuned layers")
     return SourceRun(run_dir, record.identity, tuple(record.layers), config)
 
 

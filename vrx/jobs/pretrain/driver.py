@@ -72,6 +72,7 @@ def _located(run: RunConfig, digest: str) -> tuple[RunConfig, Path, Identity]:
 
     Its projector is the one that it makes; it tunes no layers and answers no benchmarks, whatever the defaults are.
     """
+    run = dataclasses.replace(run, engine=dataclasses.replace(run.engine, fused_lora=None))  # recipe=fast sets it
     run_dir, identity = locate_pretrain(run, digest)
     model = dataclasses.replace(run.model, projector=str(RunDir(run_dir).projector))
     selector = SelectorConfig(name="none", rule="fixed", layers=[])
