@@ -14,8 +14,9 @@ from vrx.models import loading
 from vrx.models.architecture import parameter_counts, published_facts
 from vrx.models.lora import apply_lora, trainable_parameters
 from vrx.training import cost_model
+from vrx.training.flops import Workload
 
-OFFICIAL = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem != "tiny")
+OFFICIAL = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem not in ("tiny", "small"))
 TRAINABLE = [  # LoRA of rank 128 and the projector; counted from the published configurations
     ("llava-1.5-7b", 8, 100_933_632),
     ("llava-1.5-7b", 32, 340_795_392),
@@ -110,3 +111,17 @@ def test_lengths_are_truncated_and_padded_as_in_micro_batches():
     lengths = cost_model.lengths_in_tokens(np.array([10, 10, -10, 100_000]), run)
     assert lengths.longest == run.model.max_length and lengths.with_image == 0.75
     assert lengths.padded <= run.model.max_length
+
+
+def test_the_expected_time_is_that_of_the_flops_of_all_samples():
+    run = composed(["model=llava-1.5-7b", "train.global_batch_size=8", "train.micro_batch_size=2"])
+    image = run.model.num_image_tokens
+    tokens = [14 + cost_model.FRAME + image, 28 + cost_model.FRAME]  # 10 words with an image, 20 without
+
+    def flops(workload: Workload) -> float:
+        assert workload.images == 1 and workload.supervised_tokens == pytest.approx(sum(tokens) * cost_model.SUPERVISED)
+        return workload.tokens * 1e9 + workload.squared_lengths
+
+    expected = 3 * 8 / 2 * (sum(tokens) * 1e9 + sum(number**2 for number in tokens)) / (1e12 * 0.5)
+    seconds = cost_model.expected_seconds(np.array([10, -20]), run, steps=3, flops=flops, peak=1e12, mfu=0.5)
+    assert seconds == pytest.approx(expected)

@@ -5,6 +5,7 @@ They are meant to be right within a factor of two, not to the percent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from vrx.training.flops import Workload, step_flops
 
 TOKENS_PER_WORD = 1.4  # English instruction data in Llama's vocabulary
 FRAME = 40  # tokens of the system message and the roles
+EXPECTED_MFU = {"cpu": 0.4, "cuda": 0.3}  # share of the measured matmul throughput that training is taken to reach
+SUPERVISED = 0.2  # share of a sample's tokens that is taken to be learned
 FORMULA = (
     "FLOPs per token: 4 per frozen weight and 6 per LoRA or projector weight (2 more of each decoder weight with "
     "gradient_checkpointing), attention 2 x length x width forward; "
@@ -61,6 +64,20 @@ def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run:
     workload = Workload(padded, padded**2, supervised_tokens=padded, images=lengths.with_image)
     recompute = bool(run.train.gradient_checkpointing)
     return step_flops(workload, shape, num_layers=num_layers, lora=run.lora, recompute=recompute)
+
+
+def expected_seconds(
+    words: np.ndarray, run: RunConfig, *, steps: int, flops: Callable[[Workload], float], peak: float, mfu: float
+) -> float:
+    """Seconds that a number of steps will take at a share `mfu` of `peak` FLOP/s.
+
+    words: as for `lengths_in_tokens`; flops: of the workload of a step, by the shapes of the model.
+    """
+    tokens = _tokens(words, run)
+    size = run.train.global_batch_size * steps / len(tokens)  # how often each sample is seen
+    squares = float((tokens**2).sum())
+    total = Workload(float(tokens.sum()), squares, float(tokens.sum()) * SUPERVISED, float((words > 0).sum()))
+    return size * flops(total) / (peak * mfu)
 
 
 def gpu_hours(flops: float, gpu: str, expected_mfu: float) -> float | None:

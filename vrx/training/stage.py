@@ -23,7 +23,9 @@ from vrx.runs.provenance import current_provenance
 from vrx.runs.run_dir import RunDir
 from vrx.training import checkpoint, engine, loop, setup, train_log
 from vrx.training.checkpoint import Checkpoint
+from vrx.training.cost_model import EXPECTED_MFU, expected_seconds
 from vrx.training.engine import Engine
+from vrx.training.flops import Workload
 from vrx.training.matmul_throughput import peak_flops_per_second
 from vrx.training.setup import TrainableModel
 
@@ -96,6 +98,8 @@ def train_model(
     packed = bool(run.engine.packed)
     switches = setup.checkpoint_and_compile(model, run, lambda: data.largest_batch(packed=packed))
     start = resume(trainer, resumed, run_dir)
+    flops = model.flops_counter(num_layers=num_layers, lora=run.lora)
+    _log_expectation(run, data, steps=data.plan.num_steps - start, flops=flops)
     chunks = data.plan.of_rank(rank(), world_size(), start=start)
     batches = dataloader.make_dataloader(
         data.dataset, chunks, pad_token_id=data.pad_token_id, num_workers=run.runtime.num_workers, packed=packed
@@ -108,12 +112,21 @@ def train_model(
         run_dir,
         start=start,
         checkpoint_every=run.runtime.checkpoint_every,
-        flops=model.flops_counter(num_layers=num_layers, lora=run.lora),
+        flops=flops,
     )
     weights = trainer.weights()  # on all ranks
     if is_main():
         _save(weights, result, save)
         _summarize(run, run_dir, model, execution={**switches, "off": off})
+
+
+def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: Callable[[Workload], float]) -> None:
+    """Say how long the remaining steps will take, by their FLOPs and the speed of this device."""
+    if not is_main() or not steps:
+        return
+    peak, mfu = world_size() * peak_flops_per_second(DTYPES[run.train.dtype]), EXPECTED_MFU[device().type]
+    seconds = expected_seconds(data.words, run, steps=steps, flops=flops, peak=peak, mfu=mfu)
+    log(f"training takes about {max(1, round(seconds / 60))} min, at {mfu:.0%} of {peak / 1e12:.2g} TFLOP/s")
 
 
 def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
