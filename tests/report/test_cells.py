@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from pathlib import Path
 
@@ -30,14 +31,34 @@ def test_cells_are_the_records_in_percent_and_the_papers_numbers(tmp_path: Path)
     assert row_of(table, "16 layers").cells["gqa"].value is None
 
 
-def test_several_seeds_give_mean_and_standard_deviation(tmp_path: Path):
+def test_several_seeds_give_the_mean_and_its_standard_error(tmp_path: Path):
     runs = [write_run(tmp_path, SPARSE, seed=seed) for seed in range(3)]
+    for run, scores in zip(runs, [(0.6, 0.5), (0.7, 0.5), (0.8, 0.8)], strict=True):
+        entries = run.record.scores
+        entries["tdiuc"] = dataclasses.replace(entries["tdiuc"], value=scores[0])
+        for name in set(VISUAL) - {"tdiuc"}:
+            entries[name] = dataclasses.replace(entries[name], value=scores[1])
+        run.record.write(run.folder / "record.json")
     (table,) = tables_of(tmp_path, "table2")
-    cell = row_of(table, "8 layers").cells["tdiuc"]
-    values = [100 * run.record.scores["tdiuc"].value for run in runs]
-    assert (cell.value, cell.error) == (pytest.approx(statistics.fmean(values)), statistics.stdev(values))
-    assert cell.num_seeds == 3
-    assert any("standard deviation" in note and "3 seeds" in note for note in table.notes)
+    cells = row_of(table, "8 layers").cells
+    assert (cells["tdiuc"].value, cells["tdiuc"].num_seeds) == (pytest.approx(70), 3)
+    assert cells["tdiuc"].error == pytest.approx(10 / 3**0.5), "deviation 10, of 60, 70 and 80"
+    averages = (60 / 8 + 50 * 7 / 8, 70 / 8 + 50 * 7 / 8, 80)
+    centre = sum(averages) / 3
+    assert cells["average"].value == pytest.approx(centre)
+    deviation = (sum((average - centre) ** 2 for average in averages) / 2) ** 0.5
+    assert cells["average"].error == pytest.approx(deviation / 3**0.5), "of the runs' averages, not of the columns"
+    assert any("standard error" in note and "3 runs" in note for note in table.notes)
+
+
+def test_one_run_has_the_sampling_error_of_its_questions(tmp_path: Path):
+    run = write_run(tmp_path, SPARSE)
+    for number, name in enumerate(VISUAL):
+        run.record.scores[name] = dataclasses.replace(run.record.scores[name], stderr=0.04 if number else 0.12)
+    run.record.write(run.folder / "record.json")
+    cells = row_of(tables_of(tmp_path, "table2")[0], "8 layers").cells
+    assert cells["docvqa"].error == pytest.approx(4)
+    assert cells["average"].error == pytest.approx((12**2 + 7 * 4**2) ** 0.5 / 8)
 
 
 def test_an_average_needs_every_column(tmp_path: Path):

@@ -44,7 +44,7 @@ def test_selectors_that_the_paper_does_not_print_have_rows_of_their_own(tmp_path
     assert ours[1].cells["average"].num_seeds == 2
     assert ours[0].cells["gqa"].published is None
     assert len(row_of(table, "Sparse & Uniform").runs) == 1
-    assert "Ours: random (2 seeds)" in render_markdown(table)
+    assert "Ours: random (2 runs)" in render_markdown(table)
 
 
 def test_the_last_row_has_the_chance_levels_as_recorded_or_from_the_answers(tmp_path: Path):

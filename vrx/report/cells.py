@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vrx.metrics.aggregate import standard_error
 from vrx.report.bootstrap import Difference, pair_scores, paired_bootstrap
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Erratum, PaperRow
@@ -20,9 +21,9 @@ SEED = 0  # of the bootstrap
 class Cell:
     """Our number, in percent, and the paper's.
 
-    value: the mean over seeds. error: the standard error over questions, or with several seeds the standard deviation
-    between them. share: percent of the row with all layers; versus: the difference from it. published: as printed;
-    difference: value minus the published number, or minus the recomputed one where that is a misprint.
+    value: the mean over seeds. error: its standard error, over questions of a single run, over seeds of several. share:
+    percent of the row with all layers; versus: the difference from it. published: as printed; difference: value minus
+    the published number, or minus the recomputed one where that is a misprint.
     """
 
     value: float | None = None
@@ -50,7 +51,7 @@ def measured_cell(
     value = statistics.fmean(values)
     return Cell(
         value=value,
-        error=statistics.stdev(values) if len(values) > 1 else errors[0],
+        error=standard_error(values) if len(values) > 1 else errors[0],
         num_seeds=len(values),
         num_samples=num_samples,
         share=100 * value / statistics.fmean(base) if any(base) else None,

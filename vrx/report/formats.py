@@ -102,8 +102,9 @@ def table_lines(table: Table) -> list[list[str]]:
 
 
 def row_label(row: TableRow) -> str:
-    """The row's label, with the number of seeds where there are several."""
-    return f"{row.label} ({len(row.runs)} seeds)" if len(row.runs) > 1 else row.label
+    """The row's label, with the number of its runs where there are several: seeds, or selections of layers too."""
+    runs = "seeds" if row.layers is not None else "runs"
+    return f"{row.label} ({len(row.runs)} {runs})" if len(row.runs) > 1 else row.label
 
 
 def our_number(cell: Cell) -> str:

@@ -20,10 +20,13 @@ def table_notes(rows: Sequence[TableRow], *, is_papers_model: bool) -> list[str]
 
 def _uncertainty_notes(rows: Sequence[TableRow]) -> Iterator[str]:
     cells = [cell for row in rows for cell in row.cells.values()]
-    yield "All numbers are percentages; ± is the standard error over questions."
+    yield "All numbers are percentages; ± is the standard error, over the questions where a row has one run."
     if seeds := sorted({cell.num_seeds for cell in cells if cell.num_seeds > 1}):
         numbers = " or ".join(map(str, seeds))
-        yield f"Rows with {numbers} seeds show the mean, and ± is the standard deviation between seeds."
+        yield (
+            f"Rows with {numbers} runs show the mean, and ± is its standard error: the runs' standard deviation over "
+            "the root of their number."
+        )
     if any(cell.versus for cell in cells):
         yield (
             "* differs from all layers: the 95 % interval of a paired bootstrap over questions excludes zero. "

@@ -50,7 +50,7 @@ def test_reversions_are_next_to_the_papers_with_its_arrows(folder: Path):
 def test_several_seeds_give_the_mean(folder: Path):
     runs = [reversion(folder, layers, seed=seed, extra_perplexity=seed) for layers in BLOCKS for seed in (0, 2)]
     (plot,) = figure1_reversion(FigureInputs(runs, PAPER))
-    assert plot.panels[0].lines[0].points[0] == (0.0, 11.0, pytest.approx(2**0.5))
+    assert plot.panels[0].lines[0].points[0] == (0.0, 11.0, pytest.approx(1))
 
 
 def test_a_single_reversion_makes_no_figure(folder: Path):

@@ -25,7 +25,7 @@ STYLES: list[Style] = [
     ("#56B4E9", "X", (0, (3, 1, 1, 1))),
 ]
 PAPER_STYLE: Style = ("#777777", "o", (0, (2, 2)))
-Points = tuple[tuple[float, float, float | None], ...]  # x, y, standard deviation over seeds or None
+Points = tuple[tuple[float, float, float | None], ...]  # x, y, half of its error bar or None
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class LinePlot:
             return image_bytes(figure, file_format)
 
 
-def _point_text(panel: Panel, line: Line, x: float, y: float, deviation: float | None) -> str:
-    spread = "" if deviation is None else f" ±{deviation:.2f}"
+def _point_text(panel: Panel, line: Line, x: float, y: float, error: float | None) -> str:
+    spread = "" if error is None else f" ±{error:.2f}"
     return f"{panel.x_label(x)}: {y:.2f}{spread}{' ↑' if panel.is_marked(line, y) else ''}"
 
 
@@ -151,7 +151,7 @@ def _draw_ticks(axes: Axes, panel: Panel) -> None:
 
 def _draw_line(axes: Axes, line: Line, style: Style) -> None:
     colour, marker, dashes = style
-    xs, ys, deviations = zip(*line.points, strict=True)
+    xs, ys, errors = zip(*line.points, strict=True)
     axes.plot(
         xs,
         ys,
@@ -162,7 +162,7 @@ def _draw_line(axes: Axes, line: Line, style: Style) -> None:
         markersize=5,
         linestyle=dashes if len(line.points) > 1 else "none",
     )
-    if any(deviations):
-        axes.errorbar(xs, ys, yerr=[value or 0.0 for value in deviations], fmt="none", ecolor=colour, capsize=3)
+    if any(errors):
+        axes.errorbar(xs, ys, yerr=[value or 0.0 for value in errors], fmt="none", ecolor=colour, capsize=3)
     if line.level is not None:
         axes.axhline(line.level, color=colour, linestyle=(0, (1, 2)), linewidth=0.8)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from vrx.metrics.aggregate import standard_error
 from vrx.report.collect import Run
 from vrx.report.figures.line_plot import Points
 
 
 def mean_points(xs: Sequence[float], values: Sequence[float]) -> Points:
-    """At each x the mean of the values (one a seed), and their standard deviation where there are several."""
+    """At each x the mean of the values (one a seed), and its standard error where there are several."""
     values_at: dict[float, list[float]] = {}
     for x, value in zip(xs, values, strict=True):
         values_at.setdefault(x, []).append(value)
     return tuple(
-        (x, statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else None) for x, ys in sorted(values_at.items())
+        (x, statistics.fmean(ys), standard_error(ys) if len(ys) > 1 else None) for x, ys in sorted(values_at.items())
     )
 
 
