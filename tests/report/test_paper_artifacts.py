@@ -37,7 +37,7 @@ def test_an_unknown_name_is_refused_with_the_valid_ones(root: Path):
 
 
 def test_every_figure_can_be_drawn_printed_and_charted(root: Path):
-    figures = all_figures(FigureInputs(find_runs(root), PAPER, root))
+    figures = all_figures(FigureInputs(find_runs(root), PAPER, (root,)))
     assert figures
     for figure in figures:
         assert figure.draw("png").startswith(b"\x89PNG")
@@ -50,4 +50,4 @@ def test_every_figure_can_be_drawn_printed_and_charted(root: Path):
 @pytest.mark.parametrize("name", FIGURES)
 def test_without_runs_there_is_no_figure(name: str, tmp_path: Path):
     build: Callable[[FigureInputs], Sequence[Figure]] = FIGURES[name]
-    assert list(build(FigureInputs([], PAPER, tmp_path))) == []
+    assert list(build(FigureInputs([], PAPER, (tmp_path,)))) == []

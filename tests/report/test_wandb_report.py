@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tables_and_figures(root: Path) -> tuple[list[Table], list[Figure]]:
     runs = find_runs(root)
-    return all_tables(PAPER, runs, question_scores(runs)), all_figures(FigureInputs(runs, PAPER, root))
+    return all_tables(PAPER, runs, question_scores(runs)), all_figures(FigureInputs(runs, PAPER, (root,)))
 
 
 def test_a_second_report_is_the_same_run_with_every_table_figure_and_the_page(root: Path):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.composing import finished
 
-from vrx.runs import record
+from vrx.runs import neighbours, record
 
 IDENTITY = {"model": {"name": "m", "num_layers": 2}, "train": {"lr": 1}, "data": {"fraction": 1.0}, "layers": [0, 1]}
 RECORD = {
@@ -67,8 +67,8 @@ def test_invalid_neighbours_are_skipped(tmp_path: Path):
     put(tmp_path / "good", json.dumps(RECORD))
     mine = {**RECORD, "layers": [0], "identity": {**IDENTITY, "layers": [0]}}
     put(tmp_path / "untimed", json.dumps(mine | {"train": {}}))
-    assert record.all_layers_record(tmp_path / "new", record.parse_record(mine)) == record.parse_record(RECORD)
-    assert list(record.neighbour_records(tmp_path / "invalid0" / "none")) == []
+    assert neighbours.all_layers_record(tmp_path / "new", record.parse_record(mine)) == record.parse_record(RECORD)
+    assert list(neighbours.neighbour_records(tmp_path / "invalid0" / "none")) == []
 
 
 @pytest.mark.parametrize("kind", ["cut", "foreign"])

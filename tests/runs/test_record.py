@@ -20,7 +20,8 @@ from vrx.config.schema import (
 from vrx.evaluation.evaluate_run import write_record
 from vrx.runs import files, lookup, provenance
 from vrx.runs.layer_selection import select_layers
-from vrx.runs.record import Record, ScoreEntry, all_layers_record, read_record
+from vrx.runs.neighbours import all_layers_record
+from vrx.runs.record import Record, ScoreEntry, read_record
 from vrx.runs.train_summary import TrainSummary
 from vrx.runs.typed_json import to_json
 

@@ -53,6 +53,13 @@ class CheckConfig:
 
 
 @dataclass
+class ReportConfig:
+    """What `vrx report` does beside the report."""
+
+    copy_to: str | None = None  # also copy the finished runs to this folder, without weights and machine paths
+
+
+@dataclass
 class BenchConfig:
     """What `vrx bench` measures: a model of the shape of model=…, with random weights, on synthetic samples."""
 

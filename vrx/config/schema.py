@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from omegaconf import MISSING
 
-from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, RevertConfig, ScoreConfig
+from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, ReportConfig, RevertConfig, ScoreConfig
+from vrx.config.runtime_config import RuntimeConfig
 
 
 @dataclass
@@ -178,26 +178,6 @@ class EvalConfig:
 
 
 @dataclass
-class RuntimeConfig:
-    """Devices, processes and folders of a run; nothing here changes what is trained."""
-
-    output_root: str = "outputs"
-    num_gpus: int | None = None  # one process each; null: all GPUs of this machine
-    gpus_per_run: int | None = None  # GPUs of one run of a sweep, the others go to other runs; null: all
-    cpu_processes: int = 1  # where there is no GPU
-    num_nodes: int | None = None  # machines of one run; null: from SLURM's job step, else 1
-    node_rank: int | None = None  # rank of this machine; node 0 writes the record; null: from SLURM
-    rendezvous: str | None = None  # host:port at which node 0 listens; null: from SLURM
-    num_workers: int = 2  # loader processes of each rank
-    checkpoint_every: int = 500  # optimizer steps
-
-    @property
-    def output_path(self) -> Path:
-        """The output root as an absolute path."""
-        return Path(self.output_root).absolute()
-
-
-@dataclass
 class WandbConfig:
     mode: str = "auto"  # auto: online where an account is configured | online | offline | disabled
     project: str = "vrx"
@@ -247,5 +227,6 @@ class RunConfig:
     prune: PruneConfig | None = None
     check: CheckConfig | None = None
     bench: BenchConfig | None = None
+    report: ReportConfig | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0

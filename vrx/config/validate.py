@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
@@ -132,6 +133,9 @@ def _runtime(run: RunConfig) -> None:
     within("runtime.num_nodes", runtime.num_nodes, 1)
     within("runtime.node_rank", runtime.node_rank, 0, num_nodes - 1)
     within("runtime.num_workers", runtime.num_workers, 0)
+    for folder in runtime.results:
+        if not Path(folder).is_dir():
+            raise UserError(f"runtime.results: {folder} is no folder; valid are those of vrx report report.copy_to=…")
     within("runtime.checkpoint_every", runtime.checkpoint_every, 1)
     if run.job.name in GLOBAL_BATCH_JOBS:
         validate_process_count(run, num_nodes * (runtime.num_gpus or runtime.cpu_processes))

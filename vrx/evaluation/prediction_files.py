@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import lzma
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import Any, BinaryIO, TextIO, TypedDict, cast
 
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
@@ -20,6 +21,7 @@ from vrx.evaluation.families import Sample
 from vrx.metrics.answer import FIELDS, QUESTION_FIELDS, Answer
 from vrx.runs.content_digest import image_digest
 from vrx.runs.files import digest, write_atomic
+from vrx.runs.results import compressed
 from vrx.runs.run_dir import RunDir
 
 VERSION = 1  # of the file format; a header without a version is of version 1
@@ -127,7 +129,8 @@ def load_predictions(path: Path) -> Predictions | None:
     header = load_header(path)
     if header is None:
         return None
-    lines = path.read_bytes().splitlines()  # str.splitlines would split at U+2028 too
+    with _open(path) as file:
+        lines = file.read().splitlines()  # str.splitlines would split at U+2028 too
     predictions = Predictions(header)
     for line in lines[1:]:
         try:
@@ -141,13 +144,20 @@ def load_predictions(path: Path) -> Predictions | None:
 def load_header(path: Path) -> PredictionHeader | None:
     """The header of a prediction file; None without a file or a valid header. `UserError` for a newer version."""
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             header = _parse_header(file.readline())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, EOFError, lzma.LZMAError):
         return None
     if header.version > VERSION:
         raise UserError(f"{path}: predictions of version {header.version}; this program reads up to {VERSION}")
     return header
+
+
+def _open(path: Path) -> BinaryIO:
+    """A prediction file, or its compressed form in a copy of results."""
+    if not path.is_file() and compressed(path).is_file():
+        return cast(BinaryIO, lzma.open(compressed(path)))
+    return path.open("rb")
 
 
 def read_predictions(path: Path, key: str) -> dict[str, Answer]:

@@ -93,10 +93,13 @@ class Run:
         return next((name for name in names if name in self.record.scores), None)
 
 
-def find_runs(root: Path) -> list[Run]:
-    """The runs below an output root, by path; an unreadable record is left out with one line that names it."""
+def find_runs(root: Path, *results: Path) -> list[Run]:
+    """The runs below an output root and below folders of results, by path; a run of several is that of the first.
+
+    An unreadable record is left out with one line that names it.
+    """
     runs: dict[str, Run] = {}
-    for path in sorted(root.glob("*/*/*/record.json")):
+    for path in (path for folder in (root, *results) for path in sorted(folder.glob("*/*/*/record.json"))):
         try:
             record = read_record(path)
         except (ValueError, OSError) as error:

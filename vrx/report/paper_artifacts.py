@@ -32,16 +32,16 @@ FIGURES: dict[str, Callable[[FigureInputs], Sequence[Figure]]] = {
 }
 
 
-def artifact_as_text(name: str, root: Path, *, model: str | None = None) -> str:
+def artifact_as_text(name: str, root: Path, *, results: Sequence[Path] = (), model: str | None = None) -> str:
     """A table as Markdown, or the numbers of a figure: what a sweep prints at its end. Empty where no run is of it."""
     if name not in TABLES and name not in FIGURES:
         valid = dict.fromkeys([*TABLES, *FIGURES])
         raise UserError(f"no table or figure {name}; valid: {', '.join(valid)}")
-    paper, runs = load_paper(), [run for run in find_runs(root) if model in (None, run.model)]
+    paper, runs = load_paper(), [run for run in find_runs(root, *results) if model in (None, run.model)]
     if name in TABLES:
         tables = build_tables(paper.artifacts[name], paper, runs, question_scores(runs))
         return "\n".join(render_markdown(table) for table in tables)
-    return "\n".join(figure.as_text() for figure in FIGURES[name](FigureInputs(runs, paper, root, model)))
+    return "\n".join(figure.as_text() for figure in FIGURES[name](FigureInputs(runs, paper, (root, *results), model)))
 
 
 def all_tables(paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Table]:

@@ -11,6 +11,7 @@ from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
 from vrx.runs.files import digest, file_digest
 from vrx.runs.hub import hub_commit, split_revision
+from vrx.runs.results import copied_weights
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
 
@@ -53,6 +54,8 @@ def content_digests(config: ModelConfig, parts: Sequence[str] = PARTS) -> dict[s
 def weights_digest(config: ModelConfig, run_dir: Path) -> str:
     """Digest of the weights that answer: the parts of the LVLM, the adapter with its projector, and the layers that
     were reverted or pruned. It does not depend on where the run directory is."""
+    if (recorded := copied_weights(run_dir)) is not None:
+        return recorded
     surgery = read_surgery(run_dir)
     files = sorted(RunDir(surgery.source).adapter.glob("*.safetensors"))
     adapter = [_full_digest(file, *_state(file)) for file in files]

@@ -6,7 +6,8 @@ import statistics
 from pathlib import Path
 
 from vrx.runs.identity import Identity
-from vrx.runs.record import Record, neighbour_records
+from vrx.runs.neighbours import neighbour_records
+from vrx.runs.record import Record
 
 SAME = ("model", "weights", "data", "train", "engine")  # parts of an identity that decide on the cost, beside layers
 

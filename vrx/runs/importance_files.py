@@ -24,11 +24,14 @@ UNTOUCHED = "untouched"  # the source of scores of an LVLM that was not tuned
 
 def scores_file(run: RunConfig, source: str) -> Path:
     """Where the scores of a source lie: the directory name of a finished fine-tune, or `untouched`."""
-    return _folder(run) / source / "scores.json"
+    paths = [folder / source / "scores.json" for folder in _folders(run)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _folder(run: RunConfig) -> Path:
-    return run.runtime.output_path / "score" / re.sub(r"[^\w.-]", "_", run.model.name)
+def _folders(run: RunConfig) -> list[Path]:
+    """The folders of a model's scores: below the output root, then below the folders of results."""
+    roots = (run.runtime.output_path, *run.runtime.results_paths)
+    return [root / "score" / re.sub(r"[^\w.-]", "_", run.model.name) for root in roots]
 
 
 def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float]]:
@@ -110,7 +113,7 @@ def find(run: RunConfig) -> Path:
     identity = _apart_from_data(finetune_identity(tuning, list(range(run.model.num_layers)), ""))
     wanted = (identity, legacy_identity(identity, run.model))
     data = data_fingerprint(run.instructions.path)
-    for path in sorted(_folder(run).glob("*/scores.json")):
+    for path in (path for folder in _folders(run) for path in sorted(folder.glob("*/scores.json"))):
         scored = _read(path)["scored"]
         if scored and _apart_from_data(scored["identity"]) in wanted and scored["data"] == data:
             return path

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vrx.config.errors import RunFailed
+from vrx.runs.results import require_weights
 from vrx.runs.run_dir import RunDir
 
 PROBE_SECONDS = 0.05  # another probe holds a lock for less
@@ -21,7 +22,11 @@ CLAIM_SECONDS = 1.0  # of waiting for probes to end, before the run counts as an
 
 @contextmanager
 def exclusive_lock(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a run directory, which is made if needed; `RunFailed` where another command holds it."""
+    """Hold the lock of a run directory, which is made if needed; `RunFailed` where another command holds it.
+
+    `UserError` for a copy without weights, which is only read.
+    """
+    require_weights(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(RunDir(run_dir).lock)
     try:

@@ -11,6 +11,7 @@ from vrx.config.schema import RunConfig
 from vrx.runs.files import digest
 from vrx.runs.identity import Identity, finetune_identity, legacy_identity, pretrain_identity
 from vrx.runs.layer_selection import selector_label
+from vrx.runs.results import has_answers, is_copy
 
 
 def locate_finetune(run: RunConfig, layers: Sequence[int], data_digest: str) -> tuple[Path, Identity]:
@@ -29,13 +30,17 @@ def run_directory(run: RunConfig, identity: Identity, *, label: str) -> Path:
     """The directory of a run: the readable part is a label, the hash at the end is the identity.
 
     A directory with the same hash is the run's, whatever label and model name an earlier command gave it. So is one
-    with the hash that the first version gave the run.
+    with the hash that the first version gave the run. A copy in `runtime.results` is found last, and only if it has
+    answers to all benchmarks of the run.
     """
     models, model = run.runtime.output_path / run.job.name, re.sub(r"[^\w.-]", "_", run.model.name)
     hashes = [digest(value)[:8] for value in (identity, legacy_identity(identity, run.model))]
     patterns = [f"{folder}/*_{short_hash}" for short_hash in hashes for folder in (glob.escape(model), "*")]
-    existing = (path for pattern in patterns for path in sorted(models.glob(pattern)))
-    return next(existing, models / model / f"{label}_{hashes[0]}")
+    existing = [path for pattern in patterns for path in sorted(models.glob(pattern))]
+    for folder in run.runtime.results_paths if not existing else ():
+        copies = [path for pattern in patterns for path in sorted((folder / run.job.name).glob(pattern))]
+        existing += [path for path in copies if is_copy(path) and has_answers(path, list(run.benchmark))]
+    return next(iter(existing), models / model / f"{label}_{hashes[0]}")
 
 
 def finetune_label(run: RunConfig, num_layers: int) -> str:

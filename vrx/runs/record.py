@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.paths import resolve_path
 from vrx.config.schema import ModelConfig
-from vrx.runs.files import digest, read_json, write_json
+from vrx.runs.files import read_json, write_json
 from vrx.runs.identity import PRETRAIN, hub_commits, migrate_identity
 from vrx.runs.metric_names import migrate_metric_names
 from vrx.runs.provenance import RunProvenance
@@ -228,24 +228,6 @@ def _validate(record: Record) -> None:
     invalid = [key for key, valid in checks.items() if not valid]
     if invalid:
         raise InvalidField(f"{invalid[0]} is out of range")
-
-
-def neighbour_records(run_dir: Path) -> Iterator[Record]:
-    """The records of the runs beside this one, and its own; invalid ones are skipped."""
-    for path in sorted(run_dir.parent.glob("*/record.json")):
-        with suppress(ValueError, OSError):
-            yield read_record(path)
-
-
-def all_layers_record(run_dir: Path, record: Record) -> Record | None:
-    """The record of a neighbour that differs only in tuning every layer; None where there is none."""
-
-    def without_layers(identity: dict[str, Any]) -> str:
-        return digest({key: part for key, part in identity.items() if key != "layers"})
-
-    depth, wanted = record.model.num_layers, without_layers(record.identity)
-    tuned = (other for other in neighbour_records(run_dir) if len(other.layers) == depth)
-    return next((other for other in tuned if without_layers(other.identity) == wanted), None)
 
 
 def with_selectors(record: Record, names: Sequence[str]) -> Record:

@@ -87,6 +87,11 @@ class RunDir:
         return self.path / "pruned"
 
     @property
+    def copied(self) -> Path:
+        """Marks a copy without weights: the digest of its weights, and the command that makes the run again."""
+        return self.path / "copied.json"
+
+    @property
     def wandb(self) -> Path:
         """The W&B run of this run and the last step it was sent."""
         return self.path / "wandb.json"

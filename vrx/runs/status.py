@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vrx.runs.results import is_copy
 from vrx.runs.run_dir import RunDir
 
 State = Literal["done", "resumable", "to do"]
@@ -66,6 +67,8 @@ def combined_status(statuses: Iterable[RunStatus], *, run_dir: Path | None = Non
 def training_gap(run_dir: Path, result: str = "adapter") -> Gap | None:
     """What the training of a run lacks; result: the folder that it leaves in the run directory."""
     directory = RunDir(run_dir)
+    if is_copy(run_dir):
+        return None
     if directory.train_summary.is_file():
         return None if (run_dir / result).is_dir() else Gap(f"no {result}")
     step = directory.checkpoint_step()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from vrx.runs.files import read_json, write_json
+from vrx.runs.results import require_weights
 from vrx.runs.run_dir import RunDir
 
 
@@ -21,6 +22,7 @@ class LayerSurgery:
 
 def write_surgery(run_dir: Path, done: LayerSurgery) -> None:
     """Leave `surgery.json`, by which the run's weights are known; the source is told relative to the directory."""
+    require_weights(done.source)
     source = Path(os.path.relpath(done.source, run_dir)).as_posix()
     write_json(RunDir(run_dir).surgery, {"source": source, "reverted": done.reverted, "pruned": done.pruned})
 

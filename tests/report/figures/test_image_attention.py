@@ -18,8 +18,8 @@ def test_a_heat_map_shows_each_sample_and_layer(tmp_path: Path):
     files.write_json(path, {"made_from": "x", "samples": samples, "scores": values})
     broken = tmp_path / "score" / "tiny" / "z" / image_attention.FILE
     files.write_json(broken, {"samples": samples, "scores": [[math.nan]] * 6})
-    (heat,) = image_attention.figure5(FigureInputs([], load_paper(), tmp_path, "tiny"))
-    assert image_attention.figure5(FigureInputs([], load_paper(), tmp_path, "other")) == []
+    (heat,) = image_attention.figure5(FigureInputs([], load_paper(), (tmp_path,), "tiny"))
+    assert image_attention.figure5(FigureInputs([], load_paper(), (tmp_path,), "other")) == []
     assert heat.benchmarks == [("b", 3), ("a", 3)]
     (chart,) = heat.charts()
     assert chart.columns == ("layer", "sample", "image attention")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from vrx.runs import files
 from vrx.runs.identity import Identity, base_identity
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.lookup import run_directory
-from vrx.runs.record import all_layers_record, read_record
+from vrx.runs.neighbours import all_layers_record
+from vrx.runs.record import read_record
+from vrx.runs.results import is_copy
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import RunStatus, run_status
 
@@ -38,7 +41,8 @@ def evaluate(run: RunConfig) -> None:
     samples = evaluate_run.check_benchmarks(run)
     target = _target(run)
     run, run_dir = target.run, target.run_dir
-    with exclusive_lock(run_dir):
+    is_done_copy = is_copy(run_dir) and evaluate_run.evaluation_gap(run, run_dir, samples) is None
+    with nullcontext() if is_done_copy else exclusive_lock(run_dir):
         status = run_status(run_dir, [lambda: evaluate_run.evaluation_gap(run, run_dir, samples)])
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if status.is_done:

@@ -19,7 +19,9 @@ from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.layer_selection import select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import locate_finetune
-from vrx.runs.record import Record, all_layers_record, read_record, with_selectors
+from vrx.runs.neighbours import all_layers_record
+from vrx.runs.record import Record, read_record, with_selectors
+from vrx.runs.results import is_copy
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Check, RunStatus, run_status, training_gap
@@ -37,6 +39,10 @@ def finetune(run: RunConfig) -> None:
     layers, selectors = list(select_layers(run)), [selector_label(run)]
     run_dir, identity = locate_finetune(run, layers, digest)
     run = with_frozen_layers(run, layers)
+    if is_copy(run_dir) and run_status(run_dir, _checks(run, run_dir, samples)).is_done:
+        log(f"{run_dir.name}: done, without weights, in {run_dir.parents[2]}; nothing to do")
+        _show(run_dir, read_record(RunDir(run_dir).record))
+        return
     with exclusive_lock(run_dir):
         status = run_status(run_dir, _checks(run, run_dir, samples))
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))

@@ -24,6 +24,7 @@ from vrx.runs import files
 from vrx.runs.identity import Identity, base_identity
 from vrx.runs.importance_files import read_scores, scores_file
 from vrx.runs.record import PrunedInfo, Record, read_record
+from vrx.runs.results import is_copy
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Check, Gap, RunStatus, run_status
@@ -57,6 +58,9 @@ def prune(run: RunConfig) -> None:
     if _needs_scores(run) and not _scores_path(run, source).is_file() and required(run.prune).scores is None:
         source_run.run_job_first(_scoring_job(run, source), _scores_path(run, source).parent)
     pruning = _plan_pruning(run, source)
+    if is_copy(pruning.run_dir) and run_status(pruning.run_dir, _checks(pruning, samples)).is_done:
+        _show(pruning.run_dir, read_record(RunDir(pruning.run_dir).record))
+        return
     with source_run.lock_available([pruning.run_dir]):
         status = run_status(pruning.run_dir, _checks(pruning, samples))
         log(f"{pruning.run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
@@ -185,6 +189,8 @@ def _plan_pruning(run: RunConfig, source: SourceRun) -> Pruning:
 
 def _pruning_gap(pruning: Pruning) -> Gap | None:
     """What the pruning itself lacks: its measurements or, where it is to be saved, the checkpoint."""
+    if is_copy(pruning.run_dir):
+        return None
     if not result_file(pruning.run_dir).is_file():
         return Gap("not pruned")
     has_checkpoint = RunDir(pruning.run_dir).pruned.is_dir()

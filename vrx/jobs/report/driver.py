@@ -17,6 +17,7 @@ from vrx.report.paper import load_paper
 from vrx.report.paper_artifacts import all_figures, all_tables
 from vrx.report.prediction_samples import prediction_galleries
 from vrx.report.question_scores import question_scores
+from vrx.report.results_copy import copy_results
 from vrx.report.tables import Table
 from vrx.runs.files import write_atomic
 
@@ -26,12 +27,13 @@ FILE_TYPES = {*(f".{extension}" for extension in RENDERERS), *(f".{file_format}"
 def report(run: RunConfig) -> None:
     """Write `<runtime.output_root>/report/`: tables, figures, and `index.html`, which is written last."""
     root = run.runtime.output_path
-    runs = find_runs(root)
+    results = run.runtime.results_paths
+    runs = find_runs(root, *results)
     if not runs:
         raise UserError(f"runtime.output_root={run.runtime.output_root}: contains no readable record; run first: vrx")
     paper, folder = load_paper(), root / "report"
     tables = all_tables(paper, runs, question_scores(runs))
-    figures = all_figures(FigureInputs(runs, paper, root))
+    figures = all_figures(FigureInputs(runs, paper, (root, *results)))
     files = {**_table_files(folder / "tables", tables), **_figure_files(folder / "figures", figures)}
     pictures = [
         Picture(figure.name, figure.title, files[folder / "figures" / f"{figure.name}.png"]) for figure in figures
@@ -46,6 +48,9 @@ def report(run: RunConfig) -> None:
         contents = dataclasses.replace(contents, galleries=())
     page = render_page(contents, path=index)
     wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files, page))
+    if run.report is not None and run.report.copy_to is not None:
+        num_copied = copy_results(root, Path(run.report.copy_to))
+        log(f"{num_copied} runs copied without weights to {run.report.copy_to}")
     log(f"{len(runs)} records, {len(tables)} tables, {len(figures)} figures")
     print(f"report: {index}")
 

@@ -23,6 +23,7 @@ from vrx.report.paper import load_paper
 from vrx.report.wandb_run import following
 from vrx.runs import files, record
 from vrx.runs.identity import Identity
+from vrx.runs.results import is_copy
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import RunStatus, combined_status, run_status
@@ -50,7 +51,11 @@ def revert(run: RunConfig) -> None:
     samples = evaluate_run.check_benchmarks(run)
     source = source_run.finished_source(run)
     reversions = plan_reversions(source_run.with_source_settings(source, run), source)
-    to_do = {reversion.run_dir: reversion for reversion in reversions}
+    to_do = {
+        reversion.run_dir: reversion
+        for reversion in reversions
+        if not (is_copy(reversion.run_dir) and _status(reversion, samples).is_done)
+    }
     while to_do:
         with source_run.lock_available(to_do) as locked:
             _complete(source, [to_do.pop(folder) for folder in locked], samples)

@@ -20,6 +20,7 @@ from vrx.launch.workers import launch
 from vrx.runs import content_digest, files, identity, importance_files
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.provenance import current_provenance
+from vrx.runs.results import is_copy, require_weights
 from vrx.runs.run_config import write_config
 from vrx.runs.status import Gap, RunStatus, run_status
 from vrx.runs.typed_json import to_json
@@ -39,11 +40,15 @@ def score(run: RunConfig) -> None:
     source = source_run.base_model(run) if is_base_model else source_run.finished_source(_run_to_score(run))
     run = source_run.with_source_settings(source, run)
     run_dir = importance_files.scores_file(run, source.name).parent
+    if is_copy(run_dir) and _score_gap(run_dir, _score_inputs(run, source)) is None:
+        _show(run, importance_files.scores_file(run, source.name), k)
+        return
     with exclusive_lock(run_dir):
         inputs = _score_inputs(run, source)
         status = run_status(run_dir, [lambda: _score_gap(run_dir, inputs)])
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if not status.is_done:
+            require_weights(source.run_dir or run_dir)
             files.write_json(inputs_file(run_dir), inputs)
             write_config(run_dir, run)
             launch("score", run_dir, run.runtime)

@@ -120,7 +120,7 @@ class VrxLauncher(Launcher):
         assert run is not None
         if run.sweep.name is not None and run.sweep.name in load_paper().artifacts:
             root = run.runtime.output_path
-            print(artifact_as_text(run.sweep.name, root, model=run.model.name))
+            print(artifact_as_text(run.sweep.name, root, results=run.runtime.results_paths, model=run.model.name))
         num_done = sum(job.state is JobState.DONE for job in jobs)
         print(f"{num_done} of {len(jobs)} runs done; logs: {self._logs(run)}")
 

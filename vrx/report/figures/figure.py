@@ -55,14 +55,14 @@ class Figure(Protocol):
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """What a figure is made from: runs, the paper, and the output root for files of other jobs.
+    """What a figure is made from: runs, the paper, and the folders of other jobs' files.
 
     model: only figures of this model, where one is named.
     """
 
     runs: Sequence[Run]
     paper: Paper
-    output_root: Path | None = None
+    roots: Sequence[Path] = ()
     model: str | None = None
 
     def model_title(self, model: str) -> str:

@@ -19,10 +19,10 @@ def figure5(inputs: FigureInputs) -> list[HeatMap]:
 
     A file that cannot be read is left out with one line that names it.
     """
-    if inputs.output_root is None:
-        return []
     heat_maps = []
-    for path in sorted(inputs.output_root.glob(f"score/{inputs.model or '*'}/*/{FILE}")):
+    pattern = f"score/{inputs.model or '*'}/*/{FILE}"
+    paths = {path.parts[-3:]: path for root in reversed(inputs.roots) for path in root.glob(pattern)}
+    for path in sorted(paths.values()):
         try:
             heat_maps.append(read_heat_map(path, inputs))
         except (OSError, ValueError, KeyError, TypeError) as error:
