@@ -16,7 +16,7 @@ from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir
 
 PRETRAINED = "pretrained"
-PROJECTOR_JOBS = ("finetune", "evaluate", "score", "revert", "prune", "check")  # others load no projector
+PROJECTOR_JOBS = ("finetune", "evaluate", "score", "revert", "prune", "check")  # others start without one
 FEATURES = ("num_image_tokens", "vision_feature_layer", "vision_feature_select_strategy", "image_processor")
 
 
@@ -26,7 +26,9 @@ def with_pretrained_projector(run: RunConfig) -> RunConfig:
     `UserError` where no finished pre-training fits or several do. What it was trained on, how, and the conversation
     template make no difference to whether it fits.
     """
-    if run.model.projector != PRETRAINED or run.job.name not in PROJECTOR_JOBS:
+    keeps_weights = run.job.name == "bench" and run.world is not None  # of other models bench makes random ones
+    loads_projector = run.job.name in PROJECTOR_JOBS or keeps_weights
+    if run.model.projector != PRETRAINED or not loads_projector:
         return run
     if run.model.lvlm is not None:  # which has a projector
         return _with_projector(run, run.model.lvlm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vrx.data.tokenizers import encode
 from vrx.launch.devices import device
 from vrx.models.architecture import part_config
 from vrx.models.assemble import TOWERS
+from vrx.models.fit import INTERPOLATING
 from vrx.models.loading import image_token_id, load_model_tokenizer
 
 PATCHES = 8  # along a side of the image of a narrow LVLM: 64 image tokens
@@ -41,7 +43,7 @@ def write_parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dty
     with torch.device(device()):
         model: Any = AutoModelForCausalLM.from_config(backbone, dtype=dtype)
     model.save_pretrained(folder / "backbone")
-    side = vision["image_size"] if scale == 1 else PATCHES * vision["patch_size"]
+    side = _image_side(like, vision) if scale == 1 else PATCHES * vision["patch_size"]
     tower_fields = _narrowed({"num_attention_heads": 16, **vision}, scale) | {"image_size": side}
     tower = AutoConfig.for_model(vision["model_type"], **tower_fields, patch_size=vision["patch_size"])
     TOWERS[like.image_processor](tower).to(dtype).save_pretrained(folder / "vision_tower")
@@ -55,6 +57,13 @@ def write_parts(like: ModelConfig, folder: Path, *, scale: int, dtype: torch.dty
         projector[f"{name}.bias"] = torch.zeros(backbone.hidden_size, dtype=dtype)
     (folder / "projector").mkdir(exist_ok=True)
     save_file(projector, folder / "projector" / "projector.safetensors")
+
+
+def _image_side(like: ModelConfig, vision: dict[str, Any]) -> int:
+    """Pixels along a side of an image at full size; DINOv2's positions are for larger images than it is given."""
+    if like.image_processor != INTERPOLATING:
+        return vision["image_size"]
+    return math.isqrt(like.num_image_tokens) * vision["patch_size"]  # with a class token too: n * n + 1
 
 
 def _narrowed(config_json: dict[str, Any], scale: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vrx.jobs.bench.files import BenchDir, SyntheticInputs
 from vrx.launch.gpus import count_gpus
 from vrx.launch.workers import launch
 from vrx.models.architecture import parameter_counts, published_facts
+from vrx.models.fit import WITH_CLASS_TOKEN
 from vrx.runs import files
 from vrx.runs.locks import shared_resource_lock
 from vrx.training import cost_model
@@ -91,7 +92,8 @@ def _narrowed(run: RunConfig, bench_dir: BenchDir, inputs: SyntheticInputs, *, e
     if not embedded:
         parts = {name: str(bench_dir.parts / name) for name in ("backbone", "vision_tower", "projector")}
         tokens = {"tokenizer": "vrx:tiny/weights", "template": inputs.template, "image_token": "<|image|>"}
-        num_image_tokens = model.num_image_tokens if inputs.is_full_size else 64
+        keeps_class_token = model.image_processor in WITH_CLASS_TOKEN and model.vision_feature_select_strategy == "full"
+        num_image_tokens = model.num_image_tokens if inputs.is_full_size else 64 + keeps_class_token
         model = dataclasses.replace(model, **parts, **tokens, num_image_tokens=num_image_tokens, lvlm=None)
         lora = dataclasses.replace(lora, r=lora.r // inputs.scale, alpha=lora.alpha // inputs.scale)
     micro, size = _batch_sizes(run, is_full_size=inputs.is_full_size, embedded=embedded)
