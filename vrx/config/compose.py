@@ -11,12 +11,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from vrx.config.schema import RunConfig
+from vrx.config.selector_options import register_controls
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra, as the configuration `run_schema`, and `${vrx.data:…}` to OmegaConf."""
+    """Make the schema known to Hydra, as `run_schema`, selectors without a file, and `${vrx.data:…}` to OmegaConf."""
     OmegaConf.register_new_resolver("vrx.data", _data_path, replace=True)
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    register_controls()
 
 
 @contextmanager

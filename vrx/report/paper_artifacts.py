@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vrx.config.errors import UserError
 from vrx.report.collect import Run, find_runs
+from vrx.report.figures.controls import controls
 from vrx.report.figures.figure import Figure, FigureInputs
 from vrx.report.figures.image_attention import figure5
 from vrx.report.figures.number_of_layers import figure2, figure3
@@ -29,6 +30,7 @@ FIGURES: dict[str, Callable[[FigureInputs], Sequence[Figure]]] = {
     "figure3": figure3,
     "figure4": figure4,
     "figure5": figure5,
+    "controls": controls,
 }
 
 
