@@ -37,7 +37,7 @@ REFUSED = {  # overrides, the last of them bad: what the line says
     ("data_fraction=1.5",): ("data_fraction=1.5: must be above 0 and at most 1",),
     ("prune.num_layers=3",): ("prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",),
     ("report", "check.decode=true"): ("check.decode=true: an option of job check; run: vrx check check.decode=true",),
-    ("prun", "seed=1"): ("prun: no such job; did you mean prune? valid: bench, check, evaluate, finetune, prune",),
+    ("prun", "seed=1"): ("prun: no such job; did you mean prune? valid: bench, check, evaluate, finetune, pretrain",),
     ("table2",): ("table2: not a job but a sweep; run: vrx sweep=table2",),
     ("score.untouched=true",): ("score.untouched: renamed to score.base_model",),
     ("hydra/sweeper=optuna",): ("hydra/sweeper=optuna: no such option; see vrx --hydra-help",),
