@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
-import pytest
 from support.small_world import prepared_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from vrx.config.errors import UserError
 from vrx.data.chat_templates import render
 from vrx.data.encoding import IGNORE, tokenize, tokenize_prompt
 from vrx.data.tokenizers import load_tokenizer
-from vrx.small import language_model
-
-
-def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(UserError, match=r"not_there is not installed.*pip install 'vrx\[small\]'"):
-        language_model.require_library("not_there")
 
 
 def test_the_prepared_model_completes_a_sentence():

@@ -73,3 +73,8 @@ def test_a_missing_npm_is_named_with_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"emoji-datasource-google@16\.0\.0: npm is missing: install Node\.js"):
         fetch(packages.NOTO, tmp_path / "packages")
+
+
+def test_a_missing_library_is_named_with_the_extra():
+    with pytest.raises(UserError, match=r"not_there is not installed.*pip install 'vrx\[small\]'"):
+        packages.require_library("not_there")

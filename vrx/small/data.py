@@ -18,7 +18,7 @@ from vrx.small.pictures import NAMES_FILE, TABLE
 from vrx.small.scenes import Scene
 from vrx.small.stock import Stock, Stocks, open_stocks
 
-TURNS = 4  # question-answer pairs of a conversation
+TURNS = 6  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
 VERSION = 1  # worlds of another version are made again
 SORTS: dict[str, tuple[float, Callable[[random.Random, Stock], Scene], tuple[questions.Maker, ...]]] = {

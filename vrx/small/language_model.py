@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from vrx.config.errors import UserError
 
-EXTRA = "pip install 'vrx[small]'"
-QUANTIZATION_KEYS = (
-    "quantization_config",
-    "_name_or_path",
-    "_model_name_or_path",
-    "dtype",
-)  # of a configuration that was read from GGUF
-
-
-def require_library(name: str) -> None:
-    """`UserError` with the command that installs the extra, unless the library is there."""
-    if importlib.util.find_spec(name) is None:
-        raise UserError(f"{name} is not installed, which reading these weights needs: {EXTRA}")
+# of a configuration that was read from GGUF
+GGUF_KEYS = ("quantization_config", "_name_or_path", "_model_name_or_path", "dtype")
 
 
 def convert_language_model(gguf: Path, folder: Path) -> None:
@@ -33,7 +22,6 @@ def convert_language_model(gguf: Path, folder: Path) -> None:
 
     A model that transformers has read from GGUF cannot be saved, so its state moves into a bare one of its class.
     """
-    require_library("gguf")
     auto_model: Any = AutoModelForCausalLM  # whose result is a pair here
     with _quiet():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -42,7 +30,7 @@ def convert_language_model(gguf: Path, folder: Path) -> None:
         )
     if loading_info["missing_keys"]:
         raise UserError(f"{gguf}: lacks {', '.join(sorted(loading_info['missing_keys'])[:3])}")
-    fields = {key: value for key, value in quantized.config.to_dict().items() if key not in QUANTIZATION_KEYS}
+    fields = {key: value for key, value in quantized.config.to_dict().items() if key not in GGUF_KEYS}
     model = type(quantized)._from_config(type(quantized.config).from_dict(fields), dtype=torch.float32)
     model.load_state_dict(quantized.state_dict())
     model.tie_weights()
@@ -55,7 +43,7 @@ def convert_language_model(gguf: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet():  # noqa: ANN202
+def _quiet() -> Iterator[None]:
     """Without the progress bars of transformers and gguf, which go to stderr."""
     with Path(os.devnull).open("w") as sink, contextlib.redirect_stderr(sink):
         yield

