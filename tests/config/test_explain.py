@@ -14,11 +14,11 @@ MODELS = "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b, llava-1.5-7b, tiny
 LINES = {
     "unknown key": (
         ["eval.limt=3"],
-        "eval.limt=3: no such key; did you mean eval.limit? valid: eval.batch_size, eval.limit",
+        "eval.limt=3: no such key; did you mean eval.limit? valid: eval.batch_size, eval.limit, eval.shuffle_images",
     ),
     "unknown added key": (
         ["+eval.x=3"],
-        "+eval.x=3: no such key; did you mean eval.limit? valid: eval.batch_size, eval.limit",
+        "+eval.x=3: no such key; did you mean eval.limit? valid: eval.batch_size, eval.limit, eval.shuffle_images",
     ),
     "unknown option": (
         ["model=llava-1.5"],

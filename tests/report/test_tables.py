@@ -47,6 +47,24 @@ def test_selectors_that_the_paper_does_not_print_have_rows_of_their_own(tmp_path
     assert "Ours: random (2 runs)" in render_markdown(table)
 
 
+def test_scores_with_shuffled_images_have_rows_of_their_own(tmp_path: Path):
+    write_run(tmp_path, ALL)
+    sparse = write_run(tmp_path, SPARSE, skill=0.9)
+    scores = sparse.record.scores
+    for column in VISUAL[:2]:
+        scores[f"{column}_shuffled_images"] = dataclasses.replace(scores[column], value=0.125)
+    sparse.record.write(sparse.folder / "record.json")
+    (table,) = tables_of(tmp_path, "table2")
+    labels = [row.label for row in table.rows]
+    assert labels[2:4] == ["8 layers", "8 layers, shuffled images"]
+    assert sum("shuffled" in label for label in labels) == 1
+    real, control = (row_of(table, label).cells for label in labels[2:4])
+    assert control["ocrvqa"].value == 12.5 != real["ocrvqa"].value
+    assert (control["textvqa"].value, control["average"].value) == (None, None)
+    assert control["ocrvqa"].published is None
+    assert any("control" in note for note in table.notes)
+
+
 def test_the_last_row_has_the_chance_levels_as_recorded_or_from_the_answers(tmp_path: Path):
     run = write_run(tmp_path, ALL)
     write_run(tmp_path, SPARSE)

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vrx.config.errors import UserError
 from vrx.config.migrations import SCHEMA_VERSION, VERSION_KEY, migrate_config
 from vrx.config.schema import RunConfig
+from vrx.config.shuffled_images import with_shuffled_images
 from vrx.config.validate import validate
 
 
@@ -20,7 +21,7 @@ def to_run(composed: Any) -> RunConfig:
     """The typed, checked run of a composed configuration. `UserError` where it cannot work."""
     run = _typed(OmegaConf.to_container(composed))
     validate(run)
-    return run
+    return with_shuffled_images(run)
 
 
 def freeze(run: RunConfig) -> str:

@@ -119,6 +119,7 @@ class BenchmarkConfig:
     mean_per_type: bool = False  # also report arithmetic and harmonic means over question types
     normalized_mean_per_type: bool = False  # and the same with every answer of a type weighted equally (TDIUC N-MPT)
     aggregate: str = "mean"
+    shuffle_images: bool = False  # set by eval.shuffle_images
     paper: str | None = None  # its column in the paper's tables
 
 
@@ -175,6 +176,7 @@ class EngineConfig:
 class EvalConfig:
     batch_size: int = 16
     limit: int | None = None  # only the first samples of each benchmark
+    shuffle_images: bool = False  # a control: each question with another question's picture, under a name of its own
 
 
 @dataclass

@@ -11,11 +11,14 @@ from vrx.config.errors import UserError
 from vrx.config.layers import apply_rule, needs_scores, num_selected
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
+from vrx.config.shuffled_images import is_shuffled
 from vrx.metrics.aggregate import AGGREGATES
 
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
 GLOBAL_BATCH_JOBS = ("finetune", "pretrain", "check")  # other jobs share out samples, not a global batch
+
+SHUFFLING_JOBS = ("evaluate", "finetune")  # that take eval.shuffle_images
 
 
 def validate(run: RunConfig) -> None:
@@ -144,6 +147,8 @@ def _runtime(run: RunConfig) -> None:
 def _benchmarks(run: RunConfig) -> None:
     within("eval.batch_size", run.eval.batch_size, 1)
     within("eval.limit", run.eval.limit, 1)
+    if run.eval.shuffle_images and run.job.name not in SHUFFLING_JOBS:
+        raise UserError(f"eval.shuffle_images=true: valid with job={' or job='.join(SHUFFLING_JOBS)}")
     for name, benchmark in run.benchmark.items():
         resolve_name("family", benchmark.family, key=f"benchmark.{name}.family")
         resolve_name("metric", benchmark.metric, key=f"benchmark.{name}.metric")
@@ -152,6 +157,8 @@ def _benchmarks(run: RunConfig) -> None:
         if benchmark.reader is not None:
             resolve_name("reader", benchmark.reader, key=f"benchmark.{name}.reader")
         among(f"benchmark.{name}.aggregate", benchmark.aggregate, tuple(AGGREGATES))
+        if benchmark.shuffle_images and not is_shuffled(name):
+            raise UserError(f"benchmark.{name}.shuffle_images=true: is set by eval.shuffle_images=true alone")
         among(f"benchmark.{name}.output_type", benchmark.output_type, OUTPUT_TYPES)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from vrx.config.shuffled_images import LABEL, is_shuffled, plain_name
 from vrx.runs.record import Record, ScoreEntry
 
 
@@ -15,14 +16,12 @@ def format_run_summary(record: Record, all_layers: Record | None) -> str:
     Log-likelihood benchmarks show their perplexities.
     """
     names = accuracy_benchmarks(record)
-    entries = [record.scores[name] for name in names]
-    lines = [(name, _line(entry.value, entry.stderr, entry.chance)) for name, entry in zip(names, entries, strict=True)]
+    lines = _score_lines(record, names)
     mean = mean_score(record, names)
-    if mean is not None:
-        lines.append(("average", _line(mean, mean_stderr(entries), mean_chance(entries))))
     reference = mean_score(all_layers, names) if all_layers else None
     if mean is not None and reference:
         lines.append(("of all layers", f"{100 * mean / reference:.2f}"))
+    lines += _score_lines(record, [name for name in record.scores if is_shuffled(name)], label=LABEL)
     for name, entry in record.scores.items():
         if entry.perplexity is not None:
             token, word = entry.perplexity["token"], entry.perplexity["word"]
@@ -31,6 +30,19 @@ def format_run_summary(record: Record, all_layers: Record | None) -> str:
     width = max((len(name) for name, _ in lines), default=0)
     header = f"{record.model.name}, {tuned}  (percent)"
     return "\n".join([header, *(f"  {name:<{width}}  {value}" for name, value in lines)])
+
+
+def _score_lines(record: Record, names: Sequence[str], *, label: str = "") -> list[tuple[str, str]]:
+    """A line for each of these benchmarks, and one for their average."""
+    answered = {name: record.scores[name] for name in names if record.scores[name].perplexity is None}
+    lines = [
+        (plain_name(name) + label, _line(entry.value, entry.stderr, entry.chance)) for name, entry in answered.items()
+    ]
+    entries = list(answered.values())
+    if entries:
+        mean = math.fsum(entry.value for entry in entries) / len(entries)
+        lines.append((f"average{label}", _line(mean, mean_stderr(entries), mean_chance(entries))))
+    return lines
 
 
 def _line(value: float, stderr: float, chance: float | None) -> str:
@@ -56,5 +68,5 @@ def mean_score(record: Record, names: Sequence[str]) -> float | None:
 
 
 def accuracy_benchmarks(record: Record) -> list[str]:
-    """The benchmarks of a record with a score of answers: all but log-likelihoods."""
-    return [name for name, entry in record.scores.items() if entry.perplexity is None]
+    """The benchmarks of a record with a score of answers: all but log-likelihoods, and no control of another one."""
+    return [name for name, entry in record.scores.items() if entry.perplexity is None and not is_shuffled(name)]

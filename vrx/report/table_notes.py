@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from vrx.config.shuffled_images import LABEL
 from vrx.report.paper import Erratum
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def _row_notes(rows: Sequence[TableRow]) -> Iterator[str]:
     sizes = [{row.cells[name].num_samples for row in rows} - {None} for name in rows[0].cells]
     if any(len(numbers) > 1 for numbers in sizes):
         yield "Not all rows were evaluated on the same number of questions."
+    if any(row.label.endswith(LABEL) for row in rows):
+        yield "Shuffled images: a control, each question is asked with the picture of another question."
     if any(row.label == CHANCE_LABEL for row in rows):
         yield (
             "Chance: options drawn uniformly, for each rotation anew; elsewhere the answer to another question of the "

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vrx.config.shuffled_images import LABEL, SUFFIX
 from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Paper, PaperRow
@@ -102,6 +103,7 @@ class _TableContents:
         rows = [self._printed_row(row) for row in artifact.rows_of(self.papers_model)]
         if artifact.name == "table1":
             rows += self._other_selectors()
+        rows = [each for row in rows for each in (row, *self._with_shuffled_images(row))]
         rows += self._chance(rows)
         title = artifact.title
         if not self.is_papers_model:
@@ -144,6 +146,16 @@ class _TableContents:
             cells = self._cells(runs, all_layers, compare=True)
             rows.append(TableRow(f"Ours: {name.replace('_', ' ')}", layers, 1.0, tuple(runs), cells))
         return rows
+
+    def _with_shuffled_images(self, row: TableRow) -> list[TableRow]:
+        """The row of the same runs asked with other questions' pictures; none where they were not."""
+        columns = [column + SUFFIX for column in self.artifact.columns]
+        runs = [run for run in row.runs if any(run.score_name(column) for column in columns)]
+        shuffled = [measured_cell([column], runs, (), self.scores, compare=False) for column in columns]
+        cells = dict(zip(self.artifact.columns, shuffled, strict=True))
+        if self.artifact.has_average:
+            cells |= {"average": measured_cell(columns, runs, (), self.scores, compare=False), "share": Cell()}
+        return [TableRow(row.label + LABEL, row.layers, row.fraction, tuple(runs), cells)] if runs else []
 
     def _chance(self, rows: Sequence[TableRow]) -> list[TableRow]:
         """The row of chance levels: the mean over the runs above it, whose questions can differ in number."""
