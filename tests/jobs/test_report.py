@@ -47,7 +47,7 @@ def report_files(root: Path) -> dict[str, bytes]:
 def test_without_records_the_command_says_what_to_run(vrx: Callable[..., subprocess.CompletedProcess]):
     result = vrx("job=report")
     assert result.returncode == 2
-    assert result.stderr.startswith("vrx: runtime.output_root=outputs: contains no readable record")
+    assert result.stderr.startswith("vrx: runtime.output_root=outputs: contains no record")
 
 
 def test_the_command_prints_the_page_and_names_an_unreadable_record(

@@ -7,6 +7,7 @@ writes them again.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
 import re
@@ -57,3 +58,11 @@ def test_names_contain_no_latex_commands():
     assert escape_latex(r"50% of a_b & \input{x} $1$ #~^") == (
         r"50\% of a\_b \& \textbackslash{}input\{x\} \$1\$ \#\textasciitilde{}\textasciicircum{}"
     )
+
+
+@pytest.mark.parametrize("name", ["=1+1", "\t=1+1", "\r=1+1", " @x", "+1"])
+def test_no_cell_of_csv_is_a_formula(name: str):
+    (table, *_) = all_tables(PAPER, *golden_runs())
+    named = dataclasses.replace(table, model=name)
+    for line in csv.DictReader(io.StringIO(render_csv(named))):
+        assert line["model"] == "'" + re.sub(r"\s", " ", name)

@@ -16,6 +16,10 @@ from vrx.config.schema import RunConfig
 from vrx.config.shuffled_images import with_shuffled_images
 from vrx.config.validate import validate
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# A number may have more digits than Python reads, which is a ValueError; so is text that is not UTF-8.
+YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, TypeError)
+
 
 def to_run(composed: Any) -> RunConfig:
     """The typed, checked run of a composed configuration. `UserError` where it cannot work."""
@@ -38,16 +42,32 @@ def thaw(text: str, *, source: str = "frozen run") -> RunConfig:
     Types are checked, values are not: a finished run is read whatever may run today. source: names the file in errors.
     """
     try:
+        refuse_aliases(text)
         config = OmegaConf.to_container(OmegaConf.create(text))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except YAML_ERRORS as error:
         raise UserError(f"{source}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(config, dict):
         raise UserError(f"{source}: not a frozen run")
-    config = migrate_config({str(key): value for key, value in config.items()}, source=source)
     try:
-        return _typed(config)
-    except OmegaConfBaseException as error:
+        return _typed(migrate_config({str(key): value for key, value in config.items()}, source=source))
+    except (OmegaConfBaseException, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise UserError(f"{source}: not a frozen run: {_first_line(error)}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file that vrx wrote; `UserError` names a file of another form."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        refuse_aliases(text)
+        return yaml.load(text, LOADER)
+    except YAML_ERRORS as error:
+        raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
+
+
+def refuse_aliases(text: str) -> None:
+    """Refuse YAML in which a part stands for another: ten lines of it can stand for gigabytes. vrx writes none."""
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
+        raise yaml.YAMLError("it has aliases, which no file of vrx has")
 
 
 def load_frozen(path: Path) -> RunConfig:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from pathlib import Path
 
 from vrx.config.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # installed, or in a checkout
+
+
+SAFE_NAME = re.compile(r"(?!\.)[\w.+=-]+", re.ASCII)
+UNSAFE = re.compile(r"[^\w.+=-]", re.ASCII)
+MAX_NAME_LENGTH = 120  # characters, or bytes, of the 255 that file systems allow
 
 
 def check_conf() -> None:
@@ -32,3 +39,20 @@ def inside(folder: Path, relative: str) -> Path:
     if path.is_absolute() or path.parts[:1] == ("..",):
         raise UserError(f"{relative} leaves the folder {folder}")
     return folder / path
+
+
+def as_file_name(text: str) -> str:
+    """A text, such as a model's name in somebody's record, as the name of a file or folder.
+
+    What names neither a folder nor anything outside stays as it is. Any other text is shortened to its letters, digits
+    and `._+=-`, and a hash of the whole, so that different texts have different names.
+    """
+    if SAFE_NAME.fullmatch(text) and len(text) <= MAX_NAME_LENGTH:
+        return text
+    short_hash = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{re.sub(UNSAFE, '_', text)[:MAX_NAME_LENGTH].lstrip('.')}-{short_hash}"
+
+
+def below(root: Path, *names: str) -> Path:
+    """The path of a file or folder below a root, whatever the names are: none leaves it, or names a folder more."""
+    return root.joinpath(*map(as_file_name, names))

@@ -10,7 +10,7 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.layers import apply_rule, needs_scores, num_selected
 from vrx.config.resolve import resolve_name
-from vrx.config.schema import RunConfig
+from vrx.config.schema import BenchmarkConfig, RunConfig
 from vrx.config.shuffled_images import is_shuffled
 from vrx.metrics.aggregate import AGGREGATES
 
@@ -150,16 +150,21 @@ def _benchmarks(run: RunConfig) -> None:
     if run.eval.shuffle_images and run.job.name not in SHUFFLING_JOBS:
         raise UserError(f"eval.shuffle_images=true: valid with job={' or job='.join(SHUFFLING_JOBS)}")
     for name, benchmark in run.benchmark.items():
-        resolve_name("family", benchmark.family, key=f"benchmark.{name}.family")
-        resolve_name("metric", benchmark.metric, key=f"benchmark.{name}.metric")
-        for label, metric in benchmark.extra_metrics.items():
-            resolve_name("metric", metric, key=f"benchmark.{name}.extra_metrics.{label}")
-        if benchmark.reader is not None:
-            resolve_name("reader", benchmark.reader, key=f"benchmark.{name}.reader")
-        among(f"benchmark.{name}.aggregate", benchmark.aggregate, tuple(AGGREGATES))
         if benchmark.shuffle_images and not is_shuffled(name):
             raise UserError(f"benchmark.{name}.shuffle_images=true: is set by eval.shuffle_images=true alone")
-        among(f"benchmark.{name}.output_type", benchmark.output_type, OUTPUT_TYPES)
+        validate_benchmark(f"benchmark.{name}", benchmark)
+
+
+def validate_benchmark(key: str, benchmark: BenchmarkConfig) -> None:
+    """Refuse a benchmark whose settings name what there is not: `UserError` with the dotted key, below `key`."""
+    resolve_name("family", benchmark.family, key=f"{key}.family")
+    resolve_name("metric", benchmark.metric, key=f"{key}.metric")
+    for label, metric in benchmark.extra_metrics.items():
+        resolve_name("metric", metric, key=f"{key}.extra_metrics.{label}")
+    if benchmark.reader is not None:
+        resolve_name("reader", benchmark.reader, key=f"{key}.reader")
+    among(f"{key}.aggregate", benchmark.aggregate, tuple(AGGREGATES))
+    among(f"{key}.output_type", benchmark.output_type, OUTPUT_TYPES)
 
 
 def _job_options(run: RunConfig) -> None:

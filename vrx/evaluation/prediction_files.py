@@ -17,8 +17,9 @@ from typing import Any, BinaryIO, TextIO, TypedDict, cast
 
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
+from vrx.evaluation.answer_rows import parse_answer
 from vrx.evaluation.families import Sample
-from vrx.metrics.answer import FIELDS, QUESTION_FIELDS, Answer
+from vrx.metrics.answer import QUESTION_FIELDS, Answer
 from vrx.runs.content_digest import image_digest
 from vrx.runs.files import digest, write_atomic
 from vrx.runs.results import compressed
@@ -134,7 +135,7 @@ def load_predictions(path: Path) -> Predictions | None:
     predictions = Predictions(header)
     for line in lines[1:]:
         try:
-            answer = _parse_answer(line)
+            answer = parse_answer(line)
         except ValueError:  # of JSON, or of UTF-8 where the cut went through a character
             break
         predictions.answers[answer.id] = answer
@@ -211,19 +212,16 @@ def merge_parts(run_dir: Path, benchmark: str, samples: Sequence[Sample], header
 
 
 def _parse_header(line: bytes) -> PredictionHeader:
-    values = json.loads(line)
+    try:
+        values = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     if not isinstance(values, dict) or not isinstance(values.get("key"), str):
         raise ValueError("a header is an object with a key")
-    if not isinstance(values.get("version", VERSION), int):
-        raise ValueError("a version is an integer")
+    forms = {"version": int, "agreement": dict, "benchmark": dict, "provenance": dict}
+    forms |= dict.fromkeys(("dataset_commit", "weights", "questions"), str)
+    for name, form in forms.items():
+        if values.get(name) is not None and not isinstance(values[name], form):
+            raise ValueError(f"{name} of a header is of another type: {values[name]!r:.60}")
     names = {entry.name for entry in dataclasses.fields(PredictionHeader)}
     return PredictionHeader(**{name: value for name, value in values.items() if name in names})
-
-
-def _parse_answer(line: bytes) -> Answer:
-    row = json.loads(line)
-    if not isinstance(row, dict) or not {"id", "text", "references"} <= row.keys():
-        raise ValueError("an answer is an object with id, text and references")
-    values: dict[str, Any] = {name: value for name, value in row.items() if name in FIELDS}
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Answer(**{**values, **lists})

@@ -99,7 +99,7 @@ def find_runs(root: Path, *results: Path) -> list[Run]:
     An unreadable record is left out with one line that names it.
     """
     runs: dict[str, Run] = {}
-    for path in (path for folder in (root, *results) for path in sorted(folder.glob("*/*/*/record.json"))):
+    for path in record_files(root, *results):
         try:
             record = read_record(path)
         except (ValueError, OSError) as error:
@@ -108,3 +108,8 @@ def find_runs(root: Path, *results: Path) -> list[Run]:
             continue
         runs.setdefault(digest(record.identity), Run(path.parent, record))
     return list(runs.values())
+
+
+def record_files(root: Path, *results: Path) -> list[Path]:
+    """Every record below an output root and below folders of results, readable or not."""
+    return [path for folder in (root, *results) for path in sorted(folder.glob("*/*/*/record.json"))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 
 from vrx.report.cells import Cell
@@ -147,7 +148,13 @@ def _csv_line(table: Table, row: TableRow, column: str) -> Sequence[object]:
 
 
 def _csv_value(value: object) -> object:
-    """A float to six places; an apostrophe before a text that a spreadsheet would take for a formula."""
+    """A float to six places; an apostrophe before a text that a spreadsheet would take for a formula.
+
+    Blanks before a formula do not hide it; tabs and line breaks become blanks, as not every reader takes them quoted.
+    """
     if isinstance(value, float):
         return f"{value:.6f}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"\s", " ", value)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text

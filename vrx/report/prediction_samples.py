@@ -21,7 +21,8 @@ from vrx.evaluation import benchmarks
 from vrx.launch.logging import log
 from vrx.metrics.answer import Answer
 from vrx.report.collect import Run
-from vrx.report.question_scores import load_answers
+from vrx.report.question_scores import UNSCORABLE, load_answers
+from vrx.runs.run_dir import RunDir
 
 MAX_PICTURES = 1500  # of a page; later predictions have none
 MAX_GALLERIES = 500  # of a page; the answers of later runs are not read for it
@@ -76,8 +77,12 @@ def prediction_galleries(runs: Sequence[Run], counts: SampleCounts | None = None
             log(f"the page shows predictions of the first {len(galleries)} runs and benchmarks only")
             break
         for name in run.record.scores:
-            if loaded := load_answers(run, name):
+            if not (loaded := load_answers(run, name)):
+                continue
+            try:
                 galleries.append(maker.gallery(run, name, *loaded))
+            except UNSCORABLE as error:
+                log(f"left out of the report: answers {RunDir(run.folder).predictions(name)}: {error!r}")
     return galleries
 
 

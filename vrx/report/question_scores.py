@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vrx.config.errors import UserError
+from vrx.config.frozen import read_yaml
 from vrx.config.migrations import migrate_benchmark
 from vrx.config.schema import BenchmarkConfig
+from vrx.config.validate import validate_benchmark
 from vrx.evaluation.chance import chance_level
 from vrx.evaluation.prediction_files import Predictions, load_predictions
 from vrx.evaluation.scoring import scores_by_question
+from vrx.launch.logging import log
 from vrx.metrics import aggregate
 from vrx.metrics.answer import Answer
 from vrx.report.collect import Run
 from vrx.runs.run_dir import RunDir
+from vrx.runs.typed_json import from_json
 
+# What a metric raises for an answer that it was not made for, as of a file that another metric was written for.
+UNSCORABLE = (ValueError, TypeError, LookupError, ArithmeticError)
 QuestionScores = Callable[[Run, str], Mapping[str, float] | None]  # (run, its benchmark) -> score by question
 
 
@@ -34,7 +39,7 @@ def question_scores(runs: Sequence[Run]) -> QuestionScores:
         loaded, entry = load_answers(run, name), run.record.scores[name]
         try:
             scores = scores_by_question(*loaded) if loaded else {}
-        except ValueError:
+        except UNSCORABLE:
             return None
         same = 0 < len(scores) == entry.num_samples and math.isclose(aggregate.mean(scores.values()), entry.value)
         return scores if same else None
@@ -66,7 +71,7 @@ def _chance_in(folder: Path, name: str) -> float | None:
     loaded = _answers_in(folder, name)
     try:
         return chance_level(*loaded) if loaded else None
-    except ValueError:  # settings of a newer version
+    except UNSCORABLE:
         return None
 
 
@@ -85,22 +90,31 @@ def _load_predictions(folder: Path, name: str) -> Predictions | None:
 
 def _config_of(folder: Path, name: str, predictions: Predictions | None) -> BenchmarkConfig | None:
     settings = predictions.header.benchmark if predictions else None
-    return _to_config(settings or _frozen_benchmarks(RunDir(folder).config).get(name))
+    settings = settings or _frozen_benchmarks(RunDir(folder).config).get(name)
+    return _to_config(settings, RunDir(folder).predictions(name))
 
 
 @functools.cache
 def _frozen_benchmarks(path: Path) -> dict[str, Any]:
     """The benchmarks that a frozen configuration names, as plain values; none where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return dict(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["benchmark"])
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        benchmarks = read_yaml(path)["benchmark"]
+    except (OSError, UserError, KeyError, TypeError):
         return {}
+    return benchmarks if isinstance(benchmarks, dict) else {}
 
 
-def _to_config(settings: Any) -> BenchmarkConfig | None:
-    """Settings of this version or an older one; None for those of a newer version, or none at all."""
-    try:
-        return BenchmarkConfig(**migrate_benchmark(settings))
-    except (TypeError, AttributeError):
+def _to_config(settings: Any, source: Path) -> BenchmarkConfig | None:
+    """Settings of this version or an older one; None for none at all, and for those of another form or version."""
+    if settings is None:
         return None
+    try:
+        migrated = migrate_benchmark(settings)
+        if unknown := migrated.keys() - {field.name for field in dataclasses.fields(BenchmarkConfig)}:
+            raise UserError(f"unknown settings {sorted(unknown)}")
+        config = from_json(BenchmarkConfig, migrated)
+        validate_benchmark("benchmark", config)
+    except (UserError, TypeError, AttributeError) as error:
+        log(f"left out of the report: answers {source}: settings of another form: {error}")
+        return None
+    return config

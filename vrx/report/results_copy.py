@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from vrx.config.errors import UserError
+from vrx.config.frozen import read_yaml
 from vrx.config.schema import RuntimeConfig, WandbConfig
 from vrx.evaluation.prediction_files import load_header
 from vrx.report.collect import Run, find_runs
@@ -94,7 +95,7 @@ def _command(run: Run) -> str:
 
 def _config(path: Path, root: Path) -> bytes:
     """A frozen configuration without what belongs to a machine."""
-    config = without_paths(yaml.safe_load(path.read_text(encoding="utf-8")), root)
+    config = without_paths(read_yaml(path), root)
     config["runtime"], config["wandb"] = dataclasses.asdict(RuntimeConfig()), dataclasses.asdict(WandbConfig())
     return yaml.safe_dump(config, sort_keys=False).encode()
 

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vrx.config.paths import as_file_name
 from vrx.config.shuffled_images import LABEL, SUFFIX
 from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
@@ -110,7 +111,7 @@ class _TableContents:
             title += f", with {self.model} for {self.paper.models[self.papers_model].title}"
         if differences:
             title += f" ({differences})"
-        name = f"{artifact.name}_{self.model}" + (f"_{number}" if number > 1 else "")
+        name = f"{artifact.name}_{as_file_name(self.model)}" + (f"_{number}" if number > 1 else "")
         notes = table_notes(rows, is_papers_model=self.is_papers_model)
         return Table(name, title, self.model, columns, tuple(rows), tuple(notes))
 

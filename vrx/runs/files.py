@@ -46,6 +46,10 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid JSON: nested too deep") from None
+    except ValueError:  # Python's limit to the digits of an integer
+        raise UserError(f"{path}: not valid JSON: a number with too many digits") from None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from vrx.runs.files import read_json, write_json
 from vrx.runs.identity import PRETRAIN, hub_commits, migrate_identity
 from vrx.runs.metric_names import migrate_metric_names
 from vrx.runs.provenance import RunProvenance
+from vrx.runs.record_checks import check_record, check_values
 from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import TrainSummary, migrate_train_summary
 from vrx.runs.typed_json import InvalidField, from_json, to_json
@@ -159,8 +159,9 @@ def parse_record(value: Any) -> Record:
             f"record of schema version {version}; this vrx reads versions up to {SCHEMA_VERSION}, use a newer vrx"
         )
     try:
+        check_values(value)
         record = from_json(Record, _migrate(value) if version < 2 else value)
-        _validate(record)
+        check_record(record)
     except InvalidField as error:
         raise UserError(f"not a run's record: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -210,24 +211,6 @@ def _migrate(value: Any) -> dict[str, Any]:
     else:
         migrated["provenance"] = {}
     return migrated
-
-
-def _validate(record: Record) -> None:
-    """Refuse values out of range: `InvalidField`."""
-    depth, layers, identity = record.model.num_layers, record.layers, record.identity
-    checks = {"layers": len(set(layers)) == len(layers) and all(layer in range(depth) for layer in layers)}
-    if record.is_finetune:
-        checks["layers"] = checks["layers"] and len(layers) > 0
-        checks["identity.data.fraction"] = 0 < identity["data"]["fraction"] <= 1
-        checks["identity.seed"] = isinstance(identity.get("seed", 0), int)
-    for key in ("reverted", "pruned"):
-        checks[f"identity.{key}"] = set(identity.get(key, ())) <= set(range(depth))
-    for name, entry in record.scores.items():
-        checks[f"scores.{name}"] = 0 <= entry.value <= 1 and 0 <= entry.stderr < math.inf
-        checks[f"scores.{name}.chance"] = entry.chance is None or 0 <= entry.chance <= 1
-    invalid = [key for key, valid in checks.items() if not valid]
-    if invalid:
-        raise InvalidField(f"{invalid[0]} is out of range")
 
 
 def with_selectors(record: Record, names: Sequence[str]) -> Record:

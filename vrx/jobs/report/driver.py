@@ -9,7 +9,7 @@ from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report import wandb_report
-from vrx.report.collect import find_runs
+from vrx.report.collect import find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
 from vrx.report.html_page import PageContents, Picture, render_page
@@ -29,8 +29,8 @@ def report(run: RunConfig) -> None:
     root = run.runtime.output_path
     results = run.runtime.results_paths
     runs = find_runs(root, *results)
-    if not runs:
-        raise UserError(f"runtime.output_root={run.runtime.output_root}: contains no readable record; run first: vrx")
+    if not record_files(root, *results):
+        raise UserError(f"runtime.output_root={run.runtime.output_root}: contains no record; run first: vrx")
     paper, folder = load_paper(), root / "report"
     tables = all_tables(paper, runs, question_scores(runs))
     figures = all_figures(FigureInputs(runs, paper, (root, *results)))

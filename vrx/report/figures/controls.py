@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from vrx.config.paths import as_file_name
 from vrx.report.cells import measured_cell
 from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
@@ -38,7 +39,9 @@ def controls(inputs: FigureInputs) -> list[StripPlot]:
         rows += [row] if (row := _row("all layers", all_layers, artifact.columns)) else []
         if len(random) >= MIN_SELECTIONS and rows:
             title = f"{artifact.title}, {k} of {runs[0].depth} layers, {inputs.model_title(model)}"
-            plots.append(StripPlot(f"controls_{model}", title, "average score (%)", tuple(random), tuple(rows)))
+            plots.append(
+                StripPlot(f"controls_{as_file_name(model)}", title, "average score (%)", tuple(random), tuple(rows))
+            )
     return plots
 
 

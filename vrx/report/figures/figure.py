@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 FileFormat = Literal["png", "pdf"]
+STYLE = {"font.size": 9, "text.parse_math": False}  # matplotlib's; a name with $ is no formula
 FILE_FORMATS: tuple[FileFormat, ...] = ("png", "pdf")
 
 

@@ -6,7 +6,7 @@ import itertools
 import statistics
 from dataclasses import dataclass
 
-from vrx.report.figures.figure import Chart, FileFormat, image_bytes
+from vrx.report.figures.figure import STYLE, Chart, FileFormat, image_bytes
 
 CLIPPED = 0.005  # share of the values at either end that lie beyond the colour scale
 
@@ -53,7 +53,7 @@ class HeatMap:
 
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update({"font.size": 9})
+            matplotlib.rcParams.update(STYLE)
             figure = Figure(figsize=(7, 4.8), layout="constrained")
             figure.suptitle(self.title, fontsize=10)
             axes = figure.subplots()

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from vrx.config.errors import UserError
+from vrx.config.paths import as_file_name
 from vrx.launch.logging import log
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.heat_map import HeatMap
@@ -42,4 +43,4 @@ def read_heat_map(path: Path, inputs: FigureInputs) -> HeatMap:
         raise UserError("a score is not a finite number")
     run_label = source.rpartition("_")[0] or source
     title = f"{inputs.paper.artifacts['figure5'].title}, {inputs.model_title(model)}, {run_label}"
-    return HeatMap(f"figure5_{model}_{source}", title, "image attention", samples, values)
+    return HeatMap(as_file_name(f"figure5_{model}_{source}"), title, "image attention", samples, values)

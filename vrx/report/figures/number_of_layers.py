@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vrx.config.paths import as_file_name
 from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel, Points
@@ -28,7 +29,7 @@ def figure2(inputs: FigureInputs) -> list[LinePlot]:
         if panels:
             title = f"{artifact.title}, {inputs.model_title(model)}"
             note = f"thin lines: {100 * LEVEL:g} % of all layers"
-            plots.append(LinePlot(f"figure2_{model}", title, tuple(panels), note))
+            plots.append(LinePlot(f"figure2_{as_file_name(model)}", title, tuple(panels), note))
     return plots
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vrx.config.paths import as_file_name
 from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
@@ -88,4 +89,4 @@ def _plot(
 ) -> LinePlot:
     model = group[0].model
     title = f"{inputs.paper.artifacts[figure].title}, {inputs.model_title(model)}"
-    return LinePlot(unique_name(f"{figure}_{model}", [plot.name for plot in before]), title, panels)
+    return LinePlot(unique_name(f"{figure}_{as_file_name(model)}", [plot.name for plot in before]), title, panels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from vrx.config.paths import as_file_name
 from vrx.report.collect import Run
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
@@ -33,7 +34,7 @@ def figure1_reversion(inputs: FigureInputs) -> list[LinePlot]:
         if len(layer_sets) < 2:
             continue
         title = f"{artifact.title}; {inputs.model_title(first.model)}, {tuned_layers_label(first)}"
-        name = unique_name(f"figure1_reversion_{first.model}", [plot.name for plot in plots])
+        name = unique_name(f"figure1_reversion_{as_file_name(first.model)}", [plot.name for plot in plots])
         plots.append(LinePlot(name, title, _panels(artifact, group, layer_sets), NOTE))
     return plots
 

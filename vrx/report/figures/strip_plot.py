@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vrx.report.figures.figure import Chart, FileFormat, image_bytes
+from vrx.report.figures.figure import STYLE, Chart, FileFormat, image_bytes
 
 COLUMNS = ("selector", "average", "standard error", "percentile among random selections")
 
@@ -61,7 +61,7 @@ class StripPlot:
 
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+            matplotlib.rcParams.update(STYLE | {"axes.spines.top": False, "axes.spines.right": False})
             figure = Figure(figsize=(7, 1.6 + 0.24 * len(self.rows)), layout="constrained")
             figure.suptitle(self.title, fontsize=10)
             axes = figure.subplots()
