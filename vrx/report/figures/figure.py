@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 FileFormat = Literal["png", "pdf"]
-STYLE = {"font.size": 9, "text.parse_math": False}  # matplotlib's; a name with $ is no formula
 FILE_FORMATS: tuple[FileFormat, ...] = ("png", "pdf")
 
 
@@ -69,6 +68,14 @@ class FigureInputs:
     def model_title(self, model: str) -> str:
         """The name that the paper prints for a model, else the model's own."""
         return self.paper.models[model].title if model in self.paper.models else model
+
+
+def set_style() -> None:
+    """matplotlib's defaults in small print, with a text taken as it is: a name with `$` is no formula."""
+    import matplotlib
+
+    matplotlib.rcdefaults()
+    matplotlib.rcParams.update({"font.size": 9, "text.parse_math": False})
 
 
 def image_bytes(figure: MatplotlibFigure, file_format: FileFormat) -> bytes:

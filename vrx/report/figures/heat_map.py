@@ -6,7 +6,7 @@ import itertools
 import statistics
 from dataclasses import dataclass
 
-from vrx.report.figures.figure import STYLE, Chart, FileFormat, image_bytes
+from vrx.report.figures.figure import Chart, FileFormat, image_bytes, set_style
 
 CLIPPED = 0.005  # share of the values at either end that lie beyond the colour scale
 
@@ -52,8 +52,7 @@ class HeatMap:
         from matplotlib.figure import Figure
 
         with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE)
+            set_style()
             figure = Figure(figsize=(7, 4.8), layout="constrained")
             figure.suptitle(self.title, fontsize=10)
             axes = figure.subplots()

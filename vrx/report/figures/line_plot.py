@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vrx.report.figures.figure import STYLE, Chart, FileFormat, image_bytes
+from vrx.report.figures.figure import Chart, FileFormat, image_bytes, set_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,8 +97,8 @@ class LinePlot:
         from matplotlib.figure import Figure
 
         with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE | {"axes.spines.top": False, "axes.spines.right": False})
+            set_style()
+            matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
             figure = Figure(figsize=(1 + 3.1 * len(self.panels), 3.6), layout="constrained")
             title = f"{self.title} ({self.note})" if self.note else self.title
             figure.suptitle(textwrap.fill(title, 12 + 38 * len(self.panels)), fontsize=10)

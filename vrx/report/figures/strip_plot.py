@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vrx.report.figures.figure import STYLE, Chart, FileFormat, image_bytes
+from vrx.report.figures.figure import Chart, FileFormat, image_bytes, set_style
 
 COLUMNS = ("selector", "average", "standard error", "percentile among random selections")
 
@@ -60,8 +60,8 @@ class StripPlot:
         from matplotlib.figure import Figure
 
         with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE | {"axes.spines.top": False, "axes.spines.right": False})
+            set_style()
+            matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
             figure = Figure(figsize=(7, 1.6 + 0.24 * len(self.rows)), layout="constrained")
             figure.suptitle(self.title, fontsize=10)
             axes = figure.subplots()
