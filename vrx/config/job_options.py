@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from vrx.config.bounds import MAX_LAYERS, number
+
 Options = TypeVar("Options")
 
 
@@ -20,23 +22,24 @@ class ScoreConfig:
 
     base_model: bool = False  # score the LVLM before tuning
     benchmarks: list[str] | None = None  # to draw samples from; null: those of the paper's four that the run has
-    samples_per_benchmark: int = 50
+    samples_per_benchmark: int = number(50, 1, 10**6)
 
 
 @dataclass
 class RevertConfig:
     """Layers that get the backbone's weights again; both null: a quarter of the decoder at a time, as in Figure 1."""
 
-    layers: list[int] | None = None  # the layers of one reversion
-    blocks: list[list[int]] | None = None  # several reversions, each given by its first and its last layer
+    layers: list[int] | None = number(None, 0, MAX_LAYERS)  # the layers of one reversion
+    # several reversions, each given by its first and its last layer
+    blocks: list[list[int]] | None = number(None, 0, MAX_LAYERS)
 
 
 @dataclass
 class PruneConfig:
     """Layers to remove: the least important ones, or an explicit list."""
 
-    num_layers: int = 0
-    layers: list[int] | None = None  # an explicit list; overrides num_layers
+    num_layers: int = number(0, 0, MAX_LAYERS)
+    layers: list[int] | None = number(None, 0, MAX_LAYERS)  # an explicit list; overrides num_layers
     outside_region: bool | None = None  # only layers that were not tuned; null: yes, unless all were tuned
     score: str = "angular_distance_inputs"  # formula that ranks layers; the lowest are removed first
     scores: str | None = None  # another score file than that of the pruned model
@@ -49,7 +52,7 @@ class CheckConfig:
 
     decode: bool = False  # decode every image, not only read its header
     gpu: str | None = None  # GPU to estimate hours for, such as A100; null: that of this machine
-    expected_mfu: float = 0.3  # share of the GPU's dense bf16 peak that training is assumed to reach
+    expected_mfu: float = number(0.3, 0.01, 1.0)  # share of the GPU's dense bf16 peak that training is assumed to reach
 
 
 @dataclass
@@ -65,12 +68,14 @@ class BenchConfig:
 
     recipes: list[str] = field(default_factory=lambda: ["baseline", "paper", "fast"])  # baseline: transformers' Trainer
     switches: bool = False  # also the fast recipe with each of its switches turned off in turn
-    num_layers: list[int] | None = None  # numbers of tuned layers; null: layer_count, and all
-    scale: int | None = None  # divides all widths of the model; null: 1 on a GPU and for small models, else 8
-    lengths: list[int] | None = None  # tokens of the samples, image tokens included; null: 256, at full size a mix
-    supervised: float = 0.125  # share of the tokens that the loss counts
+    num_layers: list[int] | None = number(None, 1, MAX_LAYERS)  # numbers of tuned layers; null: layer_count, and all
+    # divides all widths of the model; null: 1 on a GPU and for small models, else 8
+    scale: int | None = number(None, 1, 65536)
+    # tokens of the samples, image tokens included; null: 256, at full size a mix
+    lengths: list[int] | None = number(None, 1, 10**7)
+    supervised: float = number(0.125, 0.001, 1.0)  # share of the tokens that the loss counts
     dtype: str | None = None  # null: as train.dtype on a GPU, else float32
-    steps: int = 3  # timed steps in each round
-    warmup: int = 2  # untimed steps before them
-    rounds: int = 2  # how often everything is measured, in turn
+    steps: int = number(3, 1, 10**6)  # timed steps in each round
+    warmup: int = number(2, 0, 10**6)  # untimed steps before them
+    rounds: int = number(2, 1, 10**4)  # how often everything is measured, in turn
     inference: bool = True  # also measure generation and scoring

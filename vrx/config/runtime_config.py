@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vrx.config.bounds import MANY, number
+
 
 @dataclass
 class RuntimeConfig:
@@ -12,14 +14,15 @@ class RuntimeConfig:
 
     output_root: str = "outputs"
     results: list[str] = field(default_factory=list)  # folders of finished runs without weights, which are only read
-    num_gpus: int | None = None  # one process each; null: all GPUs of this machine
-    gpus_per_run: int | None = None  # GPUs of one run of a sweep, the others go to other runs; null: all
-    cpu_processes: int = 1  # where there is no GPU
-    num_nodes: int | None = None  # machines of one run; null: from SLURM's job step, else 1
-    node_rank: int | None = None  # rank of this machine; node 0 writes the record; null: from SLURM
+    num_gpus: int | None = number(None, 0, 4096)  # one process each; null: all GPUs of this machine
+    # GPUs of one run of a sweep, the others go to other runs; null: all
+    gpus_per_run: int | None = number(None, 1, 4096)
+    cpu_processes: int = number(1, 1, 1024)  # where there is no GPU
+    num_nodes: int | None = number(None, 1, 65536)  # machines of one run; null: from SLURM's job step, else 1
+    node_rank: int | None = number(None, 0, 65535)  # rank of this machine; node 0 writes the record; null: from SLURM
     rendezvous: str | None = None  # host:port at which node 0 listens; null: from SLURM
-    num_workers: int = 2  # loader processes of each rank
-    checkpoint_every: int = 500  # optimizer steps
+    num_workers: int = number(2, 0, 256)  # loader processes of each rank
+    checkpoint_every: int = number(500, 1, MANY)  # optimizer steps
 
     @property
     def output_path(self) -> Path:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
+from vrx.config.bounds import MANY, MAX_LAYERS, MAX_SEED, number
 from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, ReportConfig, RevertConfig, ScoreConfig
 from vrx.config.runtime_config import RuntimeConfig
 
@@ -20,7 +21,8 @@ class ModelConfig:
     """
 
     name: str = MISSING
-    num_layers: int = MISSING  # decoder layers of the backbone; the worker checks it against the weights
+    # decoder layers of the backbone; the worker checks it against the weights
+    num_layers: int = number(MISSING, 1, MAX_LAYERS)
     backbone: str = MISSING
     vision_tower: str = MISSING
     projector: str = MISSING  # or `pretrained`: that of the finished `vrx pretrain` of this tower and backbone
@@ -29,12 +31,12 @@ class ModelConfig:
     tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
     template: str = MISSING  # conversation template, see vrx/data/chat_templates.py
     image_token: str = MISSING  # a token that never occurs in text; the image's features replace it
-    num_image_tokens: int = MISSING
-    vision_feature_layer: int = -2
+    num_image_tokens: int = number(MISSING, 1, 65536)
+    vision_feature_layer: int = number(-2, -MAX_LAYERS, MAX_LAYERS)
     vision_feature_select_strategy: str = "full"  # default drops the class token of clip and dinov2, full keeps all
     image_processor: str = "siglip"  # the kind of tower and its processor: clip | siglip | dinov2
     image_aspect_ratio: str = "pad"  # pad to a square in the processor's mean colour | square
-    max_length: int = 2048  # tokens of a conversation, image tokens counted
+    max_length: int = number(2048, 1, 10**7)  # tokens of a conversation, image tokens counted
 
     def __post_init__(self) -> None:
         if self.revision is not None and self.lvlm is not None:
@@ -45,25 +47,26 @@ class ModelConfig:
 class SelectorConfig:
     name: str = MISSING
     rule: str = MISSING  # a function of vrx.selectors
-    layers: list[int] | None = None  # an explicit list wins over the selector
-    offset: int | None = None
+    layers: list[int] | None = number(None, 0, MAX_LAYERS)  # an explicit list wins over the selector
+    offset: int | None = number(None, -MAX_LAYERS, MAX_LAYERS)
     start: str | None = None
-    seed: int | None = None
+    seed: int | None = number(None, 0, MAX_SEED)
     formula: str | None = None  # importance score that orders the layers, see vrx/models/probe.py
     scores: str | None = None  # a file of `vrx score`; null: that of the fine-tune of all layers so configured
-    scores_from_fraction: float | None = None  # share of the data that fine-tune is trained on; null: as data_fraction
+    # share of the data that fine-tune is trained on; null: as data_fraction
+    scores_from_fraction: float | None = number(None, 0.0, 1.0)
     reverse: bool | None = None  # the least important layers
 
 
 @dataclass
 class LayerCountConfig:
-    k: int | None = None
-    fraction: float | None = None  # of the decoder layers, instead of k
+    k: int | None = number(None, 1, MAX_LAYERS)
+    fraction: float | None = number(None, 0.0, 1.0)  # of the decoder layers, instead of k
 
 
 @dataclass
 class DataFractionConfig:
-    fraction: float = 1.0
+    fraction: float = number(1.0, 0, 1)
 
 
 @dataclass
@@ -88,10 +91,10 @@ class WorldConfig:
 
     name: str = MISSING  # the package that makes it: tiny | small
     folder: str = MISSING
-    num_images: int = MISSING
-    num_questions: int = MISSING  # of each benchmark
-    num_captions: int = 0  # pictures with a description, for the first stage of training
-    seed: int = 0
+    num_images: int = number(MISSING, 1, 10**7)
+    num_questions: int = number(MISSING, 1, 10**6)  # of each benchmark
+    num_captions: int = number(0, 0, 10**7)  # pictures with a description, for the first stage of training
+    seed: int = number(0, 0, MAX_SEED)
     pictures: str | None = None  # folder of the pictures that scenes are composed of
     prepare: str | None = None  # the command that makes the pictures and the parts of the model
 
@@ -110,7 +113,7 @@ class BenchmarkConfig:
     image_folder: str | None = None
     prompt: str = "{question}"
     hint_prefix: str = ""  # before the hint of a multiple-choice question, where it has one
-    max_new_tokens: int = 32
+    max_new_tokens: int = number(32, 1, 10**5)
     output_type: str = (
         "text"  # text | letters: text and the letters' log-probabilities | loglikelihood of the reference
     )
@@ -127,9 +130,9 @@ class BenchmarkConfig:
 class LoraConfig:
     """Adapters of the tuned layers; keys have the meaning of PEFT's keys of the same name."""
 
-    r: int = 128
-    alpha: int = 256
-    dropout: float = 0.05
+    r: int = number(128, 1, 65536)
+    alpha: int = number(256, 1, 10**6)
+    dropout: float = number(0.05, 0, 0.999)
     target_modules: list[str] | None = None  # such as [q_proj,v_proj]; null: every Linear of a decoder layer
     use_rslora: bool | None = None  # scale by alpha / sqrt(r) instead of alpha / r
     use_dora: bool | None = None  # also train a magnitude for each row of a weight
@@ -140,15 +143,15 @@ class LoraConfig:
 class TrainConfig:
     """Hyper-parameters; conf/recipe/paper.yaml names their sources."""
 
-    epochs: int = 1
-    max_steps: int | None = None
-    global_batch_size: int = 128
-    micro_batch_size: int = 8
-    lr: float = 2e-4
-    projector_lr: float = 2e-5
-    weight_decay: float = 0.0
-    warmup_ratio: float = 0.03
-    max_grad_norm: float = 0.0  # 0: no clipping, as in the paper's runs
+    epochs: int = number(1, 1, 10**6)
+    max_steps: int | None = number(None, 1, MANY)
+    global_batch_size: int = number(128, 1, 10**6)
+    micro_batch_size: int = number(8, 1, 10**6)
+    lr: float = number(2e-4, 0, 10**4)
+    projector_lr: float = number(2e-5, 0, 10**4)
+    weight_decay: float = number(0.0, 0, 10**4)
+    warmup_ratio: float = number(0.03, 0, 1)
+    max_grad_norm: float = number(0.0, 0, MANY)  # 0: no clipping, as in the paper's runs
     group_by_modality: bool | None = None  # global batches of one modality and even micro-batches, as in LLaVA's recipe
     loss_average: str = "micro_batch"  # micro_batch: mean of the micro-batches' means | token: over the global batch
     gradient_checkpointing: bool | None = True  # null: for as few layers as fit in memory
@@ -164,7 +167,8 @@ class EngineConfig:
     not support is turned off with one line of output; `train.json` records which were on."""
 
     name: str = "deepspeed"  # deepspeed | torch
-    zero_stage: int | None = 3  # null: 2 where one process holds the weights, plain torch if it is the only one, else 3
+    # null: 2 where one process holds the weights, plain torch if it is the only one, else 3
+    zero_stage: int | None = number(3, 0, 3)
     packed: bool | None = None  # pack a micro-batch's samples into one row, without padding
     supervised_head: bool | None = None  # compute logits and loss only at positions with labels, in chunks
     skip_vision_tower: bool | None = None  # do not run the vision tower for a micro-batch without images
@@ -174,8 +178,8 @@ class EngineConfig:
 
 @dataclass
 class EvalConfig:
-    batch_size: int = 16
-    limit: int | None = None  # only the first samples of each benchmark
+    batch_size: int = number(16, 1, 10**6)
+    limit: int | None = number(None, 1, MANY)  # only the first samples of each benchmark
     shuffle_images: bool = False  # a control: each question with another question's picture, under a name of its own
 
 
@@ -231,4 +235,4 @@ class RunConfig:
     bench: BenchConfig | None = None
     report: ReportConfig | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    seed: int = 0
+    seed: int = number(0, 0, MAX_SEED)

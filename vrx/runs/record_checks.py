@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from vrx.config.bounds import MAX_LAYERS
 from vrx.runs.typed_json import InvalidField
 
 if TYPE_CHECKING:
     from vrx.runs.record import Record
 
-MAX_LAYERS = 4096  # decoder layers of a model; the deepest that is known has some hundred
 MAX_NAME = 200  # characters of a name: of a model, selector, benchmark
 MAX_DEPTH = 32  # of nested lists and objects
 MAX_INT = 2**63 - 1

@@ -1,0 +1,65 @@
+"""Every number of the configuration has bounds, and none outside of them is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from vrx.config import job_options
+from vrx.config.bounds import check_bounds, number, unbounded_keys
+from vrx.config.errors import UserError
+from vrx.config.schema import BenchmarkConfig, RunConfig, WorldConfig
+
+JOBS = {"score": "Score", "revert": "Revert", "prune": "Prune", "check": "Check", "bench": "Bench", "report": "Report"}
+
+
+def whole_config() -> RunConfig:
+    """A configuration with every part, also those that are null in most runs."""
+    jobs: dict[str, Any] = {job: getattr(job_options, f"{name}Config")() for job, name in JOBS.items()}
+    return RunConfig(world=WorldConfig(), benchmark={"any": BenchmarkConfig()}, **jobs)
+
+
+def test_every_number_has_bounds():
+    config = whole_config()
+    parts = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) is None]
+    assert parts == ["data_root"]  # every optional section is there
+    assert unbounded_keys(config) == []
+
+
+@dataclasses.dataclass
+class Unbounded:
+    good: int = number(1, 0, 2)
+    bad: float | None = None
+    text: str = ""
+
+
+def test_a_number_without_bounds_is_found():
+    assert unbounded_keys(Unbounded()) == ["bad"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)])
+@pytest.mark.parametrize("key", ["train.lr", "train.warmup_ratio", "lora.dropout", "eval.limit", "seed", "world.seed"])
+def test_what_is_no_number_is_refused_under_its_own_key(key: str, value: float):
+    config = whole_config()
+    part = config
+    *parents, name = key.split(".")
+    for parent in parents:
+        part = getattr(part, parent)
+    setattr(part, name, value)
+    with pytest.raises(UserError, match=rf"^{key}=.*: must be "):
+        check_bounds(config)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "is_valid"),
+    [([[0, 3], [4, 7]], True), ([1], False), ([[[1]]], False), ([None], False), ([[-1, 2]], False)],
+)
+def test_lists_have_the_declared_form(blocks: Any, is_valid: bool):
+    config = RunConfig(revert=job_options.RevertConfig(blocks=blocks))
+    if is_valid:
+        check_bounds(config)
+    else:
+        with pytest.raises(UserError, match=r"^revert\.blocks="):
+            check_bounds(config)
