@@ -43,6 +43,7 @@ REFUSED = [
     (("train.weight_decay=inf",), "train.weight_decay=inf: must be between 0 and 10000"),
     (("train.projector_lr=inf",), "train.projector_lr=inf: must be between 0 and 10000"),
     (("runtime.num_workers=100000",), "runtime.num_workers=100000: must be between 0 and 256"),
+    (("runtime.output_root=''",), "runtime.output_root='': valid is a folder"),
     (("lora.alpha=0",), "lora.alpha=0: must be >= 1"),
     (("lora.r=99999999999999999999999",), "lora.r=99999999999999999999999: must be between 1 and 65536"),
     (("model.max_length=-1",), "model.max_length=-1: must be >= 1"),

@@ -63,3 +63,12 @@ def test_the_command_prints_the_page_and_names_an_unreadable_record(
     assert index.is_file()
     assert "broken/record.json: not valid JSON" in result.stderr
     assert len(result.stderr.splitlines()) == 2
+
+
+def test_files_that_no_report_wrote_stay(tmp_path: Path):
+    write_run(tmp_path, ALL)
+    mine = tmp_path / "report" / "tables" / "mine.csv"
+    write_atomic(mine, "1,2")
+    report_files(tmp_path)
+    report_files(tmp_path)
+    assert mine.read_text() == "1,2"

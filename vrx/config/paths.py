@@ -56,3 +56,14 @@ def as_file_name(text: str) -> str:
 def below(root: Path, *names: str) -> Path:
     """The path of a file or folder below a root, whatever the names are: none leaves it, or names a folder more."""
     return root.joinpath(*map(as_file_name, names))
+
+
+def refuse_foreign_folder(folder: Path, marker: str, *, key: str) -> None:
+    """Refuse a folder that is to be replaced and holds what vrx did not make: `UserError` with the key that names it.
+
+    marker: the file that vrx leaves in every such folder.
+    """
+    if not folder.exists() or (folder / marker).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(f"{key}={folder}: holds files that vrx did not make; valid is a new or empty folder")

@@ -9,6 +9,7 @@ from typing import Any
 from vrx.config.bounds import check_bounds, within
 from vrx.config.errors import UserError
 from vrx.config.layers import apply_rule, needs_scores, num_selected
+from vrx.config.paths import as_file_name
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig, RunConfig
 from vrx.config.shuffled_images import is_shuffled
@@ -115,6 +116,8 @@ def _engine(run: RunConfig) -> None:
 def _runtime(run: RunConfig) -> None:
     runtime = run.runtime
     num_nodes = runtime.num_nodes or 1
+    if not runtime.output_root.strip():
+        raise UserError(f"runtime.output_root='{runtime.output_root}': valid is a folder, such as outputs")
     within("runtime.node_rank", runtime.node_rank, 0, num_nodes - 1)
     for folder in runtime.results:
         if not Path(folder).is_dir():
@@ -129,6 +132,8 @@ def _benchmarks(run: RunConfig) -> None:
     for name, benchmark in run.benchmark.items():
         if benchmark.shuffle_images and not is_shuffled(name):
             raise UserError(f"benchmark.{name}.shuffle_images=true: is set by eval.shuffle_images=true alone")
+        if as_file_name(name) != name:
+            raise UserError(f"benchmark.{name}: is the name of files; valid are letters, digits and . _ + = -")
         validate_benchmark(f"benchmark.{name}", benchmark)
 
 

@@ -10,11 +10,11 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import NoImportanceScores, UserError
+from vrx.config.paths import below
 from vrx.config.schema import DataFractionConfig, JobConfig, RunConfig, SelectorConfig
 from vrx.runs.identity import base_identity, finetune_identity, legacy_identity
 
@@ -31,7 +31,7 @@ def scores_file(run: RunConfig, source: str) -> Path:
 def _folders(run: RunConfig) -> list[Path]:
     """The folders of a model's scores: below the output root, then below the folders of results."""
     roots = (run.runtime.output_path, *run.runtime.results_paths)
-    return [root / "score" / re.sub(r"[^\w.-]", "_", run.model.name) for root in roots]
+    return [below(root, "score", run.model.name) for root in roots]
 
 
 def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from vrx.config.paths import as_file_name, below
 from vrx.config.schema import RunConfig
 from vrx.runs.files import digest
 from vrx.runs.identity import Identity, finetune_identity, legacy_identity, pretrain_identity
@@ -33,14 +33,14 @@ def run_directory(run: RunConfig, identity: Identity, *, label: str) -> Path:
     with the hash that the first version gave the run. A copy in `runtime.results` is found last, and only if it has
     answers to all benchmarks of the run.
     """
-    models, model = run.runtime.output_path / run.job.name, re.sub(r"[^\w.-]", "_", run.model.name)
+    models, model = below(run.runtime.output_path, run.job.name), as_file_name(run.model.name)
     hashes = [digest(value)[:8] for value in (identity, legacy_identity(identity, run.model))]
     patterns = [f"{folder}/*_{short_hash}" for short_hash in hashes for folder in (glob.escape(model), "*")]
     existing = [path for pattern in patterns for path in sorted(models.glob(pattern))]
     for folder in run.runtime.results_paths if not existing else ():
         copies = [path for pattern in patterns for path in sorted((folder / run.job.name).glob(pattern))]
         existing += [path for path in copies if is_copy(path) and has_answers(path, list(run.benchmark))]
-    return next(iter(existing), models / model / f"{label}_{hashes[0]}")
+    return next(iter(existing), models / model / f"{as_file_name(label)}_{hashes[0]}")
 
 
 def finetune_label(run: RunConfig, num_layers: int) -> str:

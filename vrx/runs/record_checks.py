@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vrx.config.bounds import MAX_LAYERS
+from vrx.config.paths import as_file_name
 from vrx.runs.typed_json import InvalidField
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _model(record: Record) -> dict[str, bool]:
     names |= {f"scores.{name[:MAX_LISTED]}": name for name in record.scores}
     checks = {key: _is_name(name) for key, name in names.items()}
     checks["layers"] = len(set(layers)) == len(layers) and all(layer in range(depth) for layer in layers)
+    files = {key: as_file_name(name) == name for key, name in names.items() if key.startswith("scores.")}
+    checks |= files  # answers/<benchmark>.jsonl
     checks["layers"] &= len(layers) > 0 or not record.is_finetune
     return checks
 

@@ -11,6 +11,7 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.frozen import freeze
 from vrx.config.job_options import required
+from vrx.config.paths import below
 from vrx.config.schema import RunConfig
 from vrx.data import instruction_dataset
 from vrx.jobs.bench import results
@@ -34,7 +35,7 @@ from vrx.training.flops import Workload, step_flops
 
 def bench(run: RunConfig) -> None:
     """Measure all variants in turn, several rounds; write table, numbers and figure, and print the table."""
-    bench_dir = BenchDir(run.runtime.output_path / "bench" / run.model.name)
+    bench_dir = BenchDir(below(run.runtime.output_path, "bench", run.model.name))
     with exclusive_lock(bench_dir.path):
         data_lengths, num_samples = lengths_of_data(run)
         lengths = required(run.bench).lengths or data_lengths

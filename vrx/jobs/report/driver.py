@@ -19,9 +19,9 @@ from vrx.report.prediction_samples import prediction_galleries
 from vrx.report.question_scores import question_scores
 from vrx.report.results_copy import copy_results
 from vrx.report.tables import Table
-from vrx.runs.files import write_atomic
+from vrx.runs.files import read_json, write_atomic, write_json
 
-FILE_TYPES = {*(f".{extension}" for extension in RENDERERS), *(f".{file_format}" for file_format in FILE_FORMATS)}
+MANIFEST = ".files.json"  # in the report's folder: the tables and figures that the last report wrote
 
 
 def report(run: RunConfig) -> None:
@@ -43,6 +43,7 @@ def report(run: RunConfig) -> None:
     for path, content in files.items():
         write_atomic(path, content)
     _remove_other_files(folder, set(files))
+    write_json(folder / MANIFEST, sorted(path.relative_to(folder).as_posix() for path in files))
     write_atomic(index, render_page(contents, path=index))
     if not run.wandb.log_predictions:
         contents = dataclasses.replace(contents, galleries=())
@@ -72,7 +73,12 @@ def _figure_files(folder: Path, figures: list[Figure]) -> dict[Path, bytes]:
 
 
 def _remove_other_files(folder: Path, written: set[Path]) -> None:
-    """Remove the tables and figures of runs that no longer exist."""
+    """Remove the tables and figures that an earlier report wrote, of runs that no longer exist; nobody else's files."""
+    try:
+        names = read_json(folder / MANIFEST)
+    except (OSError, UserError):
+        return
+    earlier = set(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else set()
     for path in [*(folder / "tables").glob("*"), *(folder / "figures").glob("*")]:
-        if path not in written and path.suffix in FILE_TYPES:
+        if path not in written and path.relative_to(folder).as_posix() in earlier:
             path.unlink()
