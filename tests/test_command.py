@@ -34,7 +34,7 @@ REFUSED = {  # overrides, the last of them bad: what the line says
     ("model=llava",): ("model=llava: no such option", "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b"),
     ("layer_count=seven",): ("layer_count=seven: no such option", "10_layers, 16_layers, 1_layer, 25pct"),
     ("layer_count=33",): ("layer_count=33: valid are 1 to 32",),
-    ("data_fraction=1.5",): ("data_fraction=1.5: must be above 0 and at most 1",),
+    ("data_fraction=1.5",): ("data_fraction.fraction=1.5: must be between 0 and 1",),
     ("prune.num_layers=3",): ("prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",),
     ("report", "check.decode=true"): ("check.decode=true: an option of job check; run: vrx check check.decode=true",),
     ("prun", "seed=1"): ("prun: no such job; did you mean prune? valid: bench, check, evaluate, finetune, pretrain",),

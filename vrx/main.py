@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ def main() -> None:
             report(error)  # here, as Hydra would print several lines
         return None
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal that takes only ASCII shows ? for a sign such as ±
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     register_schema()
     launcher.register()

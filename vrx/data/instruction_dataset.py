@@ -22,6 +22,7 @@ from vrx.config.schema import InstructionsConfig
 from vrx.data import json_stream
 from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.image_checks import image_errors
+from vrx.data.record_checks import HALF_PAIR, check_image, has_lone_surrogate, refuse_unknown
 from vrx.launch.logging import log
 from vrx.runs.files import file_digest, read_json, write_json
 
@@ -36,6 +37,7 @@ PECULIARITIES = {
     "leading answer": "begin with an answer, which is left out",
     "trailing question": "end with a question: nothing is learned from them",
     "empty answer": "end with an empty answer: nothing is learned from them",
+    "image without tag": "have an image but no <image> tag in their text: the image is not looked at",
 }
 
 
@@ -71,7 +73,7 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
         return _digest_of(**file)
     cached_digest = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
     cached = read_json(cached_digest) if cached_digest.is_file() else {}
-    if cached.items() >= file.items():
+    if isinstance(cached, dict) and cached.items() >= file.items() and isinstance(cached.get("sha256"), str):
         return cached["sha256"]
     digest = _digest_of(**file)
     if not read_only:
@@ -97,6 +99,7 @@ def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionR
     if not isinstance(record, dict):
         raise UserError(f"{name}: not a JSON object")
     name += f" (id {record.get('id')})" if "id" in record else ""
+    refuse_unknown(record, invalid)
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise invalid("conversations", "missing or empty")
@@ -105,6 +108,8 @@ def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionR
         key, role = f"conversations[{number}]", ("human", "gpt")[(number + leads) % 2]
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
             raise invalid(key, "needs a text under `value`")
+        if has_lone_surrogate(turn["value"]):
+            raise invalid(key, HALF_PAIR)
         if turn.get("from") != role:
             raise invalid(f"{key}.from", f"is {turn.get('from')!r}, must be {role!r}: human and gpt alternate")
     peculiarities["leading answer"] += leads
@@ -112,24 +117,12 @@ def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionR
     peculiarities["empty answer"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
     tags = sum(turn["value"].count(IMAGE_TAG) for turn in turns[leads:])
     image = record.get("image")
-    if image is None:
-        if any(
-            turn["value"].strip().startswith(IMAGE_TAG) or turn["value"].strip().endswith(IMAGE_TAG) for turn in turns
-        ):
-            raise invalid("image", f"missing, but the conversation has an {IMAGE_TAG} tag")
-    elif not isinstance(image, str) or not image:
-        raise invalid("image", f"is {image!r}, must be one path")
-    elif tags > 1:
-        raise invalid("conversations", f"{tags} {IMAGE_TAG} tags for one image")
-    else:
-        try:
-            inside(Path("image_folder"), image)
-        except ValueError as error:
-            raise invalid("image", str(error)) from None
+    check_image(image, [turn["value"] for turn in turns], tags, invalid)
+    peculiarities["image without tag"] += image is not None and not tags
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
     words = sum(len(turn["value"].split()) for turn in turns)
     return {
-        "id": str(record.get("id", "")),
+        "id": str(record.get("id", "")).encode(errors="replace").decode(),
         "image": image,
         "conversations": json.dumps(plain, ensure_ascii=False),
         "length": -words if image is None else words,

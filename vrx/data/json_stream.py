@@ -54,7 +54,7 @@ class _Text:
 
     def __init__(self, path: Path, file: BinaryIO, while_reading: Callable[[int], object]) -> None:
         self.path, self.file, self.while_reading = path, file, while_reading
-        self.decode = codecs.getincrementaldecoder("utf-8")().decode
+        self.decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self.from_json = json.JSONDecoder().raw_decode
         self.text, self.at, self.line, self.ended = "", 0, 1, False
 
@@ -89,6 +89,10 @@ class _Text:
             except json.JSONDecodeError as error:
                 if self.ended or len(self.text) - self.at > LONGEST:
                     raise self.syntax_error(error.msg, error.pos) from None
+            except RecursionError:
+                raise self.syntax_error("nested too deep", self.at) from None
+            except ValueError:  # Python's limit to the digits of an integer
+                raise self.syntax_error("a number with too many digits", self.at) from None
             self.more()
 
     def syntax_error(self, reason: str, position: int) -> UserError:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import peft
 import torch
@@ -24,6 +24,7 @@ from vrx.runs.files import read_json
 
 WRAPPED = "base_model.model."  # PEFT's prefix to the names of the model that it wraps
 PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}  # other values are refused
+PLAIN_STARTS = ("none", "true", "false", "gaussian")  # of init_lora_weights: they leave the base as it is
 TENSOR_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)")
 Part = Literal["A", "B", "magnitude_vector"]
 
@@ -40,6 +41,7 @@ class Adapter(Mapping[str, Tensor]):
         if config.get("peft_type") != "LORA" or unsupported:
             found_type = " ".join([str(config.get("peft_type")), *unsupported])
             raise UserError(f"{folder}/adapter_config.json: valid is plain LoRA or DoRA, this is {found_type}")
+        _require_plain_start(folder, config)
         self.folder, self._stored = folder, LazyStateDict(folder, ADAPTER_WEIGHTS)
         self.use_dora = bool(config.get("use_dora"))
         self.scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
@@ -57,6 +59,13 @@ class Adapter(Mapping[str, Tensor]):
             raise UserError(
                 f"{folder}: an incomplete adapter, one of {needed} is missing for {summarize_names(incomplete)}"
             )
+        for name, tensors in self._tensor_names.items():
+            shape_a, shape_b = (self._stored.shapes[tensors[part]] for part in ("A", "B"))
+            if len(shape_a) != 2 or len(shape_b) != 2 or not shape_a[0] == shape_b[1] == config["r"]:
+                raise UserError(
+                    f"{folder}: {name} has tensors of shape {shape_a} and {shape_b}, not r={config['r']} as in "
+                    "adapter_config.json; empty ones were saved under ZeRO-3 without being gathered"
+                )
         self.shapes = {
             name: (self._stored.shapes[tensors["B"]][0], self._stored.shapes[tensors["A"]][1])
             for name, tensors in self._tensor_names.items()
@@ -153,5 +162,23 @@ def require_same_backbone(folder: Path, backbone: str, backbone_folder: Path) ->
         raise UserError(f"model.backbone={backbone}: {folder} was tuned on {tuned_on}, see its {source.name}")
 
 
+def _require_plain_start(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse an adapter that changes the base beside its tensors, or has no rank: `UserError`."""
+    start, rank = config.get("init_lora_weights"), config.get("r")
+    if str(start).lower() not in PLAIN_STARTS:
+        raise UserError(
+            f"{folder}/adapter_config.json: init_lora_weights={start}: it changed the base too; valid is "
+            "an adapter converted to plain LoRA"
+        )
+    if config.get("alora_invocation_tokens"):
+        raise UserError(f"{folder}/adapter_config.json: alora_invocation_tokens: valid is plain LoRA, not aLoRA")
+    if not isinstance(rank, int) or rank < 1:
+        raise UserError(f"{folder}/adapter_config.json: r={rank}: must be a whole number >= 1")
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.rstrip("/").rpartition("/")[2].lower())
+    """A name without owner, folders and punctuation; of a folder in the hub's cache that of its repository."""
+    *folders, last = re.split(r"[/\\]", name.rstrip("/\\"))
+    if folders[-1:] == ["snapshots"] and len(folders) > 1:
+        last = folders[-2].rpartition("--")[2]
+    return re.sub(r"[^a-z0-9]", "", last.lower())

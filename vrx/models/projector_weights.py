@@ -49,6 +49,12 @@ def read_projector(folder: Path) -> dict[str, Tensor]:
         raise UserError(f"model.projector={folder}: holds neither {PROJECTOR_FILE} nor {OFFICIAL_PROJECTOR}")
     tensors = read_bin(folder / OFFICIAL_PROJECTOR)
     suffixes = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in tensors.items()}
+    known = {f"{number}.{kind}" for number in OFFICIAL_NUMBERS for kind in ("weight", "bias")}
+    if unknown := sorted(suffixes.keys() - known):
+        raise UserError(
+            f"model.projector={folder}: {OFFICIAL_PROJECTOR} has {', '.join(unknown)[:200]}; valid is one of two "
+            "layers (mlp2x_gelu)"
+        )
     return {
         f"{OFFICIAL_NUMBERS[name[0]]}{name[1:]}": tensor
         for name, tensor in suffixes.items()
