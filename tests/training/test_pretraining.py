@@ -27,7 +27,8 @@ STEPS = ("engine.name=torch", "train.max_steps=8", "train.global_batch_size=4", 
 @pytest.fixture
 def caption_run(make_run, tmp_path, request):
     """A pre-training of the embedded LVLM and its directory, with its captions converted; `request` has options."""
-    run = make_run("job=pretrain", *STEPS, *write_captions(tmp_path), *getattr(request, "param", ()))
+    options = (*STEPS, "captions.template=plain", *write_captions(tmp_path))
+    run = make_run("job=pretrain", *options, *getattr(request, "param", ()))
     digest = instruction_dataset.data_digest(run.captions)
     table = instruction_dataset.build_table(run.captions, tmp_path / "data", digest=digest)
     captions.require_captions(table, run.captions)
@@ -128,6 +129,21 @@ def test_a_sample_is_the_image_and_its_caption_without_any_question(caption_run)
         assert sample.labels == [IGNORE] * last + sample.input_ids[last:]
     batch = collate([data.dataset[0], data.dataset[1]], pad_token_id=data.pad_token_id)
     assert batch.pixels is not None and len(batch.pixels) == 2
+
+
+@pytest.mark.parametrize("caption_run", [("captions.template=model",)], indirect=True)
+def test_a_caption_can_answer_its_question_in_the_models_template(caption_run):
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    for sample, row in zip((data.dataset[0], data.dataset[1]), data.dataset.rows, strict=False):
+        question, caption = (turn["value"] for turn in json.loads(row["conversations"]))
+        text = data.dataset.tokenizer.decode(
+            [token for token in sample.input_ids if token != data.dataset.image_token_id]
+        )
+        asked = question.replace("<image>", "").strip()
+        assert text == f"<|begin_of_text|> USER: \n{asked} ASSISTANT: {caption}<|end_of_text|>"
+        learned = [token for token in sample.labels if token != IGNORE]
+        assert data.dataset.tokenizer.decode(learned) == f" {caption}<|end_of_text|>"
 
 
 def test_fresh_projector_is_initialized_as_torch_does_and_depends_on_the_seed(make_run):

@@ -84,6 +84,8 @@ class CaptionsConfig(InstructionsConfig):
 
     section: ClassVar[str] = "captions"
 
+    template: str = "plain"  # picture and caption alone, as LLaVA; or model: question and caption in model.template
+
 
 @dataclass
 class WorldConfig:

@@ -93,6 +93,7 @@ def _data(run: RunConfig) -> None:
         raise UserError(f"data_fraction={fraction:g}: must be above 0 and at most 1")
     for data in (run.instructions, run.captions):
         among(f"{data.section}.on_bad_image", data.on_bad_image, ("error", "skip", "replace"))
+    among("captions.template", run.captions.template, ("plain", "model"))
     among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
 
 

@@ -29,7 +29,7 @@ MAX_REPLACEMENTS = 100  # bad images in a row with on_bad_image=replace
 class TrainingDataset(Dataset):
     """Samples by row number; bad images follow `on_bad_image`.
 
-    are_captions: rows are captions, encoded without any conversation template.
+    section: of the configuration that names the data. is_plain: rows are captions without a conversation template.
     """
 
     def __init__(
@@ -41,10 +41,12 @@ class TrainingDataset(Dataset):
         image_token_id: int,
         image_folder: Path | None,
         on_bad_image: str,
-        are_captions: bool = False,
+        section: str = "instructions",
+        is_plain: bool = False,
     ) -> None:
         self.rows, self.config, self.tokenizer, self.image_token_id = rows, config, tokenizer, image_token_id
-        self.image_folder, self.on_bad_image, self.are_captions = image_folder, on_bad_image, are_captions
+        self.image_folder, self.on_bad_image = image_folder, on_bad_image
+        self.section, self.is_plain = section, is_plain
         self.pixels = Pixels(config)
 
     def __len__(self) -> int:
@@ -61,8 +63,7 @@ class TrainingDataset(Dataset):
             except BadImage as error:
                 bad_images.append(f"{record}: image {error}")
                 if self.on_bad_image == "error":
-                    section = "captions" if self.are_captions else "instructions"
-                    hint = f"{section}.on_bad_image=skip or replace continues without it"
+                    hint = f"{self.section}.on_bad_image=skip or replace continues without it"
                     raise UserError(f"{bad_images[-1]} ({hint})") from None
                 if self.on_bad_image == "skip":
                     return self._masked(row, record, bad_images)
@@ -84,7 +85,7 @@ class TrainingDataset(Dataset):
         """
         turns = json.loads(conversations)
         length = self.config.max_length
-        if self.are_captions:
+        if self.is_plain:
             encoded = tokenize_caption(turns, self.tokenizer, has_image=has_image)
         else:
             encoded = tokenize(turns, self.tokenizer, self.config.template, has_image=has_image, max_length=length)

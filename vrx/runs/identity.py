@@ -47,6 +47,7 @@ def pretrain_identity(run: RunConfig, data_digest: str) -> Identity:
             "sha256": data_digest,
             "fraction": run.data_fraction.fraction,
             "on_bad_image": run.captions.on_bad_image,
+            "template": run.captions.template,
         },
         "train": _settings("train", run.train),
         "engine": _settings("engine", run.engine),

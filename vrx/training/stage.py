@@ -65,7 +65,8 @@ def open_data(run: RunConfig, run_dir: Path, source: InstructionsConfig | None =
         image_token_id=loading.image_token_id(run.model, tokenizer),
         image_folder=Path(source.image_folder) if source.image_folder else None,
         on_bad_image=source.on_bad_image,
-        are_captions=isinstance(source, CaptionsConfig),
+        section=source.section,
+        is_plain=isinstance(source, CaptionsConfig) and source.template == "plain",
     )
     plan = sampler.BatchPlan(subset, run.train, seed=run.seed, lengths=words.tolist())
     return TrainingData(training_dataset, plan, words, pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
