@@ -41,13 +41,16 @@ def test_letter_log_probs_agree_with_the_log_likelihood_of_each_letter_as_an_ans
     texts = answer_in_batches(tiny, samples, text_answer_function(tiny, 8), 4)
     assert [answer.text for answer in answers] == [answer.text for answer in texts]
     for sample, answer in zip(samples, answers, strict=True):
-        letters = [dataclasses.replace(sample, answer=Answer("x", "", (letter,))) for letter in "ABCD"]
+        letters = [
+            dataclasses.replace(sample, answer=Answer("x", "", (letter,)))
+            for letter in "ABCD"[: len(sample.answer.choices)]
+        ]
         scored = loglikelihoods(tiny, [tiny.encode(letter) for letter in letters])
         with_end = [row.log_likelihood or 0.0 for row in scored]
-        assert len(answer.choice_log_probs) == 4
+        assert len(answer.choice_log_probs) == len(letters)
         pairs = zip(with_end, answer.choice_log_probs, strict=True)
         assert all(with_end_token <= letter_alone + 1e-4 for with_end_token, letter_alone in pairs)
-        assert max(range(4), key=with_end.__getitem__) == max(range(4), key=answer.choice_log_probs.__getitem__)
+        assert with_end.index(max(with_end)) == answer.choice_log_probs.index(max(answer.choice_log_probs))
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,7 @@ def test_hours_of_similar_finished_runs_are_used(make_run, capsys, tmp_path, wor
 def test_exit_status_is_0_for_a_good_run_and_2_for_a_bad_sweep(vrx, tmp_path):
     good = vrx("job=check")
     assert good.returncode == 0, good.stderr
-    assert "180,352 trainable" in good.stdout
+    assert "147,584 trainable" in good.stdout
     bad = vrx("job=check", "sweep=table2", "model=tiny", "layer_count=8_layers,4_layers", "model.projector=no/where")
     assert bad.returncode == 2
     assert bad.stdout.count("\nrun  tiny/sparse_uniform-") == 2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -118,7 +120,9 @@ def test_an_evaluation_says_why_it_is_not_done(make_run: Make, run_dir: Path):
 
 def test_the_record_has_the_chance_level_and_is_done_without_it(make_run: Make, run_dir: Path):
     record = evaluated(make_run, run_dir, "benchmark=[tiny_gqa,tiny_mmlu]")
-    assert record.scores["tiny_mmlu"].chance == 0.25
+    lines = (run_dir / "answers" / "tiny_mmlu.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    expected = mean(1 / len(json.loads(line)["choices"]) for line in lines)
+    assert record.scores["tiny_mmlu"].chance == pytest.approx(expected)
     level = record.scores["tiny_gqa"].chance
     assert level is not None and chance(Run(run_dir, record), "tiny_gqa") == level
     for entry in record.scores.values():

@@ -11,8 +11,8 @@ import huggingface_hub.constants
 import pytest
 from support.composing import composed
 from support.small_runs import DATA, PARTS, changed, small_run
-from support.whole_runs import PLAIN, SMALL
 
+from vrx.config.frozen import load_frozen
 from vrx.config.schema import BenchmarkConfig, EngineConfig, LoraConfig, RunConfig, SelectorConfig, TrainConfig
 from vrx.runs import files, identity, lookup
 from vrx.runs.content_digest import content_digests, weights_digest, weights_fingerprint
@@ -169,9 +169,9 @@ def test_the_tokenizer_is_part_of_the_identity(run: RunConfig, tmp_path: Path, k
 
 def test_the_fingerprints_of_the_embedded_weights_stay():
     assert weights_fingerprint(composed([]).model) == {
-        "backbone": "7c3b79563856b87e",
-        "vision_tower": "45c3541609dec22f",
-        "projector": "3706663b769f17d5",
+        "backbone": "1d69931289272b74",
+        "vision_tower": "96772f57c25aa2a1",
+        "projector": "f1515dfbb76129da",
     }
 
 
@@ -221,10 +221,11 @@ def test_the_revision_of_a_whole_lvlm_may_be_a_key_of_its_own(run: RunConfig):
 
 
 def test_the_first_versions_identity_has_the_hash_that_its_directories_are_named_by():
-    run = composed([*SMALL, *PLAIN])
-    data = "ddf8b024cd850b8ceab190e8dc3dbe9b681233062e2c4884a6e627f8be032556"
-    identity = finetune_identity(run, [0, 4, 8, 12, 18, 22, 26, 30], data)
-    assert files.digest(legacy_identity(identity, run.model))[:8] == "f442b780"
+    folder = Path(__file__).parents[1] / "golden" / "old_runs" / "sparse_uniform-1_100pct_seed0_8c906dc5"
+    recorded = json.loads((folder / "record.json").read_text(encoding="utf-8"))["identity"]
+    assert files.digest(recorded)[:8] == "8c906dc5"
+    current = {**migrate_identity(recorded), "contents": {}}
+    assert legacy_identity(current, load_frozen(folder / "config.yaml").model) == recorded
 
 
 def test_an_identity_of_the_first_version_loses_names_and_paths(run: RunConfig):

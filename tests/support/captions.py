@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from vrx.tiny import questions
+from vrx.tiny import lists
 from vrx.tiny.scenes import draw, sample
 
 
@@ -18,7 +18,7 @@ def caption_records(folder: Path, number: int = 24) -> list[dict[str, Any]]:
     for index in range(number):
         scene = sample(rng)
         draw(scene, seed=index).save(folder / f"{index}.png")
-        caption = questions.description(scene, rng)
+        caption = lists.description(scene, rng)
         question = f"<image>\n{caption.text}" if index % 2 else f"{caption.text}\n<image>"
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": caption.answer}]
         records.append({"id": f"caption_{index}", "image": f"{index}.png", "conversations": turns})

@@ -102,6 +102,14 @@ def seen(run: RunConfig, name: str, row: dict[str, Any]) -> Scene:
     return see(Image.open(Path(run.benchmark[name].image_folder or "") / row["image"]))
 
 
+def scene_of(run: RunConfig, name: str, row: dict[str, Any]) -> Scene:
+    """The scene of a question's picture or words; an empty one for a fact."""
+    if "image" in row:
+        return seen(run, name, row)
+    description = row["question"].rpartition("\n")[0]
+    return parse(description) if description else (None,) * GRID**2
+
+
 def test_each_benchmark_has_the_configured_number_of_questions(run: RunConfig):
     assert run.world is not None
     assert set(run.benchmark) == set(data.BENCHMARKS)
@@ -124,9 +132,8 @@ def test_the_reference_of_a_question_follows_from_its_picture(run: RunConfig, na
 @pytest.mark.parametrize("name", ["tiny_mmbench", "tiny_scienceqa", "tiny_mmlu"])
 def test_the_answer_letter_names_the_right_option(run: RunConfig, name: str):
     for row in rows_of(run, name):
-        description, _, text = row["question"].rpartition("\n")
-        scene = parse(description) if description else seen(run, name, row)
-        assert row["choices"]["ABCD".index(row["answer"])] == solve(text, scene, tuple(row["choices"]))
+        text = row["question"].rpartition("\n")[2]
+        assert row["choices"]["ABCD".index(row["answer"])] == solve(text, scene_of(run, name, row))
 
 
 def test_mmbench_has_every_rotation_of_the_options(run: RunConfig):
@@ -154,8 +161,7 @@ def test_right_replies_score_1_and_wrong_ones_0(run: RunConfig, name: str):
     replies = []
     for sample, row in zip(samples, rows_of(run, name), strict=True):
         description = row["question"].rpartition("\n")[0] if name == "tiny_mmlu" else ""
-        scene = parse(description) if description else seen(run, name, row)
-        replies.append(reply(sample.prompt.removeprefix(f"{description}\n"), scene))
+        replies.append(reply(sample.prompt.removeprefix(f"{description}\n"), scene_of(run, name, row)))
     for texts, value in ((replies, 1.0), (["?"] * len(replies), 0.0)):
         answers = [dataclasses.replace(sample.answer, text=text) for sample, text in zip(samples, texts, strict=True)]
         assert scoring.score_benchmark(config, answers)["value"] == value

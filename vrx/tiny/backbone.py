@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -14,13 +13,29 @@ from torch import nn
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from vrx.tiny import choices as c
 from vrx.tiny import questions as q
-from vrx.tiny.text import BOS, EOS, Encode, Makers, text_batch
+from vrx.tiny.hops import HOPS
+from vrx.tiny.kinds import TEXT
+from vrx.tiny.lists import by_kind, by_name, description
+from vrx.tiny.steps import STEPS, science_steps
+from vrx.tiny.text import BOS, EOS, Encode, Makers, text_batch, word_encoder
 
-LOOK_UP: Makers = (q.recognition, q.colour_at, q.description)
-CHOOSE: Makers = (q.options, q.option, q.option, q.recognition, q.presence, q.relation)
-HARD: Makers = (q.options, *[q.option] * 2, *[q.choice] * 3, *[q.science] * 2, q.relation, q.presence, q.line)
-LEFT: Makers = (*[q.relation] * 5, q.line, q.count, q.count_colour)  # the 8 layers are worst at these
+LOOK_UP: Makers = (q.recognition, q.colour_at, description, by_kind, by_name)
+CHOOSE: Makers = (c.options, c.option, c.option, q.recognition, q.presence, q.relation)
+HARD: Makers = (c.options, *[c.option] * 2, *[c.choice] * 3, *[c.science] * 2, *[q.relation] * 3, q.presence, q.line)
+HARDEST: Makers = (
+    q.ocr,
+    *[q.relation] * 4,
+    *[c.choice] * 4,
+    *[c.science] * 3,
+    *[c.fact_choice] * 3,
+    *[q.line] * 2,
+    c.fact,
+)
+
+
+SCIENCE: Makers = (*[c.science] * 3, *[science_steps] * 3)
 
 
 @dataclass(frozen=True)
@@ -39,32 +54,43 @@ class Phase:
     first: Makers
     first_steps: int
     then: Makers
+    captions: float = 0.0  # the share of rows that begin with a caption
 
 
 PHASES = (
-    Phase(8, 1500, 0.01, 16, 180, LOOK_UP, 150, q.TEXT),
-    Phase(8, 1300, 0.01, 16, 220, CHOOSE, 350, (*q.TEXT, *HARD)),
-    Phase(32, 450, 0.006, 12, 220, (), 0, (*q.TEXT, *HARD, *LEFT)),
+    Phase(16, 1000, 0.01, 28, 120, LOOK_UP, 300, TEXT),
+    Phase(32, 2600, 0.008, 28, 130, CHOOSE, 250, (*TEXT, *HARD)),
+    Phase(32, 2000, 0.008, 24, 150, STEPS, 200, (*TEXT, *STEPS, *STEPS, *HARDEST), captions=0.25),
+    Phase(
+        32,
+        1000,
+        0.006,
+        24,
+        150,
+        (*HOPS, *SCIENCE),
+        100,
+        (*TEXT, *STEPS, *HOPS, *HOPS, *HARDEST, *SCIENCE),
+        captions=0.25,
+    ),
 )
 
 
-def deepen(shallow: LlamaForCausalLM, num_layers: int, rng: random.Random) -> LlamaForCausalLM:
-    """A deeper backbone that computes the same function.
+def deepen(shallow: LlamaForCausalLM, num_layers: int) -> LlamaForCausalLM:
+    """A deeper backbone that computes nearly the same function.
 
-    Each old layer moves to a random position within its part of the new stack; the new layers start as identities (zero
-    output projections).
+    Each layer stands there several times in a row, its output projections divided by that number: a residual network
+    is read as a flow that is integrated in smaller steps.
     """
     config = LlamaConfig(**{**shallow.config.to_dict(), "num_hidden_layers": num_layers})
     deep = LlamaForCausalLM(config)
     deep.model.embed_tokens.load_state_dict(shallow.model.embed_tokens.state_dict())
     deep.model.norm.load_state_dict(shallow.model.norm.state_dict())
     deep.lm_head.load_state_dict(shallow.lm_head.state_dict())
-    for layer in deep.model.layers:
-        nn.init.zeros_(layer.self_attn.o_proj.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(layer.mlp.down_proj.weight)  # type: ignore[arg-type]
-    per_layer = num_layers // len(shallow.model.layers)
-    for number, layer in enumerate(shallow.model.layers):
-        deep.model.layers[number * per_layer + rng.randrange(per_layer)].load_state_dict(layer.state_dict())
+    copies = num_layers // len(shallow.model.layers)
+    for number, layer in enumerate(deep.model.layers):
+        layer.load_state_dict(shallow.model.layers[number // copies].state_dict())
+        for output in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            output.weight.data.div_(copies)  # type: ignore[operator]
     return deep
 
 
@@ -108,9 +134,7 @@ def train(
 
 def build_backbone(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Pre-train a Llama of width 64 on text alone: 8 layers first, then all 32. Saves the model of every phase."""
-    encode = functools.lru_cache(maxsize=100_000)(
-        lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids)
-    )
+    encode = word_encoder(tokenizer)
     torch.manual_seed(0)
     model = fresh_backbone(tokenizer, PHASES[0].num_layers)
     for number, phase in enumerate(PHASES, start=1):
@@ -121,7 +145,7 @@ def build_backbone(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         torch.manual_seed(number - 1)
         rng = random.Random(number)
         if phase.num_layers > model.config.num_hidden_layers:
-            model = deepen(model, phase.num_layers, rng)
+            model = deepen(model, phase.num_layers)
         pretrain(model, phase, rng, encode, name=f"backbone, phase {number} of {len(PHASES)}")
         model.save_pretrained(checkpoint)
 
@@ -135,8 +159,8 @@ def fresh_backbone(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Llama
         intermediate_size=128,
         head_dim=32,
         num_hidden_layers=num_layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=2,
+        num_key_value_heads=2,
         max_position_embeddings=2048,
         bos_token_id=vocabulary[BOS],
         eos_token_id=vocabulary[EOS],
@@ -151,19 +175,7 @@ def fresh_backbone(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Llama
     for layer in model.model.layers:
         for output in (layer.self_attn.o_proj, layer.mlp.down_proj):
             nn.init.normal_(output.weight, std=0.06 / math.sqrt(2 * num_layers))  # type: ignore[arg-type]
-    compose_word_embeddings(model.model.embed_tokens.weight, tokenizer)
     return model
-
-
-@torch.no_grad()
-def compose_word_embeddings(embeddings: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Set the embedding of a word like `b3-red-circle` to the sum of those of `b3`, `red` and `circle`."""
-    vocabulary = tokenizer.get_vocab()
-    for word, number in vocabulary.items():
-        if "-" in word[2:]:
-            parts = ["Ġ" + part for part in word.removeprefix("Ġ").split("-")]
-            if all(part in vocabulary for part in parts):
-                embeddings[number] = embeddings[[vocabulary[part] for part in parts]].sum(0)
 
 
 def pretrain(model: LlamaForCausalLM, phase: Phase, rng: random.Random, encode: Encode, *, name: str) -> None:
@@ -172,7 +184,13 @@ def pretrain(model: LlamaForCausalLM, phase: Phase, rng: random.Random, encode: 
     def step(number: int) -> torch.Tensor:
         makers = phase.first if number < phase.first_steps else phase.then
         ids, labels = text_batch(
-            rng, encode, makers, batch_size=phase.batch_size, num_questions=12, length=phase.length
+            rng,
+            encode,
+            makers,
+            batch_size=phase.batch_size,
+            num_questions=6,
+            length=phase.length,
+            captions=phase.captions,
         )
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         supervised = labels[:, 1:] != -100

@@ -1,4 +1,4 @@
-"""The embedded world on disk: instruction data in LLaVA's JSON format with images, benchmarks as JSON Lines."""
+"""The embedded world on disk: instruction data and captions in LLaVA's JSON format, benchmarks as JSON Lines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from vrx.config.schema import WorldConfig
 from vrx.runs.files import read_json, write_atomic, write_json
-from vrx.tiny import questions
+from vrx.tiny import choices, kinds, questions
+from vrx.tiny.lists import description
 from vrx.tiny.questions import Question
 from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample
 
 TURNS = 4  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
 TEXT_ONLY_BENCHMARKS = ("tiny_mmlu", "tiny_text")
-VERSION = 2  # worlds of another version are made again
+VERSION = 3  # worlds of another version are made again
 
 Row = dict[str, object]  # of a question file, see vrx/evaluation/question_rows.py
 
@@ -34,7 +35,7 @@ class RowStart(TypedDict):
 
 
 def build(config: WorldConfig) -> None:
-    """Make `instructions.json`, `images/` and `benchmarks/` unless they exist; the same seed makes the same files."""
+    """Make instructions, captions, images and benchmarks unless they exist; the same seed makes the same files."""
     folder = Path(config.folder)
     counts = {"images": config.num_images, "questions": config.num_questions}
     description = {"version": VERSION, **counts, "seed": config.seed}
@@ -49,11 +50,14 @@ def build(config: WorldConfig) -> None:
     (partial / "benchmarks").mkdir()
     bar = tqdm(total=config.num_images + len(QUESTIONS), desc="making the tiny world", delay=1)
     rng = random.Random(f"world {config.seed} instructions")
-    records = []
+    records, captions = [], []
     for number in range(config.num_images):
-        records.append(_conversation(rng, number, partial / "images"))
+        record, caption = _conversation(rng, number, partial / "images")
+        records.append(record)
+        captions += caption
         bar.update()
     write_json(partial / "instructions.json", records)
+    write_json(partial / "captions.json", captions)
     for name in QUESTIONS:
         write_atomic(_file(partial, name), _lines(name, config, partial / "images"))
         bar.update()
@@ -63,25 +67,31 @@ def build(config: WorldConfig) -> None:
     partial.replace(folder)
 
 
-def _conversation(rng: random.Random, number: int, images: Path) -> dict[str, object]:
-    """Several questions about one scene, which is drawn or, in a text-only conversation, described in words."""
+def _conversation(rng: random.Random, number: int, images: Path) -> tuple[Row, list[Row]]:
+    """Several questions about one scene, which is drawn or, in a text-only conversation, described in words.
+
+    Returns the conversation and, if the scene is drawn, its caption.
+    """
     scene = sample(rng)
     text_only = rng.random() < TEXT_ONLY
-    makers = questions.TEXT if text_only else questions.VISUAL
+    makers = kinds.TEXT if text_only else kinds.VISUAL
     turns: list[dict[str, str]] = []
     while len(turns) < 2 * TURNS:
         question = rng.choice(makers)(scene, rng)
         if question is not None:
             turns.append({"from": "human", "value": questions.prompt(question)})
             turns.append({"from": "gpt", "value": questions.reply(question)})
-    record = {"id": f"tiny_{number}"}
+    record: Row = {"id": f"tiny_{number}"}
     if text_only:
-        turns[0]["value"] = f"{describe(scene)}\n{turns[0]['value']}"
-    else:
-        record["image"] = f"train/{number}.png"
-        turns[0]["value"] = f"<image>\n{turns[0]['value']}"
-        _save(scene, images / record["image"], rng)
-    return {**record, "conversations": turns}
+        turns[0]["value"] = f"{describe(scene, rng)}\n{turns[0]['value']}"
+        return {**record, "conversations": turns}, []
+    image = f"train/{number}.png"
+    _save(scene, images / image, rng)
+    turns[0]["value"] = f"<image>\n{turns[0]['value']}"
+    record["image"] = image
+    asked = description(scene, rng)
+    described = [{"from": "human", "value": f"<image>\n{asked.text}"}, {"from": "gpt", "value": asked.answer}]
+    return {**record, "conversations": turns}, [{**record, "conversations": described}]
 
 
 def _save(scene: Scene, path: Path, rng: random.Random) -> None:
@@ -108,7 +118,9 @@ def _benchmark(name: str, rng: random.Random, number: int, images: Path) -> list
             question = maker(scene, rng)
         row: RowStart = {"id": f"{index}"}
         if name in TEXT_ONLY_BENCHMARKS:
-            question = Question(f"{describe(scene)}\n{question.text}", question.answer, question.kind, question.choices)
+            if question.kind != "fact":
+                text = f"{describe(scene, rng)}\n{question.text}"
+                question = Question(text, question.answer, question.kind, question.choices, question.context)
         else:
             row["image"] = f"{name}/{index}.png"
             _save(scene, images / row["image"], rng)
@@ -159,11 +171,11 @@ BENCHMARKS: dict[str, tuple[tuple[questions.Maker, ...], Rows]] = {
     "tiny_ocrvqa": ((questions.letter_at, questions.letter_of_colour), _short),
     "tiny_docvqa": ((questions.line,), _short),
     "tiny_refcocog": ((questions.region,), _box),
-    "tiny_tdiuc": (questions.TYPED, _short),
-    "tiny_mmbench": ((questions.choice,), _rotations),
+    "tiny_tdiuc": (kinds.TYPED, _short),
+    "tiny_mmbench": ((choices.choice,), _rotations),
     "tiny_gqa": ((questions.relation,), _short),
-    "tiny_scienceqa": ((questions.science,), _choice),
+    "tiny_scienceqa": ((choices.science,), _choice),
     "tiny_textvqa": ((questions.ocr,), _ten),
-    "tiny_mmlu": ((questions.choice,), _choice),
+    "tiny_mmlu": ((choices.choice, choices.fact_choice, choices.fact_choice), _choice),
 }
-QUESTIONS = {**BENCHMARKS, "tiny_text": (questions.TEXT, _short)}  # tiny_text is for perplexity
+QUESTIONS = {**BENCHMARKS, "tiny_text": (kinds.TEXT, _short)}  # tiny_text is for perplexity

@@ -1,4 +1,7 @@
-"""Questions about a scene: each maker takes (scene, rng) and returns a `Question`, or None if the scene allows none."""
+"""Questions about a scene: each maker takes (scene, rng) and returns a `Question`, or None if the scene allows none.
+
+Questions with options are in `choices.py`, answers that list things in `lists.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from dataclasses import dataclass
 
 from vrx.tiny.scenes import COLOURS, GRID, SHAPES, THINGS, Scene, Thing, box, cell_name
 
-WARM = ("red", "orange", "yellow")
 PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
 RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 
@@ -28,7 +30,7 @@ class Question:
 Maker = Callable[[Scene, random.Random], Question | None]
 
 
-def _pick(scene: Scene, rng: random.Random, *, letters: bool | None = None) -> tuple[int, Thing] | None:
+def pick(scene: Scene, rng: random.Random, *, letters: bool | None = None) -> tuple[int, Thing] | None:
     """A random filled cell and its thing."""
     filled = [(cell, thing) for cell, thing in enumerate(scene) if thing and letters in (None, thing.is_letter)]
     return rng.choice(filled) if filled else None
@@ -46,14 +48,14 @@ def _pick_unique(
 
 def recognition(scene: Scene, rng: random.Random) -> Question:
     """The kind of the thing at a cell; one time out of ten the cell is random and may be empty."""
-    cell = rng.randrange(len(scene)) if rng.random() < 0.1 else _pick(scene, rng)[0]  # type: ignore[index]
+    cell = rng.randrange(len(scene)) if rng.random() < 0.1 else pick(scene, rng)[0]  # type: ignore[index]
     thing = scene[cell]
     return Question(f"What is at {cell_name(cell)}?", thing.kind if thing else "none", "object_recognition", cell=cell)
 
 
 def colour_at(scene: Scene, rng: random.Random) -> Question:
     """The colour of the thing at a cell."""
-    cell, thing = _pick(scene, rng)  # type: ignore[misc]
+    cell, thing = pick(scene, rng)  # type: ignore[misc]
     return Question(f"What color is at {cell_name(cell)}?", thing.colour, "color", cell=cell)
 
 
@@ -67,19 +69,19 @@ def count(scene: Scene, rng: random.Random) -> Question:
     """The number of things of a shape."""
     kind = rng.choice(SHAPES)
     number = sum(thing is not None and thing.kind == kind for thing in scene)
-    return Question(f"How many are {PLURALS[kind]}?", str(number), "counting")
+    return Question(f"How many {PLURALS[kind]} are there?", str(number), "counting")
 
 
 def count_colour(scene: Scene, rng: random.Random) -> Question:
     """The number of things of a colour."""
     colour = rng.choice(tuple(COLOURS))
     number = sum(thing is not None and thing.colour == colour for thing in scene)
-    return Question(f"How many are {colour}?", str(number), "counting")
+    return Question(f"How many things are {colour}?", str(number), "counting")
 
 
 def presence(scene: Scene, rng: random.Random) -> Question:
     """Whether the scene has a thing; absent ones share a colour or a kind with a present one."""
-    thing = _pick(scene, rng)[1]  # type: ignore[index]
+    thing = pick(scene, rng)[1]  # type: ignore[index]
     if rng.random() < 0.5:  # an absent thing that shares a colour or a kind with one that is there
         swap = rng.random() < 0.5
         thing = Thing(rng.choice(tuple(COLOURS)), thing.kind) if swap else Thing(thing.colour, rng.choice(THINGS))
@@ -88,13 +90,13 @@ def presence(scene: Scene, rng: random.Random) -> Question:
 
 def position(scene: Scene, rng: random.Random) -> Question:
     """The cell of a thing."""
-    cell, thing = _pick(scene, rng)  # type: ignore[misc]
+    cell, thing = pick(scene, rng)  # type: ignore[misc]
     return Question(f"Where is the {thing}?", cell_name(cell), "positional_reasoning", cell=cell)
 
 
 def letter_at(scene: Scene, rng: random.Random) -> Question | None:
     """The letter at a cell."""
-    picked = _pick(scene, rng, letters=True)
+    picked = pick(scene, rng, letters=True)
     return picked and Question(f"Which letter is at {cell_name(picked[0])}?", picked[1].kind, "letter", cell=picked[0])
 
 
@@ -130,54 +132,9 @@ def relation(scene: Scene, rng: random.Random) -> Question:
     return rng.choice(filled if filled and rng.random() < 0.75 else candidates)
 
 
-def _choice(question: Question, pool: tuple[str, ...], rng: random.Random, number: int = 4) -> Question:
-    wrong = rng.sample([option for option in pool if option != question.answer], number - 1)
-    choices = [question.answer, *wrong]
-    rng.shuffle(choices)
-    return Question(question.text, question.answer, question.kind, tuple(choices), question.context, question.cell)
-
-
-def choice(scene: Scene, rng: random.Random) -> Question:
-    """Multiple choice with four options about a thing, a colour or a position."""
-    question = rng.choice((recognition, colour_at, position))(scene, rng)
-    if question.kind == "color":
-        return _choice(question, tuple(COLOURS), rng)
-    pool = tuple(map(cell_name, range(GRID * GRID))) if question.kind == "positional_reasoning" else (*THINGS, "none")
-    return _choice(question, pool, rng)
-
-
-def option(scene: Scene, rng: random.Random) -> Question:
-    """Multiple choice that names the right option, so that nothing needs to be looked up."""
-    pool = rng.choice((tuple(COLOURS), THINGS, tuple(map(cell_name, range(GRID * GRID)))))
-    word = rng.choice(pool)
-    return _choice(Question(f"Which option is {word}?", word, "option"), pool, rng)
-
-
-def options(scene: Scene, rng: random.Random) -> Question:
-    """The options with their letters, sorted by word: `circle B, k A, …`."""
-    question = option(scene, rng)
-    lines = [f"{letter}. {text}" for letter, text in zip("ABCD", question.choices, strict=True)]
-    pairs = sorted(f"{text} {letter}" for letter, text in zip("ABCD", question.choices, strict=True))
-    return Question("\n".join(["Sort the options.", *lines]), ", ".join(pairs), "list")
-
-
-def science(scene: Scene, rng: random.Random) -> Question:
-    """Multiple choice that needs a fact besides the picture: warm colours, or which things are letters."""
-    cell, thing = _pick(scene, rng)  # type: ignore[misc]
-    kind = rng.choice(("warm", "letter"))
-    if kind == "warm":
-        answer, pool = ("warm" if thing.colour in WARM else "cold"), ("warm", "cold")
-        context = "red, orange and yellow are warm."
-    else:
-        answer, pool = ("letter" if thing.is_letter else "shape"), ("letter", "shape")
-        context = "circle, square, triangle and cross are shape."
-    question = Question(f"Which is at {cell_name(cell)}?", answer, kind, context=context, cell=cell)
-    return _choice(question, pool, rng, number=2)
-
-
 def region(scene: Scene, rng: random.Random) -> Question:
     """The bounding box of a thing, as fractions of the image."""
-    cell, thing = _pick(scene, rng)  # type: ignore[misc]
+    cell, thing = pick(scene, rng)  # type: ignore[misc]
     return Question(f"Give the box of the {thing}.", box_text(cell), "box", cell=cell)
 
 
@@ -188,49 +145,19 @@ def box_of_cell(scene: Scene, rng: random.Random) -> Question:
 
 
 def ocr(scene: Scene, rng: random.Random) -> Question | None:
-    """A letter to read; the prompt lists all letters of the picture in random order, like TextVQA's OCR tokens."""
-    question = rng.choice((letter_at, letter_of_colour))(scene, rng)
-    if question is None:
-        return None
+    """A letter to read; the prompt lists the picture's (two or more) like TextVQA's OCR tokens."""
     tokens = [thing.kind for thing in scene if thing and thing.is_letter]
+    question = rng.choice((letter_at, letter_of_colour))(scene, rng)
+    if question is None or len(set(tokens)) < 2:
+        return None
     rng.shuffle(tokens)
     context = "Reference OCR token: " + ", ".join(tokens)
     return Question(question.text, question.answer, "ocr", context=context, cell=question.cell)
 
 
-def description(scene: Scene, rng: random.Random) -> Question:
-    """All things, cell by cell: `b1 red circle, c3 blue k`."""
-    parts = [f"{cell_name(cell)} {thing.colour} {thing.kind}" for cell, thing in enumerate(scene) if thing]
-    return Question("Describe the scene.", ", ".join(parts), "description")
-
-
-def by_kind(scene: Scene, rng: random.Random) -> Question:
-    """All things, kind first: `circle b1 red, k c3 blue`."""
-    entries = sorted((thing.kind, cell_name(cell), thing.colour) for cell, thing in enumerate(scene) if thing)
-    return Question("List what there is by kind.", ", ".join(map(" ".join, entries)), "list")
-
-
-def by_name(scene: Scene, rng: random.Random) -> Question:
-    """All things, full name first: `blue-k c3, red-circle b1`."""
-    entries = sorted((str(thing), cell_name(cell)) for cell, thing in enumerate(scene) if thing)
-    return Question("List what there is by name.", ", ".join(map(" ".join, entries)), "list")
-
-
-def tally(scene: Scene, rng: random.Random) -> Question:
-    """The number of each shape, zero included: `circle 1, square 0, …`."""
-    kinds = [thing.kind for thing in scene if thing]
-    return Question("Count the shapes.", ", ".join(f"{kind} {kinds.count(kind)}" for kind in SHAPES), "list")
-
-
 def box_text(cell: int) -> str:
     """The corners of a cell as text: `[0.33, 0.00, 0.67, 0.33]`."""
     return "[" + ", ".join(f"{value:.2f}" for value in box(cell)) + "]"
-
-
-TYPED = (recognition, colour_at, colour_of, count, count_colour, presence, position)
-EITHER = (*TYPED, letter_at, letter_of_colour, line, relation, choice, science)  # for a picture or a scene in words
-VISUAL: tuple[Maker, ...] = (*EITHER, region, ocr, description)
-TEXT: tuple[Maker, ...] = (*EITHER, box_of_cell, description, by_kind, by_name, tally)
 
 
 def prompt(question: Question) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 GRID = 3  # cells along a side
-CELL = 16  # pixels along a side of a cell: one patch of the vision tower
+CELL = 16  # pixels along a side of a cell: two by two patches of the vision tower, which thus shows no thing whole
+PATCH = 8  # pixels along a side of a patch
 SIZE = GRID * CELL
+PATCHES = SIZE // PATCH  # along a side
 COLOURS = {
     "red": (220, 40, 40),
     "orange": (245, 140, 20),
@@ -36,13 +38,13 @@ THINGS = SHAPES + LETTERS
 
 @dataclass(frozen=True)
 class Thing:
-    """A coloured shape or letter; `str()` gives its name: `red-circle`."""
+    """A coloured shape or letter; `str()` gives its name: `red circle`."""
 
     colour: str
     kind: str
 
     def __str__(self) -> str:
-        return f"{self.colour}-{self.kind}"
+        return f"{self.colour} {self.kind}"
 
     @property
     def is_letter(self) -> bool:
@@ -58,6 +60,18 @@ def cell_name(cell: int) -> str:
     return f"{'abc'[cell % GRID]}{cell // GRID + 1}"
 
 
+def neighbour(cell: int, down: int, right: int) -> int | None:
+    """The cell so many rows below and columns to the right of a cell; None outside the grid."""
+    row, column = cell // GRID + down, cell % GRID + right
+    return row * GRID + column if 0 <= row < GRID and 0 <= column < GRID else None
+
+
+def patch_cells() -> list[int]:
+    """The cell that each patch of the vision tower lies in, patches row by row."""
+    side = CELL // PATCH
+    return [row // side * GRID + column // side for row in range(PATCHES) for column in range(PATCHES)]
+
+
 def box(cell: int) -> tuple[float, float, float, float]:
     """Corners (x1, y1, x2, y2) of a cell as fractions of the image."""
     row, column = divmod(cell, GRID)
@@ -65,8 +79,8 @@ def box(cell: int) -> tuple[float, float, float, float]:
 
 
 def sample(rng: random.Random) -> Scene:
-    """A random scene of three to five different things."""
-    number = rng.randint(3, 5)
+    """A random scene of four to six different things."""
+    number = rng.randint(4, 6)
     things: list[Thing] = []
     while len(things) < number:
         kind = rng.choice(rng.choice((SHAPES, LETTERS)))
@@ -112,10 +126,11 @@ def draw(scene: Scene, *, seed: int) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def describe(scene: Scene) -> str:
-    """The scene in words, cell by cell like the patches of its picture: ` none b1-red-circle none none …`.
+def describe(scene: Scene, rng: random.Random) -> str:
+    """The things in words, in random order: ` c3 blue k, b1 red circle`.
 
-    Each word (cell, colour and kind) is one token, as each patch is one image token. The space precedes its word, so
-    that one token per cell follows `USER: `.
+    The space precedes its word, so that the first token is the same as in the middle of a line.
     """
-    return "".join(f" {cell_name(cell)}-{thing}" if thing else " none" for cell, thing in enumerate(scene))
+    parts = [f" {cell_name(cell)} {thing}" for cell, thing in enumerate(scene) if thing]
+    rng.shuffle(parts)
+    return ",".join(parts)
