@@ -23,8 +23,8 @@ def convert_vision_tower(onnx_file: Path, folder: Path, *, image_size: int) -> N
     is found by the bias that is added to its product. Position embeddings are split into the class token's and the
     others. Against the graph the hidden states agree to 1e-5.
     """
-    import onnx
-    from onnx import numpy_helper
+    import onnx  # type: ignore[import-not-found]  # of the extra [small]
+    from onnx import numpy_helper  # type: ignore[import-not-found]
 
     graph = onnx.load(str(onnx_file)).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
