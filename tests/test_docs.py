@@ -27,6 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 INSTALL = "python3.11 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[test]' && vrx"
 RUN_BY_CI = (INSTALL, "pytest")  # .ci/run executes these; see test_ci_runs_the_commands_of_the_readme
 BUILD = "python -m vrx.tiny.build"
+REPORT = f"{BUILD} --report"  # its measurement is a slow test of tests/tiny/test_layer_report.py
 PREPARE = ("pip install 'vrx[small]'", "python -m vrx.small.prepare")  # downloads
 FINISHED_RUN = "outputs/finetune/tiny/…"  # stands for the directory of any finished run
 HAS_SLURM = importlib.util.find_spec("submitit") is not None
@@ -121,7 +122,7 @@ def is_key(part: type, path: list[str]) -> bool:
 
 @pytest.mark.parametrize(("page", "command"), ALL, ids=str)
 def test_every_command_is_checked_somewhere(page: str, command: str):
-    assert command.split()[0] == "vrx" or command in (*RUN_BY_CI, BUILD, *PREPARE), (
+    assert command.split()[0] == "vrx" or command in (*RUN_BY_CI, BUILD, REPORT, *PREPARE), (
         "add a check for this kind of command"
     )
 

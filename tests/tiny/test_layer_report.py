@@ -64,3 +64,9 @@ def test_a_deepened_backbone_computes_a_similar_function(with_identity: LlamaFor
     assert distances[0] == 0
     assert 0 < distances[1] < 0.8 * states.norm()
     assert len(backbone.deepen(with_identity, 24).model.layers) == 24
+
+
+@pytest.mark.slow
+def test_all_layers_of_the_embedded_backbone_work(encode: Encode):
+    report = layer_report.measure(LlamaForCausalLM.from_pretrained(WEIGHTS / "backbone"), encode)
+    assert all(report.criteria().values()), report
