@@ -56,6 +56,21 @@ class Phase:
     then: Makers
     captions: float = 0.0  # the share of rows that begin with a caption
 
+    def batch(
+        self, rng: random.Random, encode: Encode, *, step: int, batch_size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and labels of a step, both (batch, length)."""
+        makers = self.first if step < self.first_steps else self.then
+        return text_batch(
+            rng,
+            encode,
+            makers,
+            batch_size=batch_size,
+            num_questions=6,
+            length=self.length,
+            captions=self.captions,
+        )
+
 
 PHASES = (
     Phase(16, 1000, 0.01, 28, 120, LOOK_UP, 300, TEXT),
@@ -133,7 +148,7 @@ def train(
 
 
 def build_backbone(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Pre-train a Llama of width 64 on text alone: 8 layers first, then all 32. Saves the model of every phase."""
+    """Pre-train a Llama of width 64 on text alone: 16 layers first, then all 32. Saves the model of every phase."""
     encode = word_encoder(tokenizer)
     torch.manual_seed(0)
     model = fresh_backbone(tokenizer, PHASES[0].num_layers)
@@ -178,23 +193,18 @@ def fresh_backbone(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Llama
     return model
 
 
+def answer_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean loss of the supervised tokens, in nats; logits are computed for these alone."""
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    supervised = labels[:, 1:] != -100
+    return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][supervised]), labels[:, 1:][supervised])
+
+
 def pretrain(model: LlamaForCausalLM, phase: Phase, rng: random.Random, encode: Encode, *, name: str) -> None:
     """Run one phase of the pre-training on the model."""
 
     def step(number: int) -> torch.Tensor:
-        makers = phase.first if number < phase.first_steps else phase.then
-        ids, labels = text_batch(
-            rng,
-            encode,
-            makers,
-            batch_size=phase.batch_size,
-            num_questions=6,
-            length=phase.length,
-            captions=phase.captions,
-        )
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        supervised = labels[:, 1:] != -100
-        return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][supervised]), labels[:, 1:][supervised])
+        return answer_loss(model, *phase.batch(rng, encode, step=number, batch_size=phase.batch_size))
 
     matrices = [tensor for tensor in model.model.layers.parameters() if tensor.ndim == 2]
     matrix_ids = {id(tensor) for tensor in matrices}

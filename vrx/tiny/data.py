@@ -38,8 +38,8 @@ def build(config: WorldConfig) -> None:
     """Make instructions, captions, images and benchmarks unless they exist; the same seed makes the same files."""
     folder = Path(config.folder)
     counts = {"images": config.num_images, "questions": config.num_questions}
-    description = {"version": VERSION, **counts, "seed": config.seed}
-    if (folder / "world.json").is_file() and read_json(folder / "world.json") == description:
+    settings = {"version": VERSION, **counts, "seed": config.seed}
+    if (folder / "world.json").is_file() and read_json(folder / "world.json") == settings:
         for name in QUESTIONS:  # a benchmark may be newer than this world
             if not _file(folder, name).is_file():
                 write_atomic(_file(folder, name), _lines(name, config, folder / "images"))
@@ -62,7 +62,7 @@ def build(config: WorldConfig) -> None:
         write_atomic(_file(partial, name), _lines(name, config, partial / "images"))
         bar.update()
     bar.close()
-    write_json(partial / "world.json", description)
+    write_json(partial / "world.json", settings)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 

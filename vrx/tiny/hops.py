@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 
-from vrx.tiny.questions import RELATIONS, Question, pick
-from vrx.tiny.scenes import COLOURS, GRID, LETTERS, Scene, cell_name, neighbour
+from vrx.tiny.questions import RELATIONS, Question, kind_at, neighbours, pick
+from vrx.tiny.scenes import COLOURS, GRID, LETTERS, Scene, cell_name
 
 
 def colour_beside(scene: Scene, rng: random.Random) -> Question:
     """The colour of a thing's neighbour."""
     cell, thing = pick(scene, rng)  # type: ignore[misc]
-    words, other = rng.choice(_neighbours(cell))
+    words, other = rng.choice(neighbours(cell))
     found = scene[other]
     return Question(f"What color is {words} the {thing}?", found.colour if found else "none", "hops")
 
@@ -19,10 +19,9 @@ def colour_beside(scene: Scene, rng: random.Random) -> Question:
 def two_steps(scene: Scene, rng: random.Random) -> Question:
     """What is beside the cell that is beside a thing."""
     cell, thing = pick(scene, rng)  # type: ignore[misc]
-    first, between = rng.choice(_neighbours(cell))
-    second, other = rng.choice(_neighbours(between))
-    found = scene[other]
-    return Question(f"What is {second} what is {first} the {thing}?", found.kind if found else "none", "hops")
+    first, between = rng.choice(neighbours(cell))
+    second, other = rng.choice(neighbours(between))
+    return Question(f"What is {second} what is {first} the {thing}?", kind_at(scene, other), "hops")
 
 
 def comparison(scene: Scene, rng: random.Random) -> Question:
@@ -47,11 +46,6 @@ def letter_after(scene: Scene, rng: random.Random) -> Question | None:
         return None
     answer = LETTERS[LETTERS.index(picked[1].kind) + 1]
     return Question(f"Which letter comes after the letter at {cell_name(picked[0])}?", answer, "hops")
-
-
-def _neighbours(cell: int) -> list[tuple[str, int]]:
-    found = [(words, neighbour(cell, *step)) for words, step in RELATIONS.items()]
-    return [(words, other) for words, other in found if other is not None]
 
 
 HOPS = (colour_beside, two_steps, comparison, count_two_colours, letter_after)

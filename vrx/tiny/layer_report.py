@@ -12,8 +12,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers import LlamaForCausalLM
 
-from vrx.tiny.backbone import PHASES
-from vrx.tiny.text import Encode, text_batch
+from vrx.tiny.backbone import PHASES, answer_loss
+from vrx.tiny.text import Encode
 
 WINDOW = 4  # neighbouring layers that are left out together
 MIN_INFLUENCE = 0.002
@@ -63,18 +63,8 @@ class LayerReport:
 def measure(model: LlamaForCausalLM, encode: Encode, *, num_batches: int = 4, seed: int = 1234) -> LayerReport:
     """Measure the layers on fresh text such as the last phase of the pre-training had."""
     rng = random.Random(seed)
-    batches = [
-        text_batch(
-            rng,
-            encode,
-            PHASES[-1].then,
-            batch_size=32,
-            num_questions=6,
-            length=PHASES[-1].length,
-            captions=PHASES[-1].captions,
-        )
-        for _ in range(num_batches)
-    ]
+    phase = PHASES[-1]
+    batches = [phase.batch(rng, encode, step=phase.first_steps, batch_size=32) for _ in range(num_batches)]
     num_layers = model.config.num_hidden_layers
     windows = [range(first, first + WINDOW) for first in range(num_layers - WINDOW + 1)]
     bar = tqdm(total=2 + num_layers + len(windows), desc="leaving out layers")
@@ -82,7 +72,7 @@ def measure(model: LlamaForCausalLM, encode: Encode, *, num_batches: int = 4, se
     def loss(left_out: range = range(0)) -> float:
         bar.update()
         with without_layers(model, left_out):
-            return sum(_answer_loss(model, ids, labels) for ids, labels in batches) / num_batches
+            return sum(answer_loss(model, ids, labels).item() for ids, labels in batches) / num_batches
 
     whole = loss()
     report = LayerReport(
@@ -105,12 +95,6 @@ def without_layers(model: LlamaForCausalLM, left_out: range) -> Iterator[None]:
         yield
     finally:
         model.model.layers, model.config.num_hidden_layers = layers, kept
-
-
-def _answer_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> float:
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-    supervised = labels[:, 1:] != -100
-    return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][supervised]), labels[:, 1:][supervised]).item()
 
 
 def _block_influence(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> list[float]:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vrx.tiny.scenes import COLOURS, GRID, SHAPES, THINGS, Scene, Thing, box, cell_name
+from vrx.tiny.scenes import COLOURS, GRID, SHAPES, THINGS, Scene, Thing, box, cell_name, neighbour
 
 PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
 RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -46,11 +46,22 @@ def _pick_unique(
     return rng.choice(unique) if unique else None
 
 
+def kind_at(scene: Scene, cell: int) -> str:
+    """The kind of the thing at a cell, `none` if it is empty."""
+    thing = scene[cell]
+    return thing.kind if thing else "none"
+
+
+def neighbours(cell: int) -> list[tuple[str, int]]:
+    """The cells beside a cell, each after the words for where it lies."""
+    found = [(words, neighbour(cell, *step)) for words, step in RELATIONS.items()]
+    return [(words, other) for words, other in found if other is not None]
+
+
 def recognition(scene: Scene, rng: random.Random) -> Question:
     """The kind of the thing at a cell; one time out of ten the cell is random and may be empty."""
     cell = rng.randrange(len(scene)) if rng.random() < 0.1 else pick(scene, rng)[0]  # type: ignore[index]
-    thing = scene[cell]
-    return Question(f"What is at {cell_name(cell)}?", thing.kind if thing else "none", "object_recognition", cell=cell)
+    return Question(f"What is at {cell_name(cell)}?", kind_at(scene, cell), "object_recognition", cell=cell)
 
 
 def colour_at(scene: Scene, rng: random.Random) -> Question:
@@ -120,14 +131,12 @@ def line(scene: Scene, rng: random.Random) -> Question | None:
 
 def relation(scene: Scene, rng: random.Random) -> Question:
     """The neighbour of a thing, which is a thing three times out of four."""
-    candidates: list[Question] = []
-    for cell, thing in enumerate(scene):
-        for words, (down, right) in RELATIONS.items() if thing else ():
-            row, column = cell // GRID + down, cell % GRID + right
-            if 0 <= row < GRID and 0 <= column < GRID:
-                other = scene[row * GRID + column]
-                answer = other.kind if other else "none"
-                candidates.append(Question(f"What is {words} the {thing}?", answer, "relation", cell=cell))
+    candidates = [
+        Question(f"What is {words} the {thing}?", kind_at(scene, other), "relation", cell=cell)
+        for cell, thing in enumerate(scene)
+        if thing
+        for words, other in neighbours(cell)
+    ]
     filled = [question for question in candidates if question.answer != "none"]
     return rng.choice(filled if filled and rng.random() < 0.75 else candidates)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 from vrx.tiny.choices import choice, fact_choice, science
-from vrx.tiny.questions import RELATIONS, Question, prompt, relation, reply
+from vrx.tiny.questions import RELATIONS, Question, kind_at, prompt, relation, reply
 from vrx.tiny.scenes import GRID, Scene, cell_name, neighbour
 
 
@@ -18,11 +18,6 @@ def _cell_with_neighbour(rng: random.Random) -> tuple[int, str, int]:
         cell, words = rng.randrange(GRID * GRID), rng.choice(tuple(RELATIONS))
         if (other := neighbour(cell, *RELATIONS[words])) is not None:
             return cell, words, other
-
-
-def _kind(scene: Scene, cell: int) -> str:
-    thing = scene[cell]
-    return thing.kind if thing else "none"
 
 
 def neighbouring_cell(scene: Scene, rng: random.Random) -> Question:
@@ -34,7 +29,7 @@ def neighbouring_cell(scene: Scene, rng: random.Random) -> Question:
 def relation_of_cell(scene: Scene, rng: random.Random) -> Question:
     """What is in a neighbouring cell."""
     cell, words, other = _cell_with_neighbour(rng)
-    return Question(f"What is {words} {cell_name(cell)}?", _kind(scene, other), "steps")
+    return Question(f"What is {words} {cell_name(cell)}?", kind_at(scene, other), "steps")
 
 
 def relation_steps(scene: Scene, rng: random.Random) -> Question:
