@@ -16,7 +16,7 @@ import torch.distributed as dist
 import transformers
 
 from vrx.config.schema import RunConfig
-from vrx.launch.ranks import die_with_parent, local_rank, report_error
+from vrx.launch.ranks import die_with_parent, end_process, local_rank, report_error, world_size
 from vrx.runs.run_config import read_command_config
 
 STAGES = {
@@ -45,7 +45,14 @@ def _stage(name: str) -> Callable[[RunConfig, Path], None]:
 def main() -> None:
     """Run the stage; an error is left for the driver, see `vrx.launch.ranks.report_error`."""
     die_with_parent()
-    stage, run_dir = sys.argv[1], Path(sys.argv[2])
+    status = _run(sys.argv[1], Path(sys.argv[2]))
+    if world_size() > 1:
+        end_process(status)
+    sys.exit(status)
+
+
+def _run(stage: str, run_dir: Path) -> int:
+    """Run the stage; returns the exit status."""
     for message in DEPRECATIONS:
         warnings.filterwarnings("ignore", message, FutureWarning)
     transformers.logging.set_verbosity_error()
@@ -57,10 +64,11 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = run.train.tf32 is not False
         _stage(stage)(run, run_dir)
     except Exception as error:
-        sys.exit(report_error(stage, run_dir, error))
+        return report_error(stage, run_dir, error)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+    return 0
 
 
 if __name__ == "__main__":
