@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vrx.data.encoding import IGNORE
+from vrx.data.joining import join_tensors
 
 
 @dataclass
@@ -18,7 +19,9 @@ class TrainingSample:
     """One sample as token ids, labels and pixel values.
 
     input_ids, labels: (length,), image tokens expanded; positions that are not learned have the label IGNORE.
-    pixels: (3, H, W), or None without an image. bad_images, cut_images, masked_samples: messages that name the record,
+    pixels: (3, H, W), or None without an image; of LLaVA-1.5 and Bunny alone. tensors: what the processor of any other
+    model gives beside the ids, by the name that the model's forward pass takes it under, in the form that
+    `vrx.data.joining` describes. num_pictures: pictures in `tensors`. bad_images, cut_images, masked_samples: messages that name the record,
     for unreadable images, for an image cut by `model.max_length`, and for a sample with every label masked.
     """
 
@@ -28,6 +31,8 @@ class TrainingSample:
     bad_images: list[str] = field(default_factory=list)
     cut_images: list[str] = field(default_factory=list)
     masked_samples: list[str] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    num_pictures: int = 0
 
 
 @dataclass
@@ -37,7 +42,8 @@ class MicroBatch:
     input_ids, labels: (batch, length). Padded samples come with attention_mask, (batch, length), 1 at tokens and 0 at
     padding. Packed samples form one row without padding, batch = 1; they come with position_ids, (1, length), and
     sample_lengths, which sum to the row's length. pixels: (images, 3, H, W), or None where no sample has an image.
-    bad_images, cut_images, masked_samples: the messages of all samples.
+    bad_images, cut_images, masked_samples: the messages of all samples. tensors: those of the samples, joined as
+    `vrx.data.joining` says; num_pictures: pictures of each sample, in order, where the model takes `tensors`.
     """
 
     input_ids: Tensor
@@ -49,6 +55,8 @@ class MicroBatch:
     bad_images: list[str] = field(default_factory=list)
     cut_images: list[str] = field(default_factory=list)
     masked_samples: list[str] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    num_pictures: list[int] | None = None
 
     @property
     def token_counts(self) -> list[int]:
@@ -60,19 +68,28 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch with its tensors on a device."""
-        tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors().items()}
-        return dataclasses.replace(self, **tensors)
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> MicroBatch:
         """The same micro-batch in page-locked memory; torch's DataLoader calls this method by its name."""
-        return dataclasses.replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
+        return self._with_tensors(Tensor.pin_memory)
 
     def model_inputs(self) -> dict[str, Tensor | list[int]]:
-        """The arguments of `LvlmWithLoss.forward`."""
-        lengths = {} if self.sample_lengths is None else {"sample_lengths": self.sample_lengths}
-        return {**self._tensors(), **lengths}
+        """The arguments of the forward pass of a model with its loss, such as `LvlmWithLoss.forward`.
 
-    def _tensors(self) -> dict[str, Tensor]:
+        A model that takes `tensors` gets each under its own name, and `num_pictures`.
+        """
+        lengths = {} if self.sample_lengths is None else {"sample_lengths": self.sample_lengths}
+        pictures = {} if self.num_pictures is None else {"num_pictures": self.num_pictures}
+        return {**self._fields(), **self.tensors, **lengths, **pictures}
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> MicroBatch:
+        changed = {name: change(tensor) for name, tensor in self._fields().items()}
+        tensors = {name: change(tensor) for name, tensor in self.tensors.items()}
+        return dataclasses.replace(self, **changed, tensors=tensors)
+
+    def _fields(self) -> dict[str, Tensor]:
+        """The tensors that are fields of their own."""
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
@@ -94,6 +111,9 @@ def collate(
     bad_images = [message for sample in samples for message in sample.bad_images]
     cut_images = [message for sample in samples for message in sample.cut_images]
     masked_samples = [message for sample in samples for message in sample.masked_samples]
+    is_generic = any(sample.tensors for sample in samples)
+    tensors = join_tensors([sample.tensors for sample in samples], lengths, side=None if packed else side)
+    num_pictures = [sample.num_pictures for sample in samples] if is_generic else None
     if packed:
         labels = [label for sample in samples for label in (IGNORE, *sample.labels[1:])]
         return MicroBatch(
@@ -105,6 +125,8 @@ def collate(
             bad_images=bad_images,
             cut_images=cut_images,
             masked_samples=masked_samples,
+            tensors=tensors,
+            num_pictures=num_pictures,
         )
     return MicroBatch(
         input_ids=_pad([sample.input_ids for sample in samples], pad_token_id, side),
@@ -114,6 +136,8 @@ def collate(
         bad_images=bad_images,
         cut_images=cut_images,
         masked_samples=masked_samples,
+        tensors=tensors,
+        num_pictures=num_pictures,
     )
 
 
