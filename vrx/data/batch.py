@@ -21,8 +21,9 @@ class TrainingSample:
     input_ids, labels: (length,), image tokens expanded; positions that are not learned have the label IGNORE.
     pixels: (3, H, W), or None without an image; of LLaVA-1.5 and Bunny alone. tensors: what the processor of any other
     model gives beside the ids, by the name that the model's forward pass takes it under, in the form that
-    `vrx.data.joining` describes. num_pictures: pictures in `tensors`. bad_images, cut_images, masked_samples: messages that name the record,
-    for unreadable images, for an image cut by `model.max_length`, and for a sample with every label masked.
+    `vrx.data.joining` describes. num_pictures: pictures in `tensors`. bad_images, cut_images, masked_samples: messages
+    that name the record, for unreadable images, for an image cut by `model.max_length`, and for a sample with every
+    label masked.
     """
 
     input_ids: list[int]
