@@ -77,7 +77,7 @@ def _difference(
     sides = [[run for run in side if run.seed in shared_seeds] or side for side in (runs, all_layers)]
     pairs = []
     for column in columns:
-        pair = pair_scores(*([_scores_of(run, column, scores) for run in side] for side in sides))
+        pair = pair_scores(*([scores_of(run, column, scores) for run in side] for side in sides))
         if pair is None:
             return None
         pairs.append(pair)
@@ -99,6 +99,7 @@ def _values(runs: Sequence[Run], columns: Sequence[str]) -> tuple[list[float], l
     return values, errors, num_samples
 
 
-def _scores_of(run: Run, column: str, scores: QuestionScores) -> dict[str, float]:
+def scores_of(run: Run, column: str, scores: QuestionScores) -> dict[str, float]:
+    """A run's scores of a benchmark of the paper by question; empty where it has none."""
     name = run.score_name(column)
     return dict((scores(run, name) if name else None) or {})

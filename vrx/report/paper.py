@@ -64,6 +64,25 @@ class Remark:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A claim of the text: `row` of a table scores higher than each row of `against`, on the average of its columns.
+
+    share: it scores higher than this share of theirs. margin: in points; the claim is that the others are no better,
+    shown when `row` is not lower by that much. is_lower: the claim is that `row` scores lower.
+    """
+
+    name: str
+    text: str
+    source: str
+    table: str
+    row: str
+    against: tuple[str, ...]
+    share: float = 1.0
+    margin: float = 0.0
+    is_lower: bool = False
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A table, or a figure's numbers. Its rows may be of several models."""
 
@@ -102,6 +121,7 @@ class Paper:
     models: Mapping[str, PaperModel]
     columns: Mapping[str, str]
     artifacts: Mapping[str, Artifact]
+    claims: tuple[Claim, ...]
     errata: tuple[Remark, ...]
 
 
@@ -115,6 +135,7 @@ def load_paper() -> Paper:
         models={name: PaperModel(name, **rest) for name, rest in content["models"].items()},
         columns=content["columns"],
         artifacts={name: _artifact(name, part, content) for name, part in content["artifacts"].items()},
+        claims=tuple(Claim(**claim | {"against": tuple(claim["against"])}) for claim in content["claims"]),
         errata=tuple(Remark(**remark) for remark in content["errata"]),
     )
 

@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 
 from vrx.config.errors import UserError
+from vrx.config.paths import as_file_name
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report import wandb_report
+from vrx.report.claims import Judgement, claims_as_markdown, judge_claims
 from vrx.report.collect import find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
@@ -31,10 +33,15 @@ def report(run: RunConfig) -> None:
     runs = find_runs(root, *results)
     if not record_files(root, *results):
         raise UserError(f"runtime.output_root={run.runtime.output_root}: contains no record; run first: vrx")
-    paper, folder = load_paper(), root / "report"
-    tables = all_tables(paper, runs, question_scores(runs))
+    paper, folder, scores = load_paper(), root / "report", question_scores(runs)
+    tables = all_tables(paper, runs, scores)
     figures = all_figures(FigureInputs(runs, paper, (root, *results)))
-    files = {**_table_files(folder / "tables", tables), **_figure_files(folder / "figures", figures)}
+    claims = judge_claims(paper, runs, scores)
+    files = {
+        **_table_files(folder / "tables", tables),
+        **_claim_files(folder / "tables", claims),
+        **_figure_files(folder / "figures", figures),
+    }
     pictures = [
         Picture(figure.name, figure.title, files[folder / "figures" / f"{figure.name}.png"]) for figure in figures
     ]
@@ -61,6 +68,16 @@ def _table_files(folder: Path, tables: list[Table]) -> dict[Path, bytes]:
         folder / f"{table.name}.{extension}": render(table).encode()
         for table in tables
         for extension, render in RENDERERS.items()
+    }
+
+
+def _claim_files(folder: Path, judgements: list[Judgement]) -> dict[Path, bytes]:
+    models = dict.fromkeys(each.model for each in judgements)
+    return {
+        folder / f"claims_{as_file_name(model)}.md": claims_as_markdown(
+            [each for each in judgements if each.model == model]
+        ).encode()
+        for model in models
     }
 
 

@@ -1,0 +1,101 @@
+"""Claims of the paper, judged on runs of a chosen skill."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from support.report_runs import ALL, PAPER, SPARSE, TOP, write_run
+
+from vrx.report.claims import Comparison, Judgement, claims_as_markdown, judge_claims
+from vrx.report.collect import Run, find_runs
+from vrx.report.paper import Claim
+from vrx.report.question_scores import question_scores
+from vrx.selectors.rules import sparse_uniform
+
+CLAIM = Claim("name", "text", "source", "table1", "a", ("b", "c"))
+
+
+def judgements(root: Path) -> dict[str, Judgement]:
+    runs = find_runs(root)
+    return {each.claim.name: each for each in judge_claims(PAPER, runs, question_scores(runs))}
+
+
+def test_every_claim_names_rows_of_its_table():
+    for claim in PAPER.claims:
+        labels = {row.label for row in PAPER.artifacts[claim.table].rows}
+        if claim.table != "figure4":
+            assert {claim.row, *claim.against} <= labels, claim.name
+    assert len({claim.name for claim in PAPER.claims}) == len(PAPER.claims)
+
+
+@pytest.mark.parametrize(
+    ("skills", "verdict"),
+    [((0.9, 0.9), "holds"), ((0.9, 0.3), "does not hold")],
+)
+def test_a_quarter_of_the_layers_is_judged_by_its_share(tmp_path: Path, skills: tuple[float, float], verdict: str):
+    write_run(tmp_path, ALL, skill=skills[0])
+    write_run(tmp_path, SPARSE, skill=max(skills) + 0.1 if verdict == "holds" else skills[1])
+    judged = judgements(tmp_path)["quarter"]
+    assert judged.verdict == verdict, judged.numbers()
+    assert judged.num_seeds == 1
+
+
+def test_a_claim_about_rows_without_runs_cannot_be_told(tmp_path: Path):
+    write_run(tmp_path, ALL, skill=0.9)
+    write_run(tmp_path, SPARSE, skill=0.9)
+    write_run(tmp_path, TOP, skill=0.1)
+    judged = judgements(tmp_path)
+    assert judged["consecutive"].verdict == "cannot be told"
+    assert [each.label for each in judged["consecutive"].comparisons] == ["Consecutive Top"]
+    assert "Consecutive Lower" in judged["consecutive"].missing
+    assert "no runs of: " in judged["consecutive"].numbers()
+    assert judged["few"].comparisons == ()
+
+
+def test_one_contrary_row_refutes_a_claim_that_others_support(tmp_path: Path):
+    for layers, skill in ((4, 0.5), (2, 0.95), (1, 0.1)):
+        write_run(tmp_path, sparse_uniform(32, layers), skill=skill)
+    assert judgements(tmp_path)["few"].verdict == "does not hold"
+
+
+def test_a_seed_that_disagrees_leaves_a_claim_open():
+    agreeing = Comparison("b", 2.0, 1.0, 3.0, (1.0, 3.0))
+    split = Comparison("c", 2.0, 1.0, 3.0, (-0.5, 4.5))
+    assert Judgement(CLAIM, "m", (agreeing, agreeing), ()).verdict == "holds"
+    assert Judgement(CLAIM, "m", (agreeing, split), ()).verdict == "cannot be told"
+    assert Judgement(CLAIM, "m", (agreeing,), ("c",)).verdict == "cannot be told"
+
+
+def test_no_better_needs_every_other_row_within_the_margin():
+    claim = Claim("name", "text", "source", "table1", "a", ("b",), margin=1.0)
+    verdicts = {
+        "holds": Comparison("b", -0.2, -0.9, 0.5, (-0.3, -0.1)),
+        "cannot be told": Comparison("b", -0.5, -1.5, 0.5, (-0.5, -0.5)),
+        "does not hold": Comparison("b", -0.5, -0.9, -0.1, (-0.5, -0.5)),
+    }
+    for verdict, comparison in verdicts.items():
+        assert Judgement(claim, "m", (comparison,), ()).verdict == verdict
+
+
+def test_the_table_shows_each_claim_with_its_verdict_and_numbers(tmp_path: Path):
+    write_run(tmp_path, ALL, skill=0.9)
+    write_run(tmp_path, SPARSE, skill=0.2)
+    judged = list(judgements(tmp_path).values())
+    text = claims_as_markdown(judged)
+    for each in judged:
+        assert f"| {each.claim.text} ({each.claim.source}) | **{each.verdict}** |" in text
+    assert claims_as_markdown([]) == ""
+
+
+def test_pruning_compares_a_region_pruned_outside_itself_with_all_layers(tmp_path: Path):
+    columns = PAPER.artifacts["figure4"].columns
+    runs = [write_run(tmp_path, ALL, columns=columns)]
+    for layers, pruned, skill in ((ALL, 3, 0.2), (SPARSE, 5, 0.8), (SPARSE, SPARSE[0], 0.1)):
+        tuned = write_run(tmp_path / str(pruned), layers, columns=columns, skill=skill)
+        identity = tuned.record.identity | {"pruned": [pruned]}
+        runs.append(Run(tuned.folder, dataclasses.replace(tuned.record, identity=identity)))
+    judged = {each.claim.name: each for each in judge_claims(PAPER, runs, question_scores(runs))}["pruning"]
+    assert [each.label for each in judged.comparisons] == ["1 pruned"]
+    assert judged.verdict == "holds", judged.numbers()

@@ -1,0 +1,187 @@
+"""Which claims of the paper hold on the runs at hand: `paper.yaml` says what each claim compares."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vrx.report.bootstrap import pair_scores, paired_bootstrap
+from vrx.report.cells import SEED, scores_of
+from vrx.report.collect import Run
+from vrx.report.paper import Artifact, Claim, Paper, PaperRow
+from vrx.report.paper_layers import row_layers
+from vrx.report.question_scores import QuestionScores
+from vrx.report.run_groups import group_by_identity, group_by_setting
+
+NOTES = (
+    "Differences are of averages over the benchmarks; intervals are of a paired bootstrap over the questions.",
+    "A claim holds if all its differences are beyond chance on its side, and does not hold if one is beyond chance on "
+    "the other: the interval excludes zero, and all seeds agree.",
+    "Where the claim is that others are no better, it holds if none is better by a point or more.",
+    "Whether 98 % are kept is the difference from 98 % of the score of all layers.",
+)
+Verdict = Literal["holds", "does not hold", "cannot be told"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The score of one row minus (a share of) another's, in points, with its 95 % interval over the questions.
+
+    by_seed: the same difference for each seed that both rows have.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
+
+    def is_above(self, limit: float) -> bool:
+        """Whether the difference is beyond chance above a limit: its interval and each seed are."""
+        return min(self.low, *self.by_seed) > limit
+
+    def is_below(self, limit: float) -> bool:
+        """Whether the difference is beyond chance below a limit: its interval and each seed are."""
+        return max(self.high, *self.by_seed) < limit
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the runs of a model say about a claim; `missing` are the rows without runs."""
+
+    claim: Claim
+    model: str
+    comparisons: tuple[Comparison, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """It holds if each comparison agrees beyond chance, and does not if one disagrees beyond chance."""
+        limit = -self.claim.margin
+        if any(comparison.is_below(0) for comparison in self.comparisons):
+            return "does not hold"
+        if self.comparisons and not self.missing and all(each.is_above(limit) for each in self.comparisons):
+            return "holds"
+        return "cannot be told"
+
+    @property
+    def num_seeds(self) -> int:
+        """The least number of seeds behind a comparison; 0 without one."""
+        return min((len(comparison.by_seed) for comparison in self.comparisons), default=0)
+
+    def numbers(self) -> str:
+        """The comparisons in words: `lower layers +1.2 [0.3, 2.1]; no run of: …`."""
+        parts = [f"{each.label} {each.value:+.1f} [{each.low:.1f}, {each.high:.1f}]" for each in self.comparisons]
+        return "; ".join([*parts, *([f"no runs of: {', '.join(self.missing)}"] if self.missing else [])])
+
+
+def judge_claims(paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Judgement]:
+    """A judgement for each model that has tuned runs and each claim, in the order of the paper.
+
+    Of the model's largest setting, runs of all data alone.
+    """
+    judgements = []
+    for model in sorted({run.model for run in runs if run.is_tuned}):
+        tuned = [run for run in group_by_setting(runs, model)[0] if run.fraction == 1]
+        for claim in paper.claims:
+            artifact = paper.artifacts[claim.table]
+            if claim.table == "figure4":
+                sides, missing = _pruned_sides([run for run in runs if run.model == model])
+            else:
+                sides, missing = _row_sides(claim, artifact, paper, tuned)
+            compared = [_compare(claim, artifact, label, a, b, scores) for label, (a, b) in sides.items()]
+            unpaired = [label for label, each in zip(sides, compared, strict=True) if each is None]
+            comparisons = tuple(each for each in compared if each is not None)
+            judgements.append(Judgement(claim, model, comparisons, (*missing, *unpaired)))
+    return judgements
+
+
+def claims_as_markdown(judgements: Sequence[Judgement]) -> str:
+    """The judgements of one model as a table, with a note on how they are made."""
+    if not judgements:
+        return ""
+    lines = [
+        f"### The paper's claims, on {judgements[0].model}",
+        "",
+        "| claim | verdict | seeds | difference in points, with its 95 % interval |",
+        "|---|---|---:|---|",
+    ]
+    lines += [
+        f"| {each.claim.text} ({each.claim.source}) | **{each.verdict}** | {each.num_seeds or '–'} | {each.numbers()} |"
+        for each in judgements
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in NOTES)]) + "\n"
+
+
+Sides = Mapping[str, tuple[Sequence[Run], Sequence[Run]]]  # by the label of a comparison
+
+
+def _row_sides(claim: Claim, artifact: Artifact, paper: Paper, tuned: Sequence[Run]) -> tuple[Sides, list[str]]:
+    """The runs of the claim's row and of each row that it is compared with; the labels of rows without runs."""
+    model = tuned[0].model if artifact.rows_of(tuned[0].model) else artifact.rows[0].model
+    rows = {row.label: row for row in artifact.rows_of(model)}
+
+    def runs_of(row: PaperRow) -> list[Run]:
+        layers = row_layers(row, tuned[0].depth, paper)
+        return [run for run in tuned if layers is not None and run.layers == set(layers)]
+
+    own = runs_of(rows[claim.row])
+    found = {label: runs_of(rows[label]) for label in claim.against}
+    missing = [label for label, runs in {claim.row: own, **found}.items() if not runs]
+    return {label: (own, runs) for label, runs in found.items() if own and runs}, missing
+
+
+def _pruned_sides(runs: Sequence[Run]) -> tuple[Sides, list[str]]:
+    """For each number of pruned layers a region pruned outside itself, and all layers tuned and pruned anywhere."""
+    groups = group_by_identity([run for run in runs if run.pruned], except_for=("pruned", "layers"))
+    sides: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
+    for count in sorted({len(run.pruned or ()) for run in (groups[0] if groups else ())}):
+        pruned = [run for run in groups[0] if len(run.pruned or ()) == count]
+        whole = [run for run in pruned if len(run.layers) == run.depth]
+        outside = [run for run in pruned if len(run.layers) < run.depth and not set(run.pruned or ()) & run.layers]
+        if whole and outside:
+            sides[f"{count} pruned"] = (outside, whole)
+    return sides, [] if sides else ["pruned LVLMs"]
+
+
+def _compare(
+    claim: Claim, artifact: Artifact, label: str, a: Sequence[Run], b: Sequence[Run], scores: QuestionScores
+) -> Comparison | None:
+    """The paired difference over the benchmarks of the artifact that the runs have; None without shared questions."""
+    seeds = sorted({run.seed for run in a} & {run.seed for run in b}, key=str)
+    a, b = ([run for run in side if run.seed in seeds] for side in (a, b))
+    columns = [column for column in artifact.columns if all(run.score_name(column) for run in (*a, *b))]
+    sign = -1.0 if claim.is_lower else 1.0
+    by_seed = [_pairs(claim, columns, _of_seed(a, seed), _of_seed(b, seed), scores) for seed in seeds]
+    pairs = _pairs(claim, columns, a, b, scores)
+    if not pairs or not all(by_seed):
+        return None
+    difference = paired_bootstrap(pairs, SEED)
+    ends = sorted((100 * sign * difference.low, 100 * sign * difference.high))
+    means = tuple(100 * sign * statistics.fmean(_mean(x) - _mean(y) for x, y in each) for each in by_seed if each)
+    return Comparison(label, 100 * sign * difference.value, ends[0], ends[1], means)
+
+
+Pairs = list[tuple[Sequence[float], Sequence[float]]]  # of each benchmark the scores by question of both rows
+
+
+def _pairs(
+    claim: Claim, columns: Sequence[str], a: Sequence[Run], b: Sequence[Run], scores: QuestionScores
+) -> Pairs | None:
+    pairs: Pairs = []
+    for column in columns:
+        pair = pair_scores(*([scores_of(run, column, scores) for run in side] for side in (a, b)))
+        if pair is None:
+            return None
+        pairs.append((pair[0], [claim.share * score for score in pair[1]]))
+    return pairs
+
+
+def _of_seed(runs: Sequence[Run], seed: int | None) -> list[Run]:
+    return [run for run in runs if run.seed == seed]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values)
