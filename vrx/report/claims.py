@@ -78,23 +78,28 @@ class Judgement:
 
 
 def judge_claims(paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Judgement]:
-    """A judgement for each model that has tuned runs and each claim, in the order of the paper.
+    """A judgement of each claim for each model that has runs to compare, in the order of the paper.
 
     Of the model's largest setting, runs of all data alone.
     """
+    models = sorted({run.model for run in runs if run.is_tuned and run.fraction == 1})
+    judged = [_judge_model(paper, model, runs, scores) for model in models]
+    return [each for of_model in judged if any(each.comparisons for each in of_model) for each in of_model]
+
+
+def _judge_model(paper: Paper, model: str, runs: Sequence[Run], scores: QuestionScores) -> list[Judgement]:
+    tuned = group_by_setting([run for run in runs if run.fraction == 1], model)[0]
     judgements = []
-    for model in sorted({run.model for run in runs if run.is_tuned}):
-        tuned = [run for run in group_by_setting(runs, model)[0] if run.fraction == 1]
-        for claim in paper.claims:
-            artifact = paper.artifacts[claim.table]
-            if claim.table == "figure4":
-                sides, missing = _pruned_sides([run for run in runs if run.model == model])
-            else:
-                sides, missing = _row_sides(claim, artifact, paper, tuned)
-            compared = [_compare(claim, artifact, label, a, b, scores) for label, (a, b) in sides.items()]
-            unpaired = [label for label, each in zip(sides, compared, strict=True) if each is None]
-            comparisons = tuple(each for each in compared if each is not None)
-            judgements.append(Judgement(claim, model, comparisons, (*missing, *unpaired)))
+    for claim in paper.claims:
+        artifact = paper.artifacts[claim.table]
+        if claim.table == "figure4":
+            sides, missing = _pruned_sides([run for run in runs if run.model == model])
+        else:
+            sides, missing = _row_sides(claim, artifact, paper, tuned)
+        compared = [_compare(claim, artifact, label, a, b, scores) for label, (a, b) in sides.items()]
+        unpaired = [label for label, each in zip(sides, compared, strict=True) if each is None]
+        comparisons = tuple(each for each in compared if each is not None)
+        judgements.append(Judgement(claim, model, comparisons, (*missing, *unpaired)))
     return judgements
 
 
