@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING
@@ -34,6 +34,12 @@ def within(key: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         too_low = not value > high and high > GUARD
         raise UserError(f"{key}={value}: must be {f'>= {low}' if too_low else f'between {low} and {high}'}")
+
+
+def among(key: str, value: Any, valid: Sequence[Any]) -> None:
+    """Refuse a value that is not one of `valid`; null means that the default is taken."""
+    if value is not None and value not in valid:
+        raise UserError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
 
 
 def check_bounds(config: Any, prefix: str = "") -> None:

@@ -24,6 +24,7 @@ HOMES = {
     "rule": "vrx.selectors.rules:{}",
     "world": "vrx.{}.data:build",
     "job": "vrx.jobs.{}.driver:{}",
+    "architecture": "vrx.models.architectures:{}",
 }
 
 

@@ -9,38 +9,8 @@ from omegaconf import MISSING
 
 from vrx.config.bounds import MANY, MAX_LAYERS, MAX_SEED, number
 from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, ReportConfig, RevertConfig, ScoreConfig
+from vrx.config.model_config import ModelConfig
 from vrx.config.runtime_config import RuntimeConfig
-
-
-@dataclass
-class ModelConfig:
-    """An LVLM as (vision tower, projector, backbone); each a hub id, a folder, or `vrx:` and a path in the package.
-
-    A hub id may name a commit, tag or branch: `owner/name@revision`. Of `lvlm` the key `revision`
-    may name it, which becomes part of the id.
-    """
-
-    name: str = MISSING
-    # decoder layers of the backbone; the worker checks it against the weights
-    num_layers: int = number(MISSING, 1, MAX_LAYERS)
-    backbone: str = MISSING
-    vision_tower: str = MISSING
-    projector: str = MISSING  # or `pretrained`: that of the finished `vrx pretrain` of this tower and backbone
-    lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout of vrx/models/checkpoint_layouts.py
-    revision: str | None = None  # of lvlm, where that is a hub id: a commit, tag or branch
-    tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
-    template: str = MISSING  # conversation template, see vrx/data/chat_templates.py
-    image_token: str = MISSING  # a token that never occurs in text; the image's features replace it
-    num_image_tokens: int = number(MISSING, 1, 65536)
-    vision_feature_layer: int = number(-2, -MAX_LAYERS, MAX_LAYERS)
-    vision_feature_select_strategy: str = "full"  # default drops the class token of clip and dinov2, full keeps all
-    image_processor: str = "siglip"  # the kind of tower and its processor: clip | siglip | dinov2
-    image_aspect_ratio: str = "pad"  # pad to a square in the processor's mean colour | square
-    max_length: int = number(2048, 1, 10**7)  # tokens of a conversation, image tokens counted
-
-    def __post_init__(self) -> None:
-        if self.revision is not None and self.lvlm is not None:
-            self.lvlm, self.revision = f"{self.lvlm}@{self.revision}", None
 
 
 @dataclass
@@ -150,7 +120,8 @@ class TrainConfig:
     global_batch_size: int = number(128, 1, 10**6)
     micro_batch_size: int = number(8, 1, 10**6)
     lr: float = number(2e-4, 0, 10**4)
-    projector_lr: float = number(2e-5, 0, 10**4)
+    projector_lr: float = number(2e-5, 0, 10**4)  # of the projector or connector
+    connector: bool = True  # also train what joins tower and decoder; instruct models may leave it as it is
     weight_decay: float = number(0.0, 0, 10**4)
     warmup_ratio: float = number(0.03, 0, 1)
     max_grad_norm: float = number(0.0, 0, MANY)  # 0: no clipping, as in the paper's runs

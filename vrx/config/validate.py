@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from vrx.config.bounds import check_bounds, within
+from vrx.config.bounds import among, check_bounds, within
 from vrx.config.errors import UserError
 from vrx.config.layers import apply_rule, needs_scores, num_selected
+from vrx.config.model_checks import check_model
 from vrx.config.paths import as_file_name
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig, RunConfig
@@ -18,7 +17,6 @@ from vrx.metrics.aggregate import AGGREGATES
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
 GLOBAL_BATCH_JOBS = ("finetune", "pretrain", "check")  # other jobs share out samples, not a global batch
-
 SHUFFLING_JOBS = ("evaluate", "finetune")  # that take eval.shuffle_images
 
 
@@ -26,14 +24,8 @@ def validate(run: RunConfig) -> None:
     """Refuse a run that cannot work: `UserError` with the key, its value, and what is valid."""
     check_bounds(run)
     tuning = (_pretrain,) if run.job.name == "pretrain" else (_layers, _lora)
-    for part in (_model, *tuning, _data, _train, _engine, _runtime, _benchmarks, _job_options):
+    for part in (check_model, *tuning, _data, _train, _engine, _runtime, _benchmarks, _job_options):
         part(run)
-
-
-def among(key: str, value: Any, valid: Sequence[Any]) -> None:
-    """Refuse a value that is not one of `valid`; null means that the default is taken."""
-    if value is not None and value not in valid:
-        raise UserError(f"{key}={value}: valid are {', '.join(map(str, valid))}")
 
 
 def validate_process_count(run: RunConfig, processes: int) -> None:
@@ -46,20 +38,6 @@ def validate_process_count(run: RunConfig, processes: int) -> None:
         )
     if run.engine.name == "torch" and processes > 1:
         raise UserError(f"engine.name=torch: runs in one process, not {processes}; valid is engine.name=deepspeed")
-
-
-def _model(run: RunConfig) -> None:
-    model = run.model
-    if model.revision is not None:
-        raise UserError(
-            f"model.revision={model.revision}: valid with model.lvlm; a part's revision is part of its hub id, "
-            f"model.backbone=owner/name@{model.revision}"
-        )
-    among("model.image_processor", model.image_processor, ("clip", "siglip", "dinov2"))
-    among("model.vision_feature_select_strategy", model.vision_feature_select_strategy, ("default", "full"))
-    among("model.image_aspect_ratio", model.image_aspect_ratio, ("pad", "square"))
-    if run.world is not None:
-        resolve_name("world", run.world.name, key="world.name")
 
 
 def _layers(run: RunConfig) -> None:

@@ -26,6 +26,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+CHAT_TEMPLATE = "chat_template.jinja"  # of a model that is one checkpoint; others have their template in the code
 
 
 def weights_fingerprint(config: ModelConfig, parts: Sequence[str] | None = None) -> dict[str, str]:
@@ -34,7 +35,7 @@ def weights_fingerprint(config: ModelConfig, parts: Sequence[str] | None = None)
     A folder's content is the name, the size and the first MiB of each of its files of weights and configurations. A
     repository that neither the cache nor the hub knows is named by its id. parts: by default all that the model has.
     """
-    parts = parts or ("backbone", "vision_tower", "projector", *(("lvlm",) if config.lvlm else ()))
+    parts = parts or [part for part in PARTS if getattr(config, part)]
     return {part: part_fingerprint(getattr(config, part)) for part in parts}
 
 
@@ -90,7 +91,7 @@ def part_fingerprint(name: str) -> str:
 
 def _tokenizer_digest(config: ModelConfig) -> str:
     """Of `model.tokenizer`, else of the LVLM's own, else of the backbone's."""
-    name = config.tokenizer or config.backbone
+    name = config.tokenizer or config.backbone or str(config.lvlm)
     if config.tokenizer is None and config.lvlm is not None:
         folder = Path(resolve_path(config.lvlm))
         has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
@@ -98,7 +99,8 @@ def _tokenizer_digest(config: ModelConfig) -> str:
     folder = Path(resolve_path(name))
     if not folder.is_dir():
         return part_fingerprint(name)
-    return _digest_of_heads(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
+    files = TOKENIZER_FILES if config.is_assembled else (*TOKENIZER_FILES, CHAT_TEMPLATE)
+    return _digest_of_heads(folder / file for file in files if (folder / file).is_file())
 
 
 def _digest_of_heads(files: Iterable[Path]) -> str:
@@ -112,7 +114,7 @@ def _digest_of_heads(files: Iterable[Path]) -> str:
 def _weight_files(part: str | None) -> Iterator[Path]:
     """The files of weights of a part that is a local folder."""
     folder = Path(resolve_path(part or ""))
-    if part is None or not folder.is_dir():
+    if not part or not folder.is_dir():
         return
     adapter = folder / "adapter"
     for file in sorted((adapter if adapter.is_dir() else folder).iterdir()):

@@ -15,6 +15,14 @@ from vrx.runs.hub import hub_commit, split_revision
 Identity = dict[str, Any]
 
 NAMES = ("name", "backbone", "vision_tower", "projector", "lvlm", "tokenizer")  # of a model
+ASSEMBLED_FIELDS = (  # of a model of parts; one checkpoint says them by itself
+    "image_token",
+    "num_image_tokens",
+    "vision_feature_layer",
+    "vision_feature_select_strategy",
+    "image_processor",
+    "image_aspect_ratio",
+)
 PRETRAIN = "pretrain"  # `stage` of the identity of a projector's pre-training; those of other runs have no stage
 JOINED_PARTS = ("backbone", "vision_tower")  # what a projector joins
 # Fields of every identity, at their defaults too. A field that was added later is left out at its default, so that the
@@ -77,7 +85,7 @@ def hub_commits(config: ModelConfig) -> dict[str, str]:
     commits = {}
     for part in NAMES[1:]:
         name = getattr(config, part)
-        if name is not None and not Path(resolve_path(name)).is_dir():
+        if name and not Path(resolve_path(name)).is_dir():
             commits[part] = hub_commit(*split_revision(name))
     return {part: commit for part, commit in commits.items() if commit is not None}
 
@@ -106,11 +114,27 @@ def legacy_identity(identity: Identity, model: ModelConfig) -> Identity:
 def _settings(part: str, config: ModelConfig | LoraConfig | TrainConfig | EngineConfig) -> dict[str, Any]:
     """The fields of a part of the configuration: neither null ones nor later ones at their default."""
     first = FIRST_FIELDS[part].split() + list(NAMES)
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults = {field.name: _default(field) for field in dataclasses.fields(config)}
     values: dict[str, Any] = dataclasses.asdict(config)
+    if isinstance(config, ModelConfig) and not config.is_assembled:
+        values = {key: value for key, value in values.items() if key not in ASSEMBLED_FIELDS}
     return {
-        key: value for key, value in values.items() if value is not None and (key in first or value != defaults[key])
+        key: _without_nulls(value)
+        for key, value in values.items()
+        if value is not None and (key in first or value != defaults[key])
     }
+
+
+def _without_nulls(value: Any) -> Any:
+    return {key: part for key, part in value.items() if part is not None} if isinstance(value, dict) else value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field in the form that `dataclasses.asdict` gives values."""
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    value = field.default_factory()
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _with_engine_key(identity: Identity, old: str, new: str) -> Identity:

@@ -37,7 +37,7 @@ def with_moved_weights(frozen: RunConfig, identity: Identity, command: ModelConf
 
 def _is_gone(part: str, name: str | None, identity: Identity) -> bool:
     """Whether a part of the model was a local folder that no longer exists."""
-    if name is None or Path(resolve_path(name)).is_dir():
+    if not name or Path(resolve_path(name)).is_dir():
         return False
     was_folder = re.fullmatch(FOLDER_FINGERPRINT, identity["weights"].get(part, ""))
     return bool(was_folder) or not re.fullmatch(HUB_ID, name)

@@ -172,12 +172,14 @@ def parse_record(value: Any) -> Record:
 def model_facts(config: ModelConfig) -> ModelFacts:
     """The facts of a configured model."""
     parts = {part: getattr(config, part) for part in MODEL_PARTS}
-    named = {part: name for part, name in parts.items() if name is not None}
+    named = {part: name for part, name in parts.items() if name}
     return ModelFacts(config.name, config.num_layers, named, hub_commits(config), _pretraining(config))
 
 
 def _pretraining(config: ModelConfig) -> str | None:
     """The name of the run of `vrx pretrain` in whose directory a model's projector lies."""
+    if not config.projector:
+        return None
     run_dir = Path(resolve_path(config.projector)).parent
     with suppress(ValueError, OSError):
         return run_dir.name if read_record(RunDir(run_dir).record).is_pretraining else None
