@@ -60,6 +60,7 @@ class ReportConfig:
     """What `vrx report` does beside the report."""
 
     copy_to: str | None = None  # also copy the finished runs to this folder, without weights and machine paths
+    insert_into: list[str] = field(default_factory=list)  # Markdown files whose marked blocks are replaced by tables
 
 
 @dataclass

@@ -15,6 +15,7 @@ from vrx.report.collect import find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
 from vrx.report.html_page import PageContents, Picture, render_page
+from vrx.report.markdown_blocks import insert_blocks, markdown_blocks
 from vrx.report.paper import load_paper
 from vrx.report.paper_artifacts import all_figures, all_tables
 from vrx.report.prediction_samples import prediction_galleries
@@ -59,6 +60,8 @@ def report(run: RunConfig) -> None:
     if run.report is not None and run.report.copy_to is not None:
         num_copied = copy_results(root, Path(run.report.copy_to))
         log(f"{num_copied} runs copied without weights to {run.report.copy_to}")
+    for path in [] if run.report is None else map(Path, run.report.insert_into):
+        _insert_into(path, markdown_blocks(tables, claims, figures))
     log(f"{len(runs)} records, {len(tables)} tables, {len(figures)} figures")
     print(f"report: {index}")
 
@@ -69,6 +72,14 @@ def _table_files(folder: Path, tables: list[Table]) -> dict[Path, bytes]:
         for table in tables
         for extension, render in RENDERERS.items()
     }
+
+
+def _insert_into(path: Path, blocks: dict[str, str]) -> None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"report.insert_into: {path}: cannot be read: {error}") from None
+    write_atomic(path, insert_blocks(text, blocks, source=f"report.insert_into: {path}").encode())
 
 
 def _claim_files(folder: Path, judgements: list[Judgement]) -> dict[Path, bytes]:

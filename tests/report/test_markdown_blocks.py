@@ -1,0 +1,45 @@
+"""Tables inside other Markdown files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.report_runs import ALL, BUNNY, PAPER, SPARSE, write_run
+
+from vrx.config.errors import UserError
+from vrx.report.claims import judge_claims
+from vrx.report.collect import find_runs
+from vrx.report.figures.figure import FigureInputs
+from vrx.report.markdown_blocks import insert_blocks, markdown_blocks
+from vrx.report.paper_artifacts import all_figures, all_tables
+from vrx.report.question_scores import question_scores
+
+BLOCKS = {"a": "| new |\n", "b": "other\n"}
+TEXT = "Before.\n<!-- begin a -->\nold\n<!-- end a -->\nAfter.\n"
+
+
+def test_only_the_text_between_the_marks_is_replaced_and_twice_is_once():
+    once = insert_blocks(TEXT, BLOCKS, source="page.md")
+    assert once == "Before.\n<!-- begin a -->\n| new |\n<!-- end a -->\nAfter.\n"
+    assert insert_blocks(once, BLOCKS, source="page.md") == once
+    empty = TEXT.replace("old\n", "")
+    assert insert_blocks(empty, BLOCKS, source="page.md") == once
+
+
+@pytest.mark.parametrize("text", ["no block", TEXT.replace(" a ", " c "), TEXT.replace("end a", "end b")])
+def test_a_file_without_a_known_block_is_refused_by_its_name(text: str):
+    with pytest.raises(UserError, match=r"^page\.md: "):
+        insert_blocks(text, BLOCKS, source="page.md")
+
+
+def test_tables_claims_and_figures_have_blocks(tmp_path: Path):
+    for layers, skill in ((ALL, 0.9), (SPARSE, 0.5)):
+        write_run(tmp_path, layers, skill=skill)
+    runs = find_runs(tmp_path)
+    scores = question_scores(runs)
+    figures = all_figures(FigureInputs(runs, PAPER, (tmp_path,)))
+    blocks = markdown_blocks(all_tables(PAPER, runs, scores), judge_claims(PAPER, runs, scores), figures)
+    assert {f"table1_{BUNNY}", f"table2_{BUNNY}", f"claims_{BUNNY}", f"figure2_{BUNNY}"} <= set(blocks)
+    assert all(block.endswith("\n") for block in blocks.values())
+    assert "**does not hold**" in blocks[f"claims_{BUNNY}"]
