@@ -22,6 +22,11 @@ def test_zero3_on_one_and_on_two_ranks_agrees_with_plain_torch(undisturbed: Path
     assert result.returncode == 0, result.stderr
     for root in (tmp_path, two_ranks):
         assert_same_course(run_dir(root), run_dir(undisturbed))
+        assert trainable_parameters(root) == trainable_parameters(undisturbed) > 0
+
+
+def trainable_parameters(root: Path) -> int:
+    return json.loads((run_dir(root) / "train.json").read_text())["trainable_parameters"]
 
 
 def test_a_killed_run_of_two_ranks_ends_bit_equal(two_ranks: Path, vrx, tmp_path: Path):

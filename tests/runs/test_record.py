@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,15 @@ def test_the_all_layers_run_is_found_by_its_identity(keep: Keep):
     assert all_layers_record(folder, record) is None
     _, whole = keep(selector=ALL)
     assert all_layers_record(folder, record) == whole
+
+
+def test_the_all_layers_run_is_also_found_in_a_folder_of_results(keep: Keep, tmp_path: Path):
+    folder, whole = keep(selector=ALL)
+    results = tmp_path / "results"
+    shutil.move(folder, results / folder.relative_to(folder.parents[2]))
+    folder, record = keep()
+    assert all_layers_record(folder, record) is None
+    assert all_layers_record(folder, record, [results]) == whole
 
 
 def test_the_all_layers_run_is_its_own_reference(keep: Keep):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from vrx.runs.identity import Identity
@@ -12,14 +13,14 @@ from vrx.runs.record import Record
 SAME = ("model", "weights", "data", "train", "engine")  # parts of an identity that decide on the cost, beside layers
 
 
-def expected_device_hours(run_dir: Path, identity: Identity) -> float | None:
+def expected_device_hours(run_dir: Path, identity: Identity, results: Sequence[Path] = ()) -> float | None:
     """Device-hours of a training, from neighbours of the same model, data, training and engine; None without any.
 
     Runs with as many layers count alone. Without one, the hours are interpolated over the number of layers, or taken
     from the one number that is known: with the projector tuned, the backward pass goes through all layers anyway.
     """
     by_layers: dict[int, list[float]] = {}
-    for record in neighbour_records(run_dir):
+    for record in neighbour_records(run_dir, results):
         hours = _device_hours(record)
         if hours is not None and all(record.identity.get(key) == identity.get(key) for key in SAME):
             by_layers.setdefault(len(record.layers), []).append(hours)

@@ -41,7 +41,8 @@ class TrainableModel:
 
     @property
     def num_trainable(self) -> int:
-        return sum(parameter.numel() for parameter in self.trainable.values())
+        """Trained numbers; under ZeRO-3 a parameter is empty here, and DeepSpeed notes its whole size in `ds_numel`."""
+        return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.trainable.values())
 
     def flops_counter(self, *, num_layers: int, lora: LoraConfig) -> Callable[[Workload], float]:
         """The FLOPs of a step as a function of its workload."""

@@ -61,7 +61,7 @@ def run_cost(
     run_dir, identity = locate_finetune(run, layers, data_digest)
     steps = run.train.max_steps or run.train.epochs * math.ceil(num_samples / run.train.global_batch_size)
     num_layers = len(layers)
-    hours = measured_hours = expected_device_hours(run_dir, identity)
+    hours = measured_hours = expected_device_hours(run_dir, identity, run.runtime.results_paths)
     if hours is None and steps:
         flops = steps * run.train.global_batch_size * cost_model.sample_flops(shape, num_layers, lengths, run)
         hours = cost_model.gpu_hours(flops, gpu_name(run), required(run.check).expected_mfu)

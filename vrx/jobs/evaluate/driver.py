@@ -53,7 +53,8 @@ def evaluate(run: RunConfig) -> None:
                 scores = evaluate_run.measure(run, run_dir, samples)
                 record = evaluate_run.write_record(run_dir, run.model, target.identity, target.layers, scores)
                 wandb_run.finish(record)
-    print(format_run_summary(record, all_layers_record(run_dir, record) if target.layers else None))
+    all_layers = all_layers_record(run_dir, record, run.runtime.results_paths) if target.layers else None
+    print(format_run_summary(record, all_layers))
     print(f"record: {RunDir(run_dir).record}")
 
 

@@ -41,7 +41,7 @@ def finetune(run: RunConfig) -> None:
     run = with_frozen_layers(run, layers)
     if is_copy(run_dir) and run_status(run_dir, _checks(run, run_dir, samples)).is_done:
         log(f"{run_dir.name}: done, without weights, in {run_dir.parents[2]}; nothing to do")
-        _show(run_dir, read_record(RunDir(run_dir).record))
+        _show(run, run_dir, read_record(RunDir(run_dir).record))
         return
     with exclusive_lock(run_dir):
         status = run_status(run_dir, _checks(run, run_dir, samples))
@@ -51,7 +51,7 @@ def finetune(run: RunConfig) -> None:
             relabelled = with_selectors(record, selectors)
             if relabelled.selectors != record.selectors:  # another selector chooses the same layers
                 relabelled.write(RunDir(run_dir).record)
-            _show(run_dir, record)
+            _show(run, run_dir, record)
             return
         with following(run, run_dir, files.digest(identity)[:8], layers=layers) as wandb_run:
             if training_gap(run_dir) is not None:
@@ -72,7 +72,7 @@ def finetune(run: RunConfig) -> None:
                 selectors=selectors,
             )
             wandb_run.finish(record)
-        _show(run_dir, record)
+        _show(run, run_dir, record)
 
 
 def progress(run: RunConfig) -> RunStatus:
@@ -83,7 +83,7 @@ def progress(run: RunConfig) -> RunStatus:
     data = run.runtime.output_path / "data"
     digest = instruction_dataset.data_digest(run.instructions, data, read_only=True)
     run_dir, identity = locate_finetune(run, select_layers(run), digest)
-    device_hours = expected_device_hours(run_dir, identity)
+    device_hours = expected_device_hours(run_dir, identity, run.runtime.results_paths)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:
@@ -96,6 +96,6 @@ def _checks(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSample
     return [lambda: training_gap(run_dir), lambda: evaluate_run.evaluation_gap(run, run_dir, samples)]
 
 
-def _show(run_dir: Path, record: Record) -> None:
-    print(format_run_summary(record, all_layers_record(run_dir, record)))
+def _show(run: RunConfig, run_dir: Path, record: Record) -> None:
+    print(format_run_summary(record, all_layers_record(run_dir, record, run.runtime.results_paths)))
     print(f"record: {RunDir(run_dir).record}")

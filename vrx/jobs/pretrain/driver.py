@@ -62,7 +62,7 @@ def progress(run: RunConfig) -> RunStatus:
         return RunStatus("to do", "data not made yet")
     digest = instruction_dataset.data_digest(run.captions, run.runtime.output_path / "data", read_only=True)
     run, run_dir, identity = _located(run, digest)
-    device_hours = expected_device_hours(run_dir, identity)
+    device_hours = expected_device_hours(run_dir, identity, run.runtime.results_paths)
     hours = None if device_hours is None else device_hours / num_processes(run.runtime)
     return run_status(run_dir, [lambda: _gap(run_dir)], expected_hours=hours)
 
