@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -87,6 +89,14 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calm_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the sweep SMOKE came to its end undisturbed."""
     return finished(tmp_path_factory.mktemp("calm_sweep"), *SMOKE)
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """A tiny checkpoint of a family by its name, made once."""
+    from support.families import TinyFamily
+
+    return cache(lambda name: TinyFamily(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_pruning_all_layers_or_unmerged_adapters_is_refused():
     apply_lora(model, (1,), LoraConfig(r=2))
     with pytest.raises(ValueError, match="merge them before pruning"):
         surgery.prune_layers(model, (0,))
-    with pytest.raises(TypeError, match="Linear: valid are LlavaForConditionalGeneration and decoder-only backbones"):
+    with pytest.raises(TypeError, match="Linear: valid are LVLMs and decoder-only backbones"):
         surgery.prune_layers(nn.Linear(1, 1), (0,))
 
 

@@ -30,7 +30,7 @@ def needs_scores(run: RunConfig) -> bool:
     return run.selector.layers is None and run.selector.formula is not None
 
 
-def apply_rule(run: RunConfig, scores: Sequence[float] | None = None) -> tuple[int, ...]:
+def apply_rule(run: RunConfig, scores: Sequence[float | None] | None = None) -> tuple[int, ...]:
     """The layers that the selector's rule chooses; an explicit list wins. `UserError` where the rule cannot.
 
     scores: one importance score a layer, for a selector that `needs_scores`.

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import (
-    LlavaForConditionalGeneration,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import tokenizers
 from vrx.data.batch import MicroBatch, TrainingSample, collate
-from vrx.data.chat_templates import get_template
-from vrx.data.encoding import expand_images, tokenize_prompt
+from vrx.data.chat_templates import IMAGE_TAG, get_template
+from vrx.data.encoding import expand_images, tokenize, tokenize_prompt
 from vrx.data.image_processing import Pixels
 from vrx.evaluation.families import LETTERS, Sample
 from vrx.evaluation.image_loading import load_image, load_images
@@ -29,6 +31,7 @@ from vrx.launch.devices import device, dtype
 from vrx.metrics.answer import Answer
 from vrx.models import from_run
 from vrx.models.loading import image_token_id, load_model_tokenizer
+from vrx.models.lvlm import forward_inputs
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,20 @@ class EncodedSample:
     """A question as the model gets it.
 
     prompt_ids: (length,) token ids with image tokens in place. pixels: (3, H, W) float32, or None without an image.
+    tensors, num_pictures: as of a `TrainingSample`, of a model with a processor of its own.
     """
 
     sample: Sample
     prompt_ids: list[int]
-    pixels: Tensor | None
+    pixels: Tensor | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    num_pictures: int = 0
+
+    @property
+    def row(self) -> TrainingSample:
+        """The prompt as a row of a micro-batch."""
+        ids = self.prompt_ids
+        return TrainingSample(ids, ids, self.pixels, tensors=self.tensors, num_pictures=self.num_pictures)
 
 
 AnswerFunction = Callable[[list[EncodedSample]], list[Answer]]  # answers a batch, in its order
@@ -49,18 +61,22 @@ AnswerFunction = Callable[[list[EncodedSample]], list[Answer]]  # answers a batc
 class Generator:
     """An LVLM on its device with everything that answering questions needs."""
 
-    def __init__(
-        self, lvlm: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
-    ) -> None:
-        self.lvlm = lvlm.to(device()).eval()  # type: ignore[arg-type]
+    def __init__(self, lvlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> None:
+        self.lvlm: Any = lvlm.to(device()).eval()  # type: ignore[arg-type]
         self.tokenizer, self.config = tokenizer, config
-        self.image_token_id = image_token_id(config, tokenizer)
-        self.image_processor = Pixels(config)
+        self.processor = tokenizer  # what a checkpoint is saved with
+        if config.is_assembled:
+            self.image_token_id = image_token_id(config, tokenizer)
+            self.image_processor = Pixels(config)
 
     @classmethod
     def load(cls, run: RunConfig, run_dir: Path) -> Generator:
         """The LVLM that a run left in `run_dir` (tuned, reverted or pruned), or the base model where it left none."""
         lvlm = from_run.load_from_run(run.model, run_dir, dtype=dtype(run.train))
+        if not run.model.is_assembled:
+            from vrx.evaluation.native_generation import NativeGenerator
+
+            return NativeGenerator(lvlm, run.model)
         return cls(lvlm, load_model_tokenizer(run.model), run.model)
 
     @property
@@ -84,6 +100,33 @@ class Generator:
         """A sample with its prompt and image encoded; `BadImage` names the sample."""
         return EncodedSample(sample, self.prompt_ids(sample), load_image(sample, self.image_processor))
 
+    def encode_all(
+        self, prompts: Sequence[tuple[list[int], Sample]], *, num_workers: int, num_ahead: int
+    ) -> Iterator[EncodedSample]:
+        """Samples with the ids that `prompt_ids` gave, in their order; their images are loaded ahead."""
+        samples = [sample for _, sample in prompts]
+        images = load_images(samples, self.image_processor, num_workers=num_workers, num_ahead=num_ahead)
+        for (prompt_ids, sample), pixels in zip(prompts, images, strict=True):
+            yield EncodedSample(sample, prompt_ids, pixels)
+
+    def training_sample(self, encoded: EncodedSample) -> TrainingSample:
+        """Question and first reference, in which the reference and its end token are labelled."""
+        sample, config = encoded.sample, self.config
+        tokenized = tokenize(_turns(sample), self.tokenizer, config.template, has_image=sample.image is not None)
+        ids, labels = expand_images(
+            tokenized.input_ids,
+            tokenized.labels,
+            image_token_id=self.image_token_id,
+            num_image_tokens=config.num_image_tokens,
+        )
+        return TrainingSample(ids, labels, encoded.pixels)
+
+    def letter_ids(self, letters: str) -> list[int]:
+        """The first token of each letter as an answer."""
+        template = get_template(self.config.template)
+        opening = f"{template.gpt}{template.mark}"
+        return [tokenizers.encode(opening + letter, self.tokenizer, has_image=False)[-1] for letter in letters]
+
     def answer(self, batch: Sequence[EncodedSample], max_new_tokens: int) -> list[str]:
         """The greedy answers to a batch, stripped of outer blanks; prompts are padded on the left."""
         return self._generate(batch, max_new_tokens, [])
@@ -92,10 +135,7 @@ class Generator:
         self, batch: Sequence[EncodedSample], max_new_tokens: int
     ) -> list[tuple[str, tuple[float, ...]]]:
         """As `answer`, with the log-probability of each option's letter as the first token (as hendrycks/test)."""
-        template = get_template(self.config.template)
-        opening = f"{template.gpt}{template.mark}"
-        letters = [tokenizers.encode(opening + letter, self.tokenizer, has_image=False)[-1] for letter in LETTERS]
-        first_token = _FirstTokenLogProbs(letters)
+        first_token = _FirstTokenLogProbs(self.letter_ids(LETTERS))
         texts = self._generate(batch, max_new_tokens, [first_token])
         return [
             (text, tuple(row[: len(encoded.sample.answer.choices)]))
@@ -106,19 +146,16 @@ class Generator:
     def _generate(
         self, batch: Sequence[EncodedSample], max_new_tokens: int, processors: list[LogitsProcessor]
     ) -> list[str]:
-        rows = [TrainingSample(encoded.prompt_ids, encoded.prompt_ids, encoded.pixels) for encoded in batch]
-        inputs = collate(rows, pad_token_id=self.pad_token_id, side="left").to(device())
-        pixels = {} if inputs.pixels is None else {"pixel_values": inputs.pixels.to(self.lvlm.dtype)}
+        rows = [encoded.row for encoded in batch]
+        inputs = forward_inputs(self.lvlm, collate(rows, pad_token_id=self.pad_token_id, side="left"))
         output = self.lvlm.generate(
-            input_ids=inputs.input_ids,
-            attention_mask=inputs.attention_mask,
+            **inputs,
             do_sample=False,
             max_new_tokens=max_new_tokens,
             logits_processor=LogitsProcessorList(processors),
             past_key_values=preallocated_cache(self.lvlm.config.get_text_config()),
-            **pixels,
         )
-        texts = self.tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
 
 
@@ -159,8 +196,13 @@ def prompt_batches(
 ) -> Iterator[MicroBatch]:
     """Questions with images as micro-batches padded on the right, in their order; each is made when it is needed."""
     assert all(sample.image for sample in samples), "layers are scored on samples with an image"
-    images = load_images(samples, generator.image_processor, num_workers=num_workers, num_ahead=batch_size)
-    for first in range(0, len(samples), batch_size):
-        prompts = [generator.prompt_ids(sample) for sample in samples[first : first + batch_size]]
-        rows = [TrainingSample(ids, ids, next(images)) for ids in prompts]
-        yield collate(rows, pad_token_id=generator.pad_token_id)
+    prompts = [(generator.prompt_ids(sample), sample) for sample in samples]
+    encoded = generator.encode_all(prompts, num_workers=num_workers, num_ahead=batch_size)
+    while batch := list(islice(encoded, batch_size)):
+        yield collate([sample.row for sample in batch], pad_token_id=generator.pad_token_id)
+
+
+def _turns(sample: Sample) -> list[dict[str, str]]:
+    needs_tag = sample.image is not None and IMAGE_TAG not in sample.prompt
+    question = f"{IMAGE_TAG}\n{sample.prompt}" if needs_tag else sample.prompt
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": sample.answer.references[0]}]

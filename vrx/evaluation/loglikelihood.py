@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from vrx.config.errors import UserError
 from vrx.data.batch import TrainingSample, collate
-from vrx.data.chat_templates import IMAGE_TAG
-from vrx.data.encoding import IGNORE, expand_images, tokenize
-from vrx.evaluation.families import Sample
+from vrx.data.encoding import IGNORE
 from vrx.evaluation.generation import EncodedSample, Generator
 from vrx.metrics.answer import Answer
+from vrx.models.log_likelihood import negative_log_likelihood
 from vrx.models.lvlm import decoder
-from vrx.models.probe import negative_log_likelihood
 
 
 def loglikelihoods(generator: Generator, batch: Sequence[EncodedSample]) -> list[Answer]:
@@ -70,23 +68,8 @@ def _rows(generator: Generator, encoded: EncodedSample) -> Iterator[TrainingSamp
 
 
 def _conversation(generator: Generator, encoded: EncodedSample) -> TrainingSample:
-    """Question and reference as a training sample, in which the reference and its end token are labelled."""
-    sample, config = encoded.sample, generator.config
-    tokenized = tokenize(_turns(sample), generator.tokenizer, config.template, has_image=sample.image is not None)
-    if all(label == IGNORE for label in tokenized.labels):
-        raise UserError(
-            f"sample {sample.answer.id}: its reference {sample.answer.references[0]!r} has no token to count"
-        )
-    ids, labels = expand_images(
-        tokenized.input_ids,
-        tokenized.labels,
-        image_token_id=generator.image_token_id,
-        num_image_tokens=config.num_image_tokens,
-    )
-    return TrainingSample(ids, labels, encoded.pixels)
-
-
-def _turns(sample: Sample) -> list[dict[str, str]]:
-    needs_tag = sample.image is not None and IMAGE_TAG not in sample.prompt
-    question = f"{IMAGE_TAG}\n{sample.prompt}" if needs_tag else sample.prompt
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": sample.answer.references[0]}]
+    """Question and reference as a training sample; `UserError` for a reference without a token."""
+    row, answer = generator.training_sample(encoded), encoded.sample.answer
+    if all(label == IGNORE for label in row.labels):
+        raise UserError(f"sample {answer.id}: its reference {answer.references[0]!r} has no token to count")
+    return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from vrx.evaluation import benchmarks, prediction_files
 from vrx.evaluation.dataset_cache import dataset_commit
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import AnswerFunction, EncodedSample, Generator, text_answer_function
-from vrx.evaluation.image_loading import load_images
 from vrx.evaluation.loglikelihood import loglikelihoods
 from vrx.evaluation.prediction_files import Agreement, PredictionHeader
 from vrx.launch.devices import device, device_facts
@@ -102,7 +101,7 @@ def predict(
         ((generator.prompt_ids(sample), sample) for sample in mine),
         key=lambda prompt: (-len(prompt[0]), prompt[1].answer.id),
     )
-    loading = _load_prompts(generator, prompts, batch_size=batch_size, num_workers=num_workers)
+    loading = generator.encode_all(prompts, num_workers=num_workers, num_ahead=2 * batch_size)
     part = prediction_files.part_file(run_dir, name, rank())
     written = prediction_files.read_predictions(part, key).values()
     prediction_files.write_predictions(part, PredictionHeader(key), written)  # without a last line that was cut
@@ -143,15 +142,6 @@ def agreement_with_batch_1(
     alone = [prediction for sample in chosen for prediction in answer([generator.encode(sample)])]
     num_same = sum(prediction.text == predictions[prediction.id].text for prediction in alone)
     return {"value": num_same / len(chosen), "num_samples": len(chosen)}
-
-
-def _load_prompts(
-    generator: Generator, prompts: Sequence[tuple[list[int], Sample]], *, batch_size: int, num_workers: int
-) -> Iterator[EncodedSample]:
-    samples = [sample for _, sample in prompts]
-    images = load_images(samples, generator.image_processor, num_workers=num_workers, num_ahead=2 * batch_size)
-    for (prompt_ids, sample), pixels in zip(prompts, images, strict=True):
-        yield EncodedSample(sample, prompt_ids, pixels)
 
 
 def _halved(name: str, size: int) -> int:

@@ -10,11 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+FULL = "full_attention"  # the kind of a decoder layer that looks at all tokens before
 Config = Any  # of transformers, with `get_text_config()`
 
 
 def _no_layers(config: Config) -> set[int]:
     return set()
+
+
+def _layer_types(config: Config) -> list[str]:
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    return list(kinds) if kinds and len(kinds) == text.num_hidden_layers else [FULL] * text.num_hidden_layers
 
 
 def _nothing(model: Any, kept: Sequence[int]) -> None:
@@ -31,7 +38,7 @@ class Architecture:
     its mask knows one prefix. eager: attention scores are capped, which only transformers' eager attention does.
     pinned: layers that cannot be cut without changing what the others compute. after_cut: mends what depends on the
     numbers of the layers; it gets the model and the numbers that the kept layers had. model_type: of the checkpoint,
-    where it is not the row's name.
+    where it is not the row's name. kinds: of every decoder layer, by default transformers' `layer_types`.
     """
 
     connector: tuple[str, ...] = ("model.multi_modal_projector",)
@@ -40,6 +47,7 @@ class Architecture:
     pinned: Callable[[Config], set[int]] = _no_layers
     after_cut: Callable[[Any, Sequence[int]], None] = _nothing
     model_type: str | None = None
+    kinds: Callable[[Config], list[str]] = _layer_types
 
 
 def llava_hf() -> Architecture:

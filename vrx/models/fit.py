@@ -12,6 +12,7 @@ from vrx.config.schema import ModelConfig
 from vrx.data.image_size import PREPROCESSOR, processed_size
 from vrx.models.architecture import part_config
 from vrx.models.file_names import PROJECTOR_FILE
+from vrx.models.native_facts import require_native
 from vrx.runs.files import read_json
 from vrx.runs.hub import cached_checkpoint
 
@@ -27,6 +28,9 @@ def require_fit(model: ModelConfig) -> None:
     Checked are the kind of the tower, its feature layer, the size of its images, the number of image tokens, and the
     widths of a projector that is a safetensors file.
     """
+    if not model.is_assembled:
+        require_native(model)
+        return
     tower = part_config(model.vision_tower, "vision_config")
     folder = cached_checkpoint(model.vision_tower)
     if tower is not None:

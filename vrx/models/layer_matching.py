@@ -11,16 +11,20 @@ from vrx.config.errors import UserError
 from vrx.models.checkpoint_layouts import DERIVED
 
 # Prefixes: in memory; in an LVLM's files; in a backbone's files; in a bare decoder. Vision layers do not match.
-LAYER = re.compile(r"(?:model\.language_model\.|language_model\.model\.|model\.|)layers\.(\d+)\.(.+)")
+LAYER = r"(?:model\.language_model\.|language_model\.model\.|model\.|)layers"
 Match = dict[str, tuple[str, str]]  # name within the layer -> (name in the model, name in the backbone)
 
 
-def match_layers(state: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor]) -> list[Match]:
+def match_layers(
+    state: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor], *, path: str | None = None
+) -> list[Match]:
     """Match the decoder layers of two models, which must have the same names and shapes; one match per layer.
 
     Either state may be that of a backbone or of an LVLM, in memory or a `LazyStateDict`. Other tensors are ignored.
+    path: of the decoder layers, where it may be another than those of LLaVA and plain backbones.
     """
-    ours, theirs = _layer_tensors(state), _layer_tensors(backbone_state)
+    pattern = re.compile(rf"(?:{LAYER}{f'|{re.escape(path)}' if path else ''})\.(\d+)\.(.+)")
+    ours, theirs = _layer_tensors(state, pattern), _layer_tensors(backbone_state, pattern)
     if len(ours) != len(theirs):
         raise UserError(f"the backbone has {len(theirs)} decoder layers, the model has {len(ours)}")
     matches = []
@@ -36,11 +40,11 @@ def match_layers(state: Mapping[str, Tensor], backbone_state: Mapping[str, Tenso
     return matches
 
 
-def _layer_tensors(state: Mapping[str, Tensor]) -> list[dict[str, str]]:
+def _layer_tensors(state: Mapping[str, Tensor], pattern: re.Pattern[str]) -> list[dict[str, str]]:
     """For each decoder layer: name within the layer -> name in the state."""
     layers: dict[int, dict[str, str]] = {}
     for full_name in state:
-        match = LAYER.fullmatch(full_name)
+        match = pattern.fullmatch(full_name)
         if match and not DERIVED.fullmatch(full_name):
             layers.setdefault(int(match[1]), {})[match[2]] = full_name
     if not layers:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTrainedModel, PreTrainedTokenizerBase
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
@@ -19,6 +19,7 @@ from vrx.models.fit import require_fit
 from vrx.models.full_checkpoint import load_full_checkpoint
 from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
+from vrx.models.native import load_native
 from vrx.models.projector_weights import fresh_projector, read_projector
 from vrx.runs.hub import resolve_checkpoint, split_revision
 
@@ -47,14 +48,18 @@ def image_token_id(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> i
 
 def load(
     config: ModelConfig, *, dtype: torch.dtype = torch.float32, projector_seed: int | None = None
-) -> LlavaForConditionalGeneration:
+) -> PreTrainedModel:
     """Load an LVLM on the CPU: from the checkpoint or run in `model.lvlm`, or assembled from its parts, before tuning.
+
+    Another `model.architecture` than llava is a class of transformers, see `native.py`.
 
     LLaVA-1.5 and Bunny are the same architecture: features of one vision tower layer, Linear-GELU-Linear into the
     embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. `UserError` for parts
     that do not fit together names the first tensors that are missing, unexpected or of another shape.
     projector_seed: start from a fresh projector of this seed in place of `model.projector`.
     """
+    if not config.is_assembled:
+        return load_native(config, dtype=dtype)
     tokenizer = load_model_tokenizer(config)
     options: LlavaOptions = {
         "image_token_index": image_token_id(config, tokenizer),
@@ -106,9 +111,9 @@ def _load_lora_output(
     return model
 
 
-def merge_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
+def merge_adapter(model: PreTrainedModel, folder: Path, *, is_native: bool = False) -> None:
     """Merge an adapter into the weights of its base, in place; `UserError` for an adapter of another base."""
-    adapter, weights = Adapter(folder), dict(model.named_parameters())
+    adapter, weights = Adapter(folder, is_native=is_native), dict(model.named_parameters())
     adapter.require_fit({name: tuple(tensor.shape) for name, tensor in weights.items()})
     for name in adapter:
         weights[name].data.copy_(adapter.merge(name, weights[name].data))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,15 +27,17 @@ PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias
 PLAIN_STARTS = ("none", "true", "false", "gaussian")  # of init_lora_weights: they leave the base as it is
 TENSOR_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)")
 Part = Literal["A", "B", "magnitude_vector"]
+SaveBeside = Callable[[dict[str, Tensor], Path], None]  # full tensors by name, an existing folder
 
 
 class Adapter(Mapping[str, Tensor]):
     """A LoRA or DoRA adapter on disk: name in memory of each adapted weight -> its change.
 
     A change is scale x B A in fp32, (out, in), computed on access; `merge` applies it. shapes: of the adapted weights.
+    is_native: of a model that is one checkpoint, whose names on disk are those in memory.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_native: bool = False) -> None:
         config = read_json(folder / "adapter_config.json")
         unsupported = [key for key, plain in PLAIN.items() if (config.get(key) or plain) != plain]
         if config.get("peft_type") != "LORA" or unsupported:
@@ -48,7 +50,8 @@ class Adapter(Mapping[str, Tensor]):
         self._tensor_names: dict[str, dict[str, str]] = {}
         for name in self._stored:
             match = TENSOR_NAME.fullmatch(name)
-            weight = memory_name(f"{match[1]}.weight") if match else None
+            name_of = native_name if is_native else memory_name
+            weight = name_of(f"{match[1]}.weight") if match else None
             if match is None or weight is None:
                 raise UserError(f"{folder}: {name} is not a LoRA tensor of a decoder layer")
             self._tensor_names.setdefault(weight, {})[match[2] or match[3]] = name
@@ -106,8 +109,15 @@ class Adapter(Mapping[str, Tensor]):
         return len(self._tensor_names)
 
 
-def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) -> None:
-    """Save the adapter in PEFT's own format and the projector beside it.
+def native_name(name: str) -> str:
+    """The name in memory of a tensor that PEFT saved."""
+    return name.removeprefix(WRAPPED)
+
+
+def save_adapter(
+    model: peft.PeftModel, state: dict[str, Tensor], folder: Path, *, save_beside: SaveBeside = save_projector
+) -> None:
+    """Save the adapter in PEFT's own format and what was trained beside it, by default LLaVA's projector.
 
     state: full tensors by name in the LVLM or in the PEFT model; PEFT alone would silently skip names without its own
     prefix.
@@ -120,7 +130,7 @@ def save_adapter(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) 
     config = json.loads((folder / "adapter_config.json").read_text())
     config["target_modules"].sort()  # PEFT holds a set, whose order changes between runs
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-    save_projector(state, folder)
+    save_beside({name: tensor for name, tensor in state.items() if "lora_" not in name}, folder)
 
 
 def find_adapter(folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ from vrx.models.fit import WITH_CLASS_TOKEN, Shapes, projector_shapes
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 
 OFFICIAL_NUMBERS = {"0": "linear_1", "2": "linear_2"}  # position in LLaVA's Sequential -> name in transformers
+PEFT_PREFIX = "base_model.model."
 OFFICIAL_PREFIX = "model.mm_projector."
 
 
@@ -65,6 +66,24 @@ def read_projector(folder: Path) -> dict[str, Tensor]:
 def save_projector(state: dict[str, Tensor], folder: Path) -> None:
     """Save the projector among full tensors of an LVLM, by name, as `projector.safetensors` in an existing folder."""
     save_file(projector_tensors(state), folder / PROJECTOR_FILE)
+
+
+def save_connector(state: dict[str, Tensor], folder: Path) -> None:
+    """Save the tensors trained beside an adapter under their full names; no file where there are none."""
+    if state:
+        tensors = {name.removeprefix(PEFT_PREFIX): tensor.contiguous() for name, tensor in state.items()}
+        save_file(tensors, folder / PROJECTOR_FILE)
+
+
+def load_connector(model: nn.Module, folder: Path) -> None:
+    """Load what `save_connector` saved into an LVLM; `UserError` for tensors of another model."""
+    if not (folder / PROJECTOR_FILE).is_file():
+        return
+    stored, weights = LazyStateDict(folder, (PROJECTOR_FILE,)), dict(model.named_parameters())
+    for name, shape in stored.shapes.items():
+        if name not in weights or tuple(weights[name].shape) != shape:
+            raise UserError(f"{folder / PROJECTOR_FILE}: {name} {shape} is no tensor of this model")
+        weights[name].data.copy_(stored[name])
 
 
 def projector_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from vrx.config.errors import UserError
 from vrx.models import lvlm
+from vrx.models.architectures import Architecture
 from vrx.models.layer_matching import match_layers
 
 
@@ -25,7 +26,7 @@ def revert_layers(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], 
     """
     reverted_layers = _checked(layers, len(lvlm.decoder(model).layers))
     state = model.state_dict()
-    matches = match_layers(state, backbone_state)
+    matches = match_layers(state, backbone_state, path=lvlm.layers_path(model))
     with torch.no_grad():
         for layer in reverted_layers:
             for name, backbone_name in matches[layer].values():
@@ -46,11 +47,13 @@ def reverted(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layer
             module.load_state_dict(state)
 
 
-def prune_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
+def prune_layers(model: PreTrainedModel, layers: Sequence[int], row: Architecture | None = None) -> None:
     """Remove decoder layers of an LVLM or of a plain backbone, in place (section 6; Figure 1, right; Figure 4).
 
     The remaining layers are renumbered, because the KV cache is indexed by layer, and the configuration is updated.
+    row: of an LVLM that is one checkpoint. `UserError` for layers that cannot be cut.
     """
+    row = row or Architecture()
     decoder = lvlm.decoder(model)
     depth = len(decoder.layers)
     pruned = set(_checked(layers, depth))
@@ -58,6 +61,13 @@ def prune_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
         raise UserError(f"cannot prune all {depth} decoder layers: at least one must remain")
     if any("lora_" in name for name, _ in model.named_parameters()):
         raise ValueError("adapters name layers by number: merge them before pruning")
+    pinned = sorted(pruned & row.pinned(model.config))
+    if pinned:
+        cuttable = [layer for layer in range(depth) if layer not in row.pinned(model.config)]
+        raise UserError(
+            f"layers {pinned} of {type(model).__name__}: what other layers compute depends on them; layers that can be "
+            f"cut are {', '.join(map(str, cuttable))}"
+        )
     remaining = [layer for layer in range(depth) if layer not in pruned]
     decoder.layers = nn.ModuleList(decoder.layers[layer] for layer in remaining)
     module: Any
@@ -70,6 +80,7 @@ def prune_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
             if "layer" in key and isinstance(value, list) and len(value) == depth:  # such as layer_types
                 setattr(config, key, [value[layer] for layer in remaining])
         config.num_hidden_layers = len(remaining)
+    row.after_cut(model, remaining)
 
 
 def _checked(layers: Sequence[int], depth: int) -> list[int]:
@@ -85,10 +96,18 @@ def _configs(model: PreTrainedModel, decoder: nn.Module) -> list[PreTrainedConfi
     return list({id(config): config for config in configs if hasattr(config, "num_hidden_layers")}.values())
 
 
-def save_pruned(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, description: str) -> None:
+def save_pruned(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    description: str,
+    *,
+    verify: Callable[[Path], None] = lambda folder: None,
+) -> None:
     """Save a checkpoint that `from_pretrained` loads without our code, with a model card; the folder is replaced.
 
-    tokenizer: may be a processor. description: sentences on what was pruned, for the model card.
+    tokenizer: or a processor. description: sentences on what was pruned, for the model card. verify: gets the saved
+    folder before it has its name, and raises where it is not what was saved.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -101,5 +120,6 @@ def save_pruned(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
         f"```python\nfrom transformers import {name}\n\nmodel = {name}.from_pretrained(folder)\n```\n",
         encoding="utf-8",
     )
+    verify(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

@@ -15,7 +15,7 @@ from vrx.runs.files import write_atomic
 Kind = Literal["model", "dataset"]
 HUB_ID = r"[\w-][\w.-]*/[\w.-]+(@[\w.-][\w./-]*)?"  # owner/name, or owner/name@revision
 COMMIT = r"[0-9a-f]{40}"
-SMALL_FILES = ("*.json", "*.model")
+SMALL_FILES = ("*.json", "*.model", "*.jinja")
 WEIGHT_FILES = ("*.safetensors", "mm_projector.bin", "non_lora_trainables.bin")
 
 

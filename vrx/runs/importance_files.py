@@ -34,8 +34,10 @@ def _folders(run: RunConfig) -> list[Path]:
     return [below(root, "score", run.model.name) for root in roots]
 
 
-def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float]]:
+def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, list[float | None]]:
     """Formula -> score of each layer; a file of other weights, of another depth or with a bad score is refused.
+
+    None stands for an attention score of a layer without attention.
 
     model: the identity of the untouched LVLM, `identity.base_identity(run)`.
     """
@@ -48,7 +50,9 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
     for name, scores in content["scores"].items():
         if len(scores) != num_layers:
             raise UserError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
-        bad = [f"{layer} ({score})" for layer, score in enumerate(scores) if not _is_finite(score)]
+        bad = [
+            f"{layer} ({score})" for layer, score in enumerate(scores) if score is not None and not _is_finite(score)
+        ]
         if bad:
             raise UserError(f"{path}: {name} has no finite score for the layers {', '.join(bad)}")
     return content["scores"]
@@ -95,7 +99,7 @@ def all_layers(run: RunConfig) -> RunConfig:
     )
 
 
-def for_selector(run: RunConfig) -> list[float]:
+def for_selector(run: RunConfig) -> list[float | None]:
     """The scores that the run's selector orders the layers by: of `selector.scores`, else of the fine-tune of all
     layers that the configuration describes."""
     formula = run.selector.formula

@@ -8,7 +8,7 @@ layer. A higher score means a more important layer; every sum is taken in fp64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,13 +58,21 @@ def angular_distance_inputs_all_tokens(before: Tensor, after: Tensor, *, real: T
 
 
 def attention_received(
-    queries: Tensor, keys: Tensor, *, image: Tensor, real: Tensor, scaling: float, mask: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    image: Tensor,
+    real: Tensor,
+    scaling: float,
+    mask: Tensor | None = None,
+    cap: float | None = None,
 ) -> Tensor:
     """Attention that image tokens receive from real tokens, summed over heads, queries, image tokens: (batch,) fp64.
 
     queries: (batch, heads, length, head size), keys: (batch, key heads, length, head size), both after RoPE, one key
     head serving heads / key heads queries; image, real: (batch, length) bool; mask: (batch, 1, length, length), bool
-    (True is visible) or additive, None for causal. Attention weights are in memory for a few queries at a time.
+    (True is visible) or additive, None for causal; cap: that a tanh bends scores to, as in Gemma 2. Attention weights
+    are in memory for a few queries at a time.
     """
     batch, heads, length, _ = queries.shape
     grouped = queries.unflatten(1, (keys.shape[1], -1))  # (batch, key heads, group, length, head size)
@@ -75,6 +83,8 @@ def attention_received(
     for first in range(0, length, step):
         part = slice(first, min(first + step, length))
         weights = (grouped[:, :, :, part].float() @ keys) * scaling  # (batch, key heads, group, part, length)
+        if cap is not None:
+            weights = cap * (weights / cap).tanh()
         visible = (positions[part, None] >= positions)[None, None] if mask is None else mask[:, :, part]
         if visible.dtype == torch.bool:
             weights = weights.masked_fill(~visible.unsqueeze(2), torch.finfo(weights.dtype).min)
@@ -184,11 +194,13 @@ class RunningMean:
         self.total += values.double().sum(0).cpu()
         self.num_samples += len(values)
 
-    def scores(self) -> list[float]:
-        """One score per layer; `UserError` names layers without a finite score."""
+    def scores(self, *, without: Collection[int] = ()) -> list[float | None]:
+        """One score per layer, None for the layers `without` one; `UserError` names layers without a finite score."""
         if not self.num_samples:
             raise UserError("no samples were scored")
-        return require_finite((self.total / self.num_samples).tolist())
+        means = (self.total / self.num_samples).tolist()
+        require_finite([0.0 if layer in without else mean for layer, mean in enumerate(means)])
+        return [None if layer in without else mean for layer, mean in enumerate(means)]
 
 
 def require_finite(scores: Sequence[float]) -> list[float]:

@@ -71,13 +71,19 @@ def random(num_layers: int, k: int, *, seed: int) -> Layers:
     return tuple(sorted(_random.Random(seed).sample(range(num_layers), k)))
 
 
-def most_important(num_layers: int, k: int, *, scores: Sequence[float], reverse: bool = False) -> Layers:
-    """The `k` layers with the highest scores, with `reverse` the lowest; ties go to the lower layer."""
+def most_important(num_layers: int, k: int, *, scores: Sequence[float | None], reverse: bool = False) -> Layers:
+    """The `k` layers with the highest scores, with `reverse` the lowest; ties go to the lower layer.
+
+    A layer whose score is None, such as an attention score of a layer without attention, is not chosen.
+    """
     _check_count(num_layers, k)
     if len(scores) != num_layers:
         raise UserError(f"{len(scores)} importance scores for a model with {num_layers} decoder layers")
     sign = 1 if reverse else -1
-    return tuple(sorted(sorted(range(num_layers), key=lambda layer: (sign * scores[layer], layer))[:k]))
+    keys = [(sign * score, layer) for layer, score in enumerate(scores) if score is not None]
+    if k > len(keys):
+        raise UserError(f"layer_count.k={k}: only {len(keys)} of the {num_layers} layers have this importance score")
+    return tuple(sorted(layer for _, layer in sorted(keys)[:k]))
 
 
 def fixed(num_layers: int, k: int, *, layers: Sequence[int]) -> Layers:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel
 
 from vrx.launch.devices import device
 
@@ -39,7 +39,7 @@ def free_bytes() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def set_mode(lvlm: LlavaForConditionalGeneration, mode: Mode) -> None:
+def set_mode(lvlm: PreTrainedModel, mode: Mode) -> None:
     """Switch the decoder layers to a checkpointing mode."""
     if mode is Mode.NONE:
         lvlm.activation_checkpointing_disable()
@@ -47,7 +47,7 @@ def set_mode(lvlm: LlavaForConditionalGeneration, mode: Mode) -> None:
         lvlm.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=EVERY_N_LAYERS[mode])
 
 
-def set_lightest_mode(lvlm: LlavaForConditionalGeneration, forward: Callable[[], object], *, budget: float) -> Mode:
+def set_lightest_mode(lvlm: PreTrainedModel, forward: Callable[[], object], *, budget: float) -> Mode:
     """Enable the lightest mode in which a forward pass saves at most `budget` bytes; fall back to full.
 
     `forward` runs one forward pass. It is not run in the last mode, which is the only choice left.

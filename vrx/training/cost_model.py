@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vrx.config.schema import RunConfig
-from vrx.models.architecture import ParameterCounts, published_facts
+from vrx.models.architecture import published_facts
+from vrx.models.native_facts import Counts
 from vrx.training.flops import Workload, step_flops
 
 TOKENS_PER_WORD = 1.4  # English instruction data in Llama's vocabulary
@@ -54,7 +55,7 @@ def _tokens(words: np.ndarray, run: RunConfig) -> np.ndarray:
     return np.minimum(tokens, run.model.max_length)
 
 
-def sample_flops(shape: ParameterCounts, num_layers: int, lengths: Lengths, run: RunConfig) -> float:
+def sample_flops(shape: Counts, num_layers: int, lengths: Lengths, run: RunConfig) -> float:
     """FLOPs of one training sample as the recipe `paper` executes it.
 
     Unlike model FLOPs it includes padding, the language head at every position, and the recomputation of
@@ -87,9 +88,7 @@ def gpu_hours(flops: float, gpu: str, expected_mfu: float) -> float | None:
     return None if peak is None else flops / (peak * 1e12 * expected_mfu) / 3600
 
 
-def memory_gigabytes(
-    shape: ParameterCounts, num_layers: int, lengths: Lengths, run: RunConfig, processes: int
-) -> float:
+def memory_gigabytes(shape: Counts, num_layers: int, lengths: Lengths, run: RunConfig, processes: int) -> float:
     """Peak memory of one GPU, in GB, for a micro-batch of the longest samples.
 
     Counts the weights (partitioned at ZeRO-3, with up to 1e9 gathered at a time), gradients (partitioned from ZeRO-2

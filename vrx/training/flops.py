@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vrx.config.schema import LoraConfig
-from vrx.models.architecture import ParameterCounts
+from vrx.models.native_facts import Counts
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Workload:
 
 
 def step_flops(
-    workload: Workload, shape: ParameterCounts, *, num_layers: int, lora: LoraConfig, recompute: bool = False
+    workload: Workload, shape: Counts, *, num_layers: int, lora: LoraConfig, recompute: bool = False
 ) -> float:
     """FLOPs of forward and backward passes with LoRA on `num_layers` decoder layers.
 

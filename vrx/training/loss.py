@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel
 
 from vrx.config.schema import EngineConfig
 from vrx.data.batch import MicroBatch
@@ -30,11 +30,10 @@ class LvlmWithLoss(nn.Module):
     batch without images (not at ZeRO-3, where the ranks share the tower's weights and must all run it).
     """
 
-    def __init__(
-        self, lvlm: LlavaForConditionalGeneration, blank: Tensor, switches: EngineConfig | None = None
-    ) -> None:
+    def __init__(self, lvlm: PreTrainedModel, blank: Tensor, switches: EngineConfig | None = None) -> None:
         super().__init__()
-        self.lvlm, self.blank = lvlm, blank[None]
+        self.lvlm: Any = lvlm
+        self.blank = blank[None]
         self.switches = switches or EngineConfig()
         self.chunk = None if self.switches.zero_stage == 3 else CHUNK  # ranks would run different numbers of chunks
         if self.switches.packed:

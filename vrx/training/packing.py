@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, LlavaForConditionalGeneration
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vrx.models.lvlm import decoder
@@ -14,7 +14,7 @@ from vrx.models.lvlm import decoder
 ATTENTION = "packed"  # name of the implementation in transformers' registry
 
 
-def use(lvlm: LlavaForConditionalGeneration) -> None:
+def use(lvlm: PreTrainedModel) -> None:
     """Make the decoder attend within samples; its forward pass then takes `sample_lengths`, which sum to the row's."""
     AttentionInterface.register(ATTENTION, attend)
     decoder(lvlm).set_attn_implementation(ATTENTION)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel
 
 from vrx.config.schema import LoraConfig, RunConfig
 from vrx.data.batch import MicroBatch
@@ -19,13 +19,15 @@ from vrx.data.image_processing import Pixels
 from vrx.launch.devices import DTYPES, device
 from vrx.launch.logging import log
 from vrx.launch.ranks import world_size
-from vrx.models import architecture, loading, lora
+from vrx.models import architecture, loading, lora, native
 from vrx.models.lvlm import decoder_layers, projector
+from vrx.models.native_facts import Counts, architecture_of, counts_of
 from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora
 from vrx.training.activation_checkpointing import Mode
 from vrx.training.deepspeed_engine import zero3_loading
 from vrx.training.flops import Workload
 from vrx.training.loss import LvlmWithLoss
+from vrx.training.native_loss import NativeLvlmWithLoss, blank_picture
 
 BYTES_PER_TRAINABLE = 12  # fp32 gradient and two moments
 
@@ -34,10 +36,11 @@ BYTES_PER_TRAINABLE = 12  # fp32 gradient and two moments
 class TrainableModel:
     """The LVLM, the same as PEFT's model (None without adapters), with its loss, and what is trained."""
 
-    lvlm: LlavaForConditionalGeneration
+    lvlm: PreTrainedModel
     peft_model: Any
-    module: LvlmWithLoss
+    module: LvlmWithLoss | NativeLvlmWithLoss
     trainable: dict[str, nn.Parameter]
+    counts: Counts | None = None  # where they are not read off the configuration of a LLaVA model
 
     @property
     def num_trainable(self) -> int:
@@ -46,6 +49,9 @@ class TrainableModel:
 
     def flops_counter(self, *, num_layers: int, lora: LoraConfig) -> Callable[[Workload], float]:
         """The FLOPs of a step as a function of its workload."""
+        if self.counts is not None:
+            counts = self.counts
+            return lambda workload: flops.step_flops(workload, counts, num_layers=num_layers, lora=lora)
         config: Any = self.lvlm.config
         text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
         shape = architecture.counts_from_configs(text, vision, num_patches=config.image_seq_length)
@@ -57,7 +63,7 @@ def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tup
 
     words: (samples,), as `instruction_dataset.word_counts` counts them.
     """
-    shape = architecture.parameter_counts(run.model)
+    shape = counts_of(run)
     weight_bytes = total_flops = 0.0
     if shape is not None:
         weight_bytes = shape.parameters * DTYPES[run.train.dtype].itemsize
@@ -66,6 +72,9 @@ def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tup
     decided, off = fast_path.decide(
         run.engine, weight_bytes=weight_bytes or None, total_flops=total_flops, use_dora=bool(run.lora.use_dora)
     )
+    if decided.packed and not run.model.is_assembled and architecture_of(run.model).packing == "padded":
+        decided = dataclasses.replace(decided, packed=None)
+        off["packed"] = f"a decoder of {run.model.architecture} mixes the samples of a row"
     for switch, reason in off.items():
         log(f"engine.{switch} is off: {reason}")
     return dataclasses.replace(run, engine=decided), off
@@ -73,13 +82,28 @@ def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tup
 
 def load_trainable(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
     """Load the LVLM and add adapters on the layers; the weights of a checkpoint can be copied in afterwards."""
+    if not run.model.is_assembled:
+        return _load_native(run, layers)
     with zero3_loading(run.train, run.engine, enabled=run.model.lvlm is None):
         lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype])
     return add_adapters(lvlm, layers, run, blank=Pixels(run.model).blank())
 
 
+def _load_native(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
+    """The same for a model that is one checkpoint."""
+    row = architecture_of(run.model)
+    with zero3_loading(run.train, run.engine):
+        lvlm = native.load_native(run.model, dtype=DTYPES[run.train.dtype])
+    beside = row.connector if run.train.connector else ()
+    peft_model = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed, beside=beside)
+    if run.engine.fused_lora:
+        fused_lora.fuse(lvlm)
+    module = NativeLvlmWithLoss(lvlm, row, blank_picture(run.model, lvlm), run.engine)
+    return TrainableModel(lvlm, peft_model, module, lora.trainable_parameters(module), counts_of(run))
+
+
 def add_adapters(
-    lvlm: LlavaForConditionalGeneration, layers: Sequence[int], run: RunConfig, *, blank: torch.Tensor
+    lvlm: PreTrainedModel, layers: Sequence[int], run: RunConfig, *, blank: torch.Tensor
 ) -> TrainableModel:
     """Put LoRA on the layers of a loaded LVLM; blank: (3, H, W), stands for the image in a batch without images."""
     peft_model = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed)

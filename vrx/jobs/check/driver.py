@@ -10,7 +10,7 @@ from vrx.config.schema import RunConfig
 from vrx.jobs.check import estimate, model_files, preflight
 from vrx.jobs.check.estimate import RunCost
 from vrx.jobs.check.findings import Finding, Findings
-from vrx.models.architecture import parameter_counts
+from vrx.models.native_facts import counts_of
 from vrx.runs.layer_selection import select_layers
 
 
@@ -47,13 +47,13 @@ def _check_run(run: RunConfig, findings: Findings, *, in_sweep: bool) -> tuple[s
     findings.add(findings.once(lambda: list(preflight.questions(run)), run.benchmark))
     processes, finding = preflight.processes(run)
     findings.add([finding, *preflight.environment(run)])
-    shape = parameter_counts(run.model)
+    shape = counts_of(run)
     if shape is None:
         message = f"{run.model.name}: no config.json and no published shape, so no cost estimate"
         findings.add([Finding("shape", message)])
         return None
     if shape.backbone.num_layers != run.model.num_layers:
-        message = f"{run.model.num_layers}: {run.model.backbone} has {shape.backbone.num_layers}"
+        message = f"{run.model.num_layers}: {run.model.lvlm or run.model.backbone} has {shape.backbone.num_layers}"
         findings.add([Finding("model.num_layers", message, bad=True)])
         return None
     try:

@@ -13,7 +13,8 @@ from vrx.config.schema import RunConfig
 from vrx.data import instruction_dataset
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
-from vrx.models.architecture import ParameterCounts, published_facts
+from vrx.models.architecture import published_facts
+from vrx.models.native_facts import Counts
 from vrx.runs import files
 from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.lookup import finetune_label, locate_finetune
@@ -50,7 +51,7 @@ class RunCost:
 
 
 def run_cost(
-    run: RunConfig, layers: Sequence[int], shape: ParameterCounts, *, table: Path | None, processes: int
+    run: RunConfig, layers: Sequence[int], shape: Counts, *, table: Path | None, processes: int
 ) -> tuple[str, RunCost]:
     """Digest of the identity and cost of a run.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vrx.config.schema import RunConfig
 from vrx.models import lora_checkpoint
+from vrx.models.projector_weights import save_connector, save_projector
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
@@ -21,7 +22,8 @@ def train(run: RunConfig, run_dir: Path) -> None:
     model = setup.load_trainable(run, layers)
 
     def save(state: dict[str, Tensor], folder: Path) -> None:
-        lora_checkpoint.save_adapter(model.peft_model, state, folder)
+        beside = save_projector if run.model.is_assembled else save_connector
+        lora_checkpoint.save_adapter(model.peft_model, state, folder, save_beside=beside)
 
     stage.train_model(
         run,
@@ -30,7 +32,7 @@ def train(run: RunConfig, run_dir: Path) -> None:
         data,
         num_layers=len(layers),
         off=off,
-        message=f"tuning layers {', '.join(map(str, layers))} and the projector",
+        message=f"tuning layers {', '.join(map(str, layers))}" + (" and the projector" if run.train.connector else ""),
         result=RunDir(run_dir).adapter,
         save=save,
     )

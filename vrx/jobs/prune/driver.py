@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def layers_to_prune(run: RunConfig, source: SourceRun) -> tuple[int, ...]:
     by_formula = read_scores(path, model=base_identity(run), num_layers=depth)
     if formula not in by_formula:
         raise UserError(f"prune.score={formula}: {path} has {', '.join(by_formula)}")
-    scores = by_formula[formula]
+    scores = [math.inf if score is None else score for score in by_formula[formula]]  # without one, it is not cut
     order = sorted(candidates, key=lambda layer: (scores[layer], layer))
     if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
         num_equal = sum(scores[layer] == scores[order[number]] for layer in candidates)

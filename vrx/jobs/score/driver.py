@@ -123,6 +123,7 @@ def _show(run: RunConfig, path: Path, k: int) -> None:
     print(f"{run.model.name}, {path.parent.name}: the {k} most important layers")
     width = max(map(len, scores))
     for name, values in scores.items():
-        layers = rules.most_important(run.model.num_layers, k, scores=values)
+        num_scored = len(values) - values.count(None)
+        layers = rules.most_important(run.model.num_layers, min(k, num_scored), scores=values)
         print(f"  {name:<{width}}  {', '.join(map(str, layers))}")
     print(f"scores: {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from vrx.launch.devices import init_process_group
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
 from vrx.models import from_run, probe
+from vrx.models.lvlm import layers_path
 from vrx.models.merged_state_dict import tuned_state
 from vrx.runs.files import read_json, write_json
+from vrx.runs.layer_selection import format_layers
 from vrx.selectors.importance import RunningMean
 
 PER_SAMPLE = "image_attention"  # the formula whose scores are saved for each sample, for Figure 5
@@ -55,14 +58,28 @@ def score(run: RunConfig, run_dir: Path) -> None:
     _reduce(means, sample_scores)
     if is_main():
         inputs = read_json(inputs_file(run_dir))
-        in_order = [row for _, row in sorted(sample_scores.items())]
+        without = [] if run.model.is_assembled else _without_attention(means)
+        if without:
+            log(f"layers without attention, which have no attention score: {format_layers(without)}")
+        in_order = [[_without_nan(score) for score in row] for _, row in sorted(sample_scores.items())]
         ids = [{"benchmark": name, "id": sample.answer.id} for name, sample in samples]
         content = {"made_from": inputs["made_from"], "samples": ids, "scores": in_order}
         write_json(sample_scores_file(run_dir), content)
-        scores = {name: mean.scores() for name, mean in means.items()}
-        write_json(scores_file(run_dir), {**inputs, "scores": {**scores, **_weight_scores(run, source)}})
+        scores = {
+            name: mean.scores(without=without if name in probe.ATTENTION_SCORES else ()) for name, mean in means.items()
+        }
+        write_json(scores_file(run_dir), {**inputs, "scores": {**scores, **_weight_scores(run, source, generator)}})
         log(f"{len(samples)} samples scored by {len(probe.ACTIVATION_SCORES)} formulas of activations")
     barrier()
+
+
+def _without_attention(means: dict[str, RunningMean]) -> list[int]:
+    """The layers of which no sample has an attention score."""
+    return [layer for layer, total in enumerate(means[PER_SAMPLE].total.tolist()) if math.isnan(total)]
+
+
+def _without_nan(score: float) -> float | None:
+    return None if math.isnan(score) else score
 
 
 def _reduce(means: dict[str, RunningMean], sample_scores: dict[int, list[float]]) -> None:
@@ -79,7 +96,7 @@ def _reduce(means: dict[str, RunningMean], sample_scores: dict[int, list[float]]
         sample_scores |= rank_scores
 
 
-def _weight_scores(run: RunConfig, source: Path) -> dict[str, list[float]]:
+def _weight_scores(run: RunConfig, source: Path, generator: Generator) -> dict[str, list[float]]:
     """Scores of a tuned LVLM's weights against its backbone; none for a base model."""
     state = tuned_state(run.model, source)
     if state is None:
@@ -89,4 +106,5 @@ def _weight_scores(run: RunConfig, source: Path) -> dict[str, list[float]]:
     def progress(layers: list[Any]) -> Iterable[Any]:
         return tqdm(layers, desc="layers", delay=1, leave=False)
 
-    return probe.weight_scores(state, from_run.load_backbone(run.model), watch=progress)
+    backbone, path = from_run.load_backbone(run.model), None if run.model.is_assembled else layers_path(generator.lvlm)
+    return probe.weight_scores(state, backbone, path=path, watch=progress)

@@ -1,0 +1,99 @@
+"""An LVLM of transformers' own class with its loss: packed, padded and single samples teach the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from support.families import LAYERS, gradients, largest_difference, move, slow_families
+from torch import nn
+
+from vrx.config.errors import UserError
+from vrx.config.schema import EngineConfig, LoraConfig
+from vrx.data.encoding import IGNORE
+from vrx.models import lora
+from vrx.training.loss import LvlmWithLoss
+from vrx.training.native_loss import NativeLvlmWithLoss, forget_positions
+
+FAMILIES = slow_families(fast=("qwen2_5_vl",))
+LOSS, GRADIENT = 1e-4, 5e-5  # absolute; a loss is a sum over the answers' tokens, above 100
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_samples_together_teach_what_they_teach_alone(tiny_family, name):
+    family = tiny_family(name)
+    samples = [family.sample(number) for number in range(3)]
+    module = family.tuned()
+    loss, alone = gradients(module, [family.collate([sample]) for sample in samples])
+    others = [gradients(module, [family.collate(samples)])]
+    if family.row.packing != "padded":
+        others.append(gradients(family.tuned(packed=True), [family.collate(samples, packed=True)]))
+    for other_loss, together in others:
+        assert other_loss == pytest.approx(loss, abs=LOSS)
+        assert largest_difference(alone, together) < GRADIENT
+    assert all(gradient.abs().sum() > 0 for gradient in alone.values()), "something trained has no effect"
+    tuned = {name.partition(".layers.")[2].partition(".")[0] for name in alone if "lora_" in name}
+    assert tuned == {str(layer) for layer in LAYERS}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_at_labels_are_those_of_the_whole_head(tiny_family, name):
+    family = tiny_family(name)
+    batch = family.collate([family.sample(number) for number in range(2)])
+    module = family.tuned()
+    loss = module(**batch.model_inputs())
+    module.switches = dataclasses.replace(module.switches, supervised_head=False)
+    assert module(**batch.model_inputs()).item() == pytest.approx(loss.item(), abs=LOSS)
+    forget_positions(module.lvlm)
+    logits = module.lvlm(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.tensors, use_cache=False
+    ).logits[:, :-1]
+    whole = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), batch.labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+    assert whole.item() == pytest.approx(loss.item(), abs=LOSS)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_picture_comes_with_is_missed(tiny_family, name):
+    """Without it some models compute other numbers in silence."""
+    family = tiny_family(name)
+    module, sample = family.tuned(), family.sample(0)
+    for key in sample.tensors.keys() & {"mm_token_type_ids", "token_type_ids", "image_grid_thw"}:
+        rest = {other: tensor for other, tensor in sample.tensors.items() if other != key}
+        batch = family.collate([dataclasses.replace(sample, tensors=rest)])
+        with pytest.raises(UserError, match=key):
+            module(**batch.model_inputs())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_text_leaves_the_connector_as_it_is(tiny_family, name):
+    family = tiny_family(name)
+    _, found = gradients(family.tuned(), [family.collate([family.sample(1, with_picture=False)])])
+    beside = {key: gradient for key, gradient in found.items() if "lora_" not in key}
+    assert beside
+    assert all(gradient is not None and not gradient.any() for gradient in beside.values())
+
+
+def test_llava_is_the_same_through_both_paths(tiny_family):
+    """The path that inserts image features by hand, at parity with the official code, is the oracle of the other."""
+    family = tiny_family("llava_hf")
+    batch = family.collate([family.sample(number) for number in range(3)])
+    switches = EngineConfig(name="torch", supervised_head=True)
+    results = []
+    for is_native in (True, False):
+        lvlm = family.model()
+        lora.apply_lora(lvlm, LAYERS, LoraConfig(r=4, alpha=8, dropout=0.0))
+        blank = torch.zeros(3, 56, 56)
+        if is_native:
+            module: nn.Module = NativeLvlmWithLoss(lvlm, family.row, {"pixel_values": blank[None]}, switches)
+            of_path = batch
+        else:
+            module = LvlmWithLoss(lvlm, blank, switches)
+            of_path = dataclasses.replace(batch, pixels=batch.tensors["pixel_values"], tensors={}, num_pictures=None)
+        move(lora.trainable_parameters(module))
+        results.append(gradients(module.eval(), [of_path]))
+    (native_loss, native), (loss, gradient) = results
+    assert native_loss == pytest.approx(loss, rel=1e-6)
+    assert largest_difference(native, gradient) < 1e-5 * max(float(part.abs().max()) for part in gradient.values())
