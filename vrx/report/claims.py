@@ -20,7 +20,6 @@ NOTES = (
     "A claim holds if all its differences are beyond chance on its side, and does not hold if one is beyond chance on "
     "the other: the interval excludes zero, and all seeds agree.",
     "Where the claim is that others are no better, it holds if none is better by a point or more.",
-    "Whether 98 % are kept is the difference from 98 % of the score of all layers.",
 )
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 
@@ -72,8 +71,8 @@ class Judgement:
         return min((len(comparison.by_seed) for comparison in self.comparisons), default=0)
 
     def numbers(self) -> str:
-        """The comparisons in words: `lower layers +1.2 [0.3, 2.1]; no run of: …`."""
-        parts = [f"{each.label} {each.value:+.1f} [{each.low:.1f}, {each.high:.1f}]" for each in self.comparisons]
+        """The comparisons in words: `vs. lower layers +1.2 [0.3, 2.1]; no run of: …`."""
+        parts = [f"vs. {each.label} {each.value:+.1f} [{each.low:.1f}, {each.high:.1f}]" for each in self.comparisons]
         return "; ".join([*parts, *([f"no runs of: {', '.join(self.missing)}"] if self.missing else [])])
 
 
@@ -166,6 +165,8 @@ def _compare(
     difference = paired_bootstrap(pairs, SEED)
     ends = sorted((100 * sign * difference.low, 100 * sign * difference.high))
     means = tuple(100 * sign * statistics.fmean(_mean(x) - _mean(y) for x, y in each) for each in by_seed if each)
+    if claim.share != 1:
+        label = f"{100 * claim.share:g} % of {label}"
     return Comparison(label, 100 * sign * difference.value, ends[0], ends[1], means)
 
 
