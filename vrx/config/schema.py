@@ -8,6 +8,7 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from vrx.config.bounds import MANY, MAX_LAYERS, MAX_SEED, number
+from vrx.config.instruction_sources import InstructionsConfig
 from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, ReportConfig, RevertConfig, ScoreConfig
 from vrx.config.model_config import ModelConfig
 from vrx.config.runtime_config import RuntimeConfig
@@ -37,15 +38,6 @@ class LayerCountConfig:
 @dataclass
 class DataFractionConfig:
     fraction: float = number(1.0, 0, 1)
-
-
-@dataclass
-class InstructionsConfig:
-    section: ClassVar[str] = "instructions"  # its name in messages
-
-    path: str | None = None  # instruction data, JSON in LLaVA's format
-    image_folder: str | None = None
-    on_bad_image: str = "error"  # error | skip | replace
 
 
 @dataclass

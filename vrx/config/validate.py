@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vrx.config.bounds import among, check_bounds, within
 from vrx.config.errors import UserError
+from vrx.config.instruction_sources import check_sources
 from vrx.config.layers import apply_rule, needs_scores, num_selected
 from vrx.config.model_checks import check_model
 from vrx.config.paths import as_file_name
@@ -71,6 +72,7 @@ def _data(run: RunConfig) -> None:
         raise UserError(f"data_fraction={fraction:g}: must be above 0 and at most 1")
     for data in (run.instructions, run.captions):
         among(f"{data.section}.on_bad_image", data.on_bad_image, ("error", "skip", "replace"))
+        check_sources(data, has_parts=run.model.is_assembled)
     among("captions.template", run.captions.template, ("plain", "model"))
     among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from vrx.data.batch import MicroBatch, TrainingSample, collate
-from vrx.data.dataset import TrainingDataset
+from vrx.data.sample_dataset import SampleDataset
 
 
 def make_dataloader(
-    samples: TrainingDataset,
+    samples: SampleDataset[Any],
     chunks: Iterator[list[int]],
     *,
     pad_token_id: int,
@@ -25,7 +26,7 @@ def make_dataloader(
         return collate(rows, pad_token_id=pad_token_id, packed=packed)
 
     return DataLoader(
-        samples,  # type: ignore[arg-type]
+        samples,
         batch_sampler=chunks,  # type: ignore[arg-type]
         collate_fn=collate_rows,
         num_workers=num_workers,

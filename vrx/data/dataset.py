@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from torch.utils.data import Dataset
-
-from vrx.config.errors import BadImage, UserError
 from vrx.config.paths import inside
 from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
 from vrx.data.encoding import IGNORE, expand_images, tokenize, tokenize_caption
 from vrx.data.image_processing import Pixels, open_rgb
 from vrx.data.instruction_dataset import InstructionRow
+from vrx.data.sample_dataset import SampleDataset
 from vrx.data.tokenizers import IMAGE_TOKEN
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-MAX_REPLACEMENTS = 100  # bad images in a row with on_bad_image=replace
 
-
-class TrainingDataset(Dataset):
+class TrainingDataset(SampleDataset[InstructionRow]):
     """Samples by row number; bad images follow `on_bad_image`.
 
     section: of the configuration that names the data. is_plain: rows are captions without a conversation template.
@@ -44,38 +39,24 @@ class TrainingDataset(Dataset):
         section: str = "instructions",
         is_plain: bool = False,
     ) -> None:
-        self.rows, self.config, self.tokenizer, self.image_token_id = rows, config, tokenizer, image_token_id
-        self.image_folder, self.on_bad_image = image_folder, on_bad_image
-        self.section, self.is_plain = section, is_plain
+        super().__init__(rows, on_bad_image=on_bad_image, section=section)
+        self.config, self.tokenizer, self.image_token_id = config, tokenizer, image_token_id
+        self.image_folder, self.is_plain = image_folder, is_plain
         self.pixels = Pixels(config)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def row_id(self, row: InstructionRow) -> str:
+        return row["id"]
 
-    def __getitem__(self, index: int) -> TrainingSample:
-        """The sample of a row; on_bad_image=replace takes another row for a bad image, error raises `UserError`."""
-        bad_images: list[str] = []
-        for attempt in range(MAX_REPLACEMENTS):
-            row = cast(InstructionRow, self.rows[index])
-            record = f"record {row['id'] or index}"
-            try:
-                image = open_rgb(inside(self.image_folder, row["image"])) if row["image"] else None  # type: ignore[arg-type]
-            except BadImage as error:
-                bad_images.append(f"{record}: image {error}")
-                if self.on_bad_image == "error":
-                    hint = f"{self.section}.on_bad_image=skip or replace continues without it"
-                    raise UserError(f"{bad_images[-1]} ({hint})") from None
-                if self.on_bad_image == "skip":
-                    return self._masked(row, record, bad_images)
-                index = random.Random(f"replace {index} {attempt}").randrange(len(self.rows))
-                continue
-            sample = self.encode(row["conversations"], has_image=image is not None, record=record)
-            sample.bad_images = bad_images
-            has_image_tokens = self.image_token_id in sample.input_ids  # a record may name an image without a tag
-            if image is not None and has_image_tokens and not sample.cut_images:
-                sample.pixels = self.pixels(image)
-            return sample
-        raise UserError(f"{MAX_REPLACEMENTS} bad images in a row, the last: {bad_images[-1]}")
+    def sample(self, row: InstructionRow, record: str) -> TrainingSample:
+        image = open_rgb(inside(self.image_folder, row["image"])) if row["image"] else None  # type: ignore[arg-type]
+        sample = self.encode(row["conversations"], has_image=image is not None, record=record)
+        has_image_tokens = self.image_token_id in sample.input_ids  # a record may name an image without a tag
+        if image is not None and has_image_tokens and not sample.cut_images:
+            sample.pixels = self.pixels(image)
+        return sample
+
+    def sample_without_pictures(self, row: InstructionRow) -> TrainingSample:
+        return self.encode(row["conversations"], has_image=False)
 
     def encode(self, conversations: str, *, has_image: bool, record: str = "") -> TrainingSample:
         """Ids and labels of conversations in JSON, without pixels; `record` names it in messages.
@@ -108,9 +89,3 @@ class TrainingDataset(Dataset):
             reason = f"tokenization mismatch, {counts} tokens" if counts else "no answer within model.max_length"
             sample.masked_samples = [f"{record}: every label is masked ({reason})"]
         return sample
-
-    def _masked(self, row: InstructionRow, record: str, bad_images: list[str]) -> TrainingSample:
-        """A sample with every label masked, which keeps its position in the batch."""
-        ids = self.encode(row["conversations"], has_image=False).input_ids
-        masked = [f"{record}: every label is masked (bad image)"]
-        return TrainingSample(ids, [IGNORE] * len(ids), bad_images=bad_images, masked_samples=masked)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import itertools
 import json
 import os
@@ -24,7 +22,7 @@ from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.image_checks import image_errors
 from vrx.data.record_checks import HALF_PAIR, check_image, has_lone_surrogate, refuse_unknown
 from vrx.launch.logging import log
-from vrx.runs.files import file_digest, read_json, write_json
+from vrx.runs.files import cached_file_digest, read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,25 +64,7 @@ def data_digest(config: InstructionsConfig, cache: Path | None = None, *, read_o
         )
     if not Path(config.path).is_file():
         raise UserError(f"{config.section}.path={config.path}: no such file")
-    path = Path(config.path).resolve()
-    stat = path.stat()
-    file = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if cache is None:
-        return _digest_of(**file)
-    cached_digest = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
-    cached = read_json(cached_digest) if cached_digest.is_file() else {}
-    if isinstance(cached, dict) and cached.items() >= file.items() and isinstance(cached.get("sha256"), str):
-        return cached["sha256"]
-    digest = _digest_of(**file)
-    if not read_only:
-        write_json(cached_digest, {**file, "sha256": digest})
-    return digest
-
-
-@functools.lru_cache(maxsize=8)
-def _digest_of(path: str, size: int, mtime_ns: int) -> str:
-    """Cached, because every run of a sweep needs the digest and real files are a gigabyte long."""
-    return file_digest(Path(path))
+    return cached_file_digest(Path(config.path), cache, read_only=read_only)
 
 
 def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionRow:

@@ -14,7 +14,7 @@ from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import JobConfig, ModelConfig, RunConfig
-from vrx.data import instruction_dataset
+from vrx.data import run_data
 from vrx.launch.logging import log
 from vrx.runs.identity import Identity, base_identity
 from vrx.runs.layer_selection import format_layers, select_layers
@@ -70,7 +70,7 @@ def source_dir(run: RunConfig) -> Path | None:
     if run.model.lvlm is not None:
         return None
     finetune = _as_finetune(run)
-    data_digest = instruction_dataset.data_digest(finetune.instructions)
+    data_digest = run_data.digest(finetune)
     return locate_finetune(finetune, select_layers(finetune), data_digest)[0]
 
 

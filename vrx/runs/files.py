@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -66,3 +67,29 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_file_digest(path: Path, cache: Path | None, *, read_only: bool = False) -> str:
+    """The sha256 of a large file.
+
+    cache: folder that stores the digest until the file's size or modification time changes. read_only: write nothing.
+    """
+    path = path.resolve()
+    stat = path.stat()
+    file = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if cache is None:
+        return _digest_of(**file)
+    cached_digest = cache / f"digest-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    cached = read_json(cached_digest) if cached_digest.is_file() else {}
+    if isinstance(cached, dict) and cached.items() >= file.items() and isinstance(cached.get("sha256"), str):
+        return cached["sha256"]
+    sha256 = _digest_of(**file)
+    if not read_only:
+        write_json(cached_digest, {**file, "sha256": sha256})
+    return sha256
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of(path: str, size: int, mtime_ns: int) -> str:
+    """Cached, because every run of a sweep needs the digest and real files are a gigabyte long."""
+    return file_digest(Path(path))

@@ -12,8 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from vrx.config.schema import CaptionsConfig, InstructionsConfig, RunConfig
-from vrx.data import dataloader, dataset, instruction_dataset, sampler
+from vrx.data import chat_dataset, dataloader, dataset, instruction_dataset, run_data, sampler
 from vrx.data.batch import MicroBatch, collate
+from vrx.data.processors import describe
+from vrx.data.sample_dataset import SampleDataset
 from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
@@ -36,10 +38,11 @@ SaveResult = Callable[[dict[str, Tensor], Path], None]  # full trained tensors b
 class TrainingData:
     """The samples of a run, their order, and their lengths in words, (samples,), negative without an image."""
 
-    dataset: dataset.TrainingDataset
+    dataset: SampleDataset[Any]
     plan: sampler.BatchPlan
     words: np.ndarray
     pad_token_id: int
+    pictures: dict[str, str] | None = None  # what makes the pixels, where that is the model's own processor
 
     def largest_batch(self, *, packed: bool) -> MicroBatch:
         """A micro-batch of the longest samples."""
@@ -54,9 +57,16 @@ def open_data(run: RunConfig, run_dir: Path, source: InstructionsConfig | None =
     source: `run.instructions`, where it is None, or `run.captions`.
     """
     source = source or run.instructions
-    rows = instruction_dataset.open_table(Path(read_json(RunDir(run_dir).data)["table"]))
+    folder = Path(read_json(RunDir(run_dir).data)["table"])
+    rows, all_words = run_data.open_rows(run, folder)
     subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    words = instruction_dataset.word_counts(rows)[subset]
+    words = all_words[subset]
+    plan = sampler.BatchPlan(subset, run.train, seed=run.seed, lengths=words.tolist())
+    if not run.model.is_assembled:
+        encoder = chat_dataset.load_encoder(run.model)
+        chats = chat_dataset.ChatDataset(rows, encoder, on_bad_image=source.on_bad_image, section=source.section)
+        pad, pictures = int(encoder.tokenizer.pad_token_id), describe(encoder.processor)
+        return TrainingData(chats, plan, words, pad_token_id=pad, pictures=pictures)
     tokenizer = loading.load_model_tokenizer(run.model)
     training_dataset = dataset.TrainingDataset(
         rows,
@@ -68,7 +78,6 @@ def open_data(run: RunConfig, run_dir: Path, source: InstructionsConfig | None =
         section=source.section,
         is_plain=isinstance(source, CaptionsConfig) and source.template == "plain",
     )
-    plan = sampler.BatchPlan(subset, run.train, seed=run.seed, lengths=words.tolist())
     return TrainingData(training_dataset, plan, words, pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
 
 
@@ -118,7 +127,8 @@ def train_model(
     weights = trainer.weights()  # on all ranks
     if is_main():
         _save(weights, result, save)
-        _summarize(run, run_dir, model, execution={**switches, "off": off})
+        pictures = {} if data.pictures is None else {"pictures": data.pictures}
+        _summarize(run, run_dir, model, execution={**switches, "off": off, **pictures})
 
 
 def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: Callable[[Workload], float]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data import instruction_dataset
+from vrx.data import instruction_dataset, run_data
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
 from vrx.models.architecture import published_facts
@@ -84,10 +84,10 @@ def _data(run: RunConfig, table: Path | None) -> tuple[Lengths, int, str]:
         longest = min(DEFAULT_LENGTHS.longest, run.model.max_length)
         lengths = Lengths(min(DEFAULT_LENGTHS.padded, longest), longest, DEFAULT_LENGTHS.with_image)
         return lengths, round(published * run.data_fraction.fraction), ""
-    rows = instruction_dataset.open_table(table)
+    rows, words = run_data.open_rows(run, table)
     subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
-    lengths = cost_model.lengths_in_tokens(instruction_dataset.word_counts(rows)[subset], run)
-    return lengths, len(subset), instruction_dataset.data_digest(run.instructions, table.parent)
+    lengths = cost_model.lengths_in_tokens(words[subset], run)
+    return lengths, len(subset), run_data.digest(run, table.parent)
 
 
 def gpu_name(run: RunConfig) -> str:

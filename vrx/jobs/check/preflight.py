@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from vrx.config.errors import UserError, user_message
 from vrx.config.job_options import required
 from vrx.config.paths import inside
-from vrx.config.schema import RunConfig
+from vrx.config.schema import InstructionsConfig, RunConfig
 from vrx.config.validate import validate_process_count
-from vrx.data import instruction_dataset
+from vrx.data import conversation_table, instruction_dataset, run_data
+from vrx.data.conversation_mixture import MixedRows
 from vrx.data.image_checks import image_errors
 from vrx.evaluation import benchmarks
 from vrx.jobs.check.findings import Finding
@@ -43,28 +44,36 @@ def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
     if run.world is not None and config.path and not Path(config.path).is_file():
         return [Finding("instructions", f"{config.path} is made by the first run")], None
     try:
-        digest = instruction_dataset.data_digest(config, root / "data")
-        lenient = dataclasses.replace(config, on_bad_image="skip")  # _images lists all bad ones
-        with shared_resource_lock(root / "data" / "instructions"):
-            table = instruction_dataset.build_table(lenient, root / "data", digest=digest)
+        digest = run_data.digest(run, root / "data")
+        with shared_resource_lock(root / "data" / "instructions"):  # _images lists all bad ones
+            table = run_data.build(run, root / "data", digest=digest, on_bad_image="skip")
     except (UserError, OSError) as error:
         published = published_facts()["instructions"].get(run.model.template)
         is_missing = config.path is None or not Path(config.path).is_file()
         advice = f"; run: {published['command']}" if published and is_missing else ""
         finding = _failure("instructions", error)
         return [dataclasses.replace(finding, message=finding.message + advice)], None
-    rows = instruction_dataset.open_table(table)
-    text_only = int((instruction_dataset.word_counts(rows) < 0).sum())
-    counts = f"{config.path}: {len(rows):,} conversations, {text_only:,} of them without image; sha256 {digest}"
-    findings = [Finding("instructions", counts)]
-    if config.image_folder is not None:
-        findings += _images(run, list(instruction_dataset.first_row_of_images(rows)), Path(config.image_folder), root)
+    rows, words = run_data.open_rows(run, table)
+    counts = f"{len(rows):,} conversations, {int((words < 0).sum()):,} of them without image; sha256 {digest}"
+    findings = [Finding("instructions", f"{_named(config)}: {counts}")]
+    if isinstance(rows, MixedRows):
+        findings += _images(run, {str(file): file for file in rows.picture_files()}, "pictures", root)
+    elif config.image_folder is not None:
+        folder = Path(config.image_folder)
+        names = instruction_dataset.first_row_of_images(rows)  # type: ignore[arg-type]
+        findings += _images(run, {name: inside(folder, name) for name in names}, str(folder), root)
     return findings, table
 
 
-def _images(run: RunConfig, names: list[str], folder: Path, root: Path) -> Iterator[Finding]:
-    paths = [inside(folder, name) for name in names]
-    bad = {names[index]: message for index, message in image_errors(paths, decode=required(run.check).decode)}
+def _named(config: InstructionsConfig) -> str:
+    return ", ".join(str(source.path) for source in conversation_table.sources(config).values())
+
+
+def _images(run: RunConfig, files: dict[str, Path], folder: str, root: Path) -> Iterator[Finding]:
+    """Counts pictures by their folder; files: by their name in the data; folder: what holds them, for messages."""
+    names = list(files)
+    errors = image_errors(list(files.values()), decode=required(run.check).decode)
+    bad = {names[index]: message for index, message in errors}
     is_fatal = run.instructions.on_bad_image == "error"
     totals, bad_counts = (Counter(str(PurePosixPath(name).parent) for name in group) for group in (names, bad))
     for subfolder, number in sorted(totals.items()):
@@ -74,7 +83,7 @@ def _images(run: RunConfig, names: list[str], folder: Path, root: Path) -> Itera
         source = published_facts()["images"].get(subfolder)
         if source and bad_counts[subfolder] == number:
             message += f"; get them from {source}"
-        yield Finding(f"images {folder / subfolder}", message, bad=is_fatal and bad_counts[subfolder] > 0)
+        yield Finding(f"images {Path(folder) / subfolder}", message, bad=is_fatal and bad_counts[subfolder] > 0)
     if bad:
         list_path = root / "check" / "bad_images.txt"
         write_atomic(list_path, "".join(f"{message}\n" for message in bad.values()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
-from vrx.data import instruction_dataset
+from vrx.data import run_data
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.launch.logging import log
@@ -35,7 +35,7 @@ def finetune(run: RunConfig) -> None:
     evaluate_run.make_world(run)
     samples = evaluate_run.check_benchmarks(run)
     data = run.runtime.output_path / "data"
-    digest = instruction_dataset.data_digest(run.instructions, data)
+    digest = run_data.digest(run, data)
     layers, selectors = list(select_layers(run)), [selector_label(run)]
     run_dir, identity = locate_finetune(run, layers, digest)
     run = with_frozen_layers(run, layers)
@@ -56,7 +56,7 @@ def finetune(run: RunConfig) -> None:
         with following(run, run_dir, files.digest(identity)[:8], layers=layers) as wandb_run:
             if training_gap(run_dir) is not None:
                 with shared_resource_lock(data / "instructions"):
-                    table = instruction_dataset.build_table(run.instructions, data, digest=digest)
+                    table = run_data.build(run, data, digest=digest)
                 files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
                 files.write_json(RunDir(run_dir).layers, layers)
                 write_config(run_dir, run)
@@ -81,7 +81,7 @@ def progress(run: RunConfig) -> RunStatus:
     if not is_data_made and run.world is not None:
         return RunStatus("to do", "data not made yet")
     data = run.runtime.output_path / "data"
-    digest = instruction_dataset.data_digest(run.instructions, data, read_only=True)
+    digest = run_data.digest(run, data, read_only=True)
     run_dir, identity = locate_finetune(run, select_layers(run), digest)
     device_hours = expected_device_hours(run_dir, identity, run.runtime.results_paths)
     try:
