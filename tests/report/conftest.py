@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(root, layers, skill=skill)
         write_run(root, layers, model="tiny", columns=tiny, skill=skill)
     write_run(root, SPARSE, seed=1)
+    for folder in (root / "finetune" / "tiny").iterdir():
+        rows = [json.dumps({"step": step, "loss": 1 / (step + 1), "grad_norm": 1.0}) for step in range(20)]
+        (folder / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
     run = RunConfig()
     run.runtime.output_root, run.wandb.mode = str(root), "disabled"
     report(run)

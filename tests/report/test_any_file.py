@@ -19,9 +19,8 @@ from vrx.config.schema import RunConfig
 from vrx.jobs.report.driver import report
 from vrx.report.collect import find_runs
 from vrx.report.figures.figure import FigureInputs
-from vrx.report.html_page import PageContents, render_page
+from vrx.report.page.render import PageContents, render_page
 from vrx.report.paper_artifacts import all_figures, all_tables
-from vrx.report.prediction_samples import prediction_galleries
 from vrx.report.question_scores import question_scores
 from vrx.runs.files import read_json
 from vrx.runs.record import parse_record
@@ -153,5 +152,6 @@ def test_any_record_is_read_or_refused_and_what_is_read_can_be_reported(good: Pa
     runs = [type(runs[0])(runs[0].folder, parsed), *runs[1:]]
     tables = all_tables(PAPER, runs, question_scores(runs))
     figures = all_figures(FigureInputs(runs, PAPER, (good,)))
-    page = render_page(PageContents(PAPER, tables, [], runs, prediction_galleries(runs)), path=good / "report.html")
+    pngs = {figure.name: b"" for figure in figures}
+    page = render_page(PageContents(PAPER, tables, figures, runs, pngs), path=good / "report.html").html
     assert all("/" not in thing.name and thing.name.encode() for thing in (*tables, *figures)) and page.encode()

@@ -74,7 +74,7 @@ def test_the_page_on_wandb_has_predictions_only_where_asked_for(tmp_path: Path, 
     run = RunConfig()
     run.runtime.output_root, run.wandb.mode, run.wandb.log_predictions = str(tmp_path), "offline", log_predictions
     report(run)
-    folder, marker = tmp_path / "report", b'alt="image of question'
+    folder, marker = tmp_path / "report", b'id="compare"'
     assert marker in (folder / "index.html").read_bytes()
     sent = [path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file()]
     assert any(b"<title>vrx report" in content for content in sent)

@@ -24,8 +24,7 @@ from vrx.report.collect import Run
 from vrx.report.question_scores import UNSCORABLE, load_answers
 from vrx.runs.run_dir import RunDir
 
-MAX_PICTURES = 1500  # of a page; later predictions have none
-MAX_GALLERIES = 500  # of a page; the answers of later runs are not read for it
+MAX_PICTURES = 1500  # later predictions have none
 
 Reason = Literal["worst", "random"]  # why a prediction was chosen
 Questions = dict[str, tuple[str, Path | None]]  # prompt and image by id
@@ -73,9 +72,6 @@ def prediction_galleries(runs: Sequence[Run], counts: SampleCounts | None = None
     maker = _GalleryMaker(counts)
     galleries: list[PredictionGallery] = []
     for run in runs:
-        if len(galleries) >= MAX_GALLERIES:
-            log(f"the page shows predictions of the first {len(galleries)} runs and benchmarks only")
-            break
         for name in run.record.scores:
             if not (loaded := load_answers(run, name)):
                 continue

@@ -43,7 +43,7 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
     """
     if not path.is_file():
         raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path)}")
-    content = _read(path)
+    content = read_score_file(path)
     if content["model"]["weights"] != model["weights"]:
         name = content["model"].get("name") or content["model"]["model"].get("name")
         raise UserError(f"{path}: scores of other weights, of model={name}; run its job again")
@@ -72,7 +72,7 @@ def _command(path: Path) -> str:
     return f"vrx score model={name}" + (f" job.run={run_dir}" if run_dir.is_dir() else "")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_score_file(path: Path) -> dict[str, Any]:
     """The content of a score file; `UserError` names a file that is none of this version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def find(run: RunConfig) -> Path:
     wanted = (identity, legacy_identity(identity, run.model))
     data = data_fingerprint(run.instructions.path)
     for path in (path for folder in _folders(run) for path in sorted(folder.glob("*/scores.json"))):
-        scored = _read(path)["scored"]
+        scored = read_score_file(path)["scored"]
         if scored and _apart_from_data(scored["identity"]) in wanted and scored["data"] == data:
             return path
     share = f"{100 * tuning.data_fraction.fraction:g}pct"

@@ -14,17 +14,16 @@ from vrx.report.claims import Judgement, claims_as_markdown, judge_claims
 from vrx.report.collect import find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
-from vrx.report.html_page import PageContents, Picture, render_page
 from vrx.report.markdown_blocks import insert_blocks, markdown_blocks
+from vrx.report.page.render import PageContents, render_page
 from vrx.report.paper import load_paper
-from vrx.report.paper_artifacts import all_figures, all_tables
-from vrx.report.prediction_samples import prediction_galleries
+from vrx.report.paper_artifacts import FIGURES, TABLES, all_figures, all_tables
 from vrx.report.question_scores import question_scores
 from vrx.report.results_copy import copy_results
 from vrx.report.tables import Table
 from vrx.runs.files import read_json, write_atomic, write_json
 
-MANIFEST = ".files.json"  # in the report's folder: the tables and figures that the last report wrote
+MANIFEST = ".files.json"  # in the report's folder: the files beside the page that the last report wrote
 
 
 def report(run: RunConfig) -> None:
@@ -43,20 +42,22 @@ def report(run: RunConfig) -> None:
         **_claim_files(folder / "tables", claims),
         **_figure_files(folder / "figures", figures),
     }
-    pictures = [
-        Picture(figure.name, figure.title, files[folder / "figures" / f"{figure.name}.png"]) for figure in figures
-    ]
-    contents = PageContents(paper, tables, pictures, runs, prediction_galleries(runs))
+    pngs = {figure.name: files[folder / "figures" / f"{figure.name}.png"] for figure in figures}
+    artifacts = list(dict.fromkeys([*TABLES, *FIGURES]))
+    contents = PageContents(paper, tables, figures, runs, claims, pngs, (root, *results), artifacts)
     index = folder / "index.html"
     for path, content in files.items():
         write_atomic(path, content)
-    _remove_other_files(folder, set(files))
-    write_json(folder / MANIFEST, sorted(path.relative_to(folder).as_posix() for path in files))
-    write_atomic(index, render_page(contents, path=index))
-    if not run.wandb.log_predictions:
-        contents = dataclasses.replace(contents, galleries=())
     page = render_page(contents, path=index)
-    wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files, page))
+    beside = {folder / name: content for name, content in page.files.items()}
+    for path, content in beside.items():
+        write_atomic(path, content)
+    _remove_other_files(folder, {*files, *beside})
+    write_json(folder / MANIFEST, sorted(path.relative_to(folder).as_posix() for path in (*files, *beside)))
+    write_atomic(index, page.html)
+    if beside or not run.wandb.log_predictions:  # W&B takes one file
+        page = render_page(dataclasses.replace(contents, with_predictions=False), path=index)
+    wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files, page.html))
     if run.report is not None and run.report.copy_to is not None:
         num_copied = copy_results(root, Path(run.report.copy_to))
         log(f"{num_copied} runs copied without weights to {run.report.copy_to}")
@@ -101,12 +102,12 @@ def _figure_files(folder: Path, figures: list[Figure]) -> dict[Path, bytes]:
 
 
 def _remove_other_files(folder: Path, written: set[Path]) -> None:
-    """Remove the tables and figures that an earlier report wrote, of runs that no longer exist; nobody else's files."""
+    """Remove what an earlier report wrote beside its page, of runs that no longer exist; nobody else's files."""
     try:
         names = read_json(folder / MANIFEST)
     except (OSError, UserError):
         return
     earlier = set(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else set()
-    for path in [*(folder / "tables").glob("*"), *(folder / "figures").glob("*")]:
+    for path in (path for name in ("tables", "figures", "pictures") for path in (folder / name).glob("*")):
         if path not in written and path.relative_to(folder).as_posix() in earlier:
             path.unlink()

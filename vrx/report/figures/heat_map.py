@@ -56,7 +56,7 @@ class HeatMap:
             figure = Figure(figsize=(7, 4.8), layout="constrained")
             figure.suptitle(self.title, fontsize=10)
             axes = figure.subplots()
-            low, high = self._colour_range()
+            low, high = self.colour_range()
             image = axes.imshow(
                 self.values, aspect="auto", cmap="cividis", vmin=low, vmax=high, interpolation="nearest"
             )
@@ -69,6 +69,7 @@ class HeatMap:
             figure.colorbar(image, ax=axes, label=self.value_name, extend="both")
             return image_bytes(figure, file_format)
 
-    def _colour_range(self) -> tuple[float, float]:
+    def colour_range(self) -> tuple[float, float]:
+        """The values of the darkest and the lightest colour; a few lie beyond them."""
         ordered = sorted(value for row in self.values for value in row)
         return ordered[int(CLIPPED * len(ordered))], ordered[int((1 - CLIPPED) * len(ordered))]

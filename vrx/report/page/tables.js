@@ -23,3 +23,22 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// The filters hide the rows of other models, selectors and seeds in all tables; rows of no run, such as chance, stay.
+const form = document.getElementById("filters");
+const rows = [...document.querySelectorAll("table.sortable tbody tr[data-model]")];
+
+function applyFilters() {
+  const wanted = new FormData(form);
+  const text = wanted.get("text").toLowerCase();
+  let shown = 0;
+  for (const row of rows) {
+    const fits = (name) => !wanted.get(name) || row.dataset[name].split("\n").includes(wanted.get(name));
+    row.hidden = !(fits("model") && fits("selector") && fits("seed") && row.textContent.toLowerCase().includes(text));
+    shown += !row.hidden;
+  }
+  form.querySelector("output").textContent = shown === rows.length ? "" : `${shown} of ${rows.length} rows`;
+}
+form.addEventListener("input", applyFilters);
+form.addEventListener("reset", () => setTimeout(applyFilters));
+form.addEventListener("submit", (event) => event.preventDefault());
