@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import hydra
@@ -20,11 +20,16 @@ from vrx.config.paths import CONF, check_conf
 from vrx.jobs.run_job import is_multirun, run_job
 from vrx.jobs.sweep import launcher
 from vrx.jobs.sweep.plan import PlannedRun
+from vrx.launch import preemption
 from vrx.launch.logging import log
 
 
 def main() -> None:
-    """Entry point of the installed command. A user's mistake is one line and exit status 2, also after a multirun."""
+    """Entry point of the installed command.
+
+    A user's mistake is one line and exit status 2, also after a multirun; a command that was asked to stop and can be
+    resumed ends with status 75.
+    """
     status = 0
 
     def report(error: BaseException) -> None:
@@ -47,23 +52,32 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    register_schema()
-    launcher.register()
     try:
-        check_conf()
-        if text := _help_text(sys.argv[1:]):
-            print(text)
-            return
-        with _as_hydra_reads_it(read_arguments(sys.argv[1:])):
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+        _call_hydra(task)
     except launcher.DryRunDone:
         pass
     except KeyboardInterrupt:
         log("interrupted; run the same command to resume")
         sys.exit(130)
+    except preemption.Preempted as stopped:
+        log(str(stopped))
+        sys.exit(preemption.RESUME)
     except Exception as error:
         report(error)
     sys.exit(status)
+
+
+def _call_hydra(task: Callable[[DictConfig], float | None]) -> None:
+    """Have Hydra compose the runs of the command line and call `task` for each, or print the help."""
+    register_schema()
+    launcher.register()
+    preemption.install()
+    check_conf()
+    if text := _help_text(sys.argv[1:]):
+        print(text)
+        return
+    with _as_hydra_reads_it(read_arguments(sys.argv[1:])):
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
 
 
 def _run(composed: DictConfig) -> None:

@@ -33,7 +33,7 @@ def test_a_sweep_killed_again_and_again_ends_like_one_left_alone(
             time.sleep(0.02)
         kill_worker(tmp_path)
         stderr = third.communicate(timeout=300)[1]
-    assert third.returncode == 2 and "ended with status -9" in stderr and "1 of 2 runs failed" in stderr
+    assert third.returncode == 2 and "was killed by SIGKILL" in stderr and "1 of 2 runs failed" in stderr
     ended = vrx(*SMOKE)
     assert ended.returncode == 0, ended.stderr
     assert left_behind(tmp_path) == left_behind(calm_sweep) and len(left_behind(tmp_path)) == 2

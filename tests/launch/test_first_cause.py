@@ -109,8 +109,8 @@ def test_the_workers_of_another_node_that_fail_as_a_consequence_are_not_told(fai
 @pytest.mark.parametrize(
     ("line", "status", "work", "killed"),
     [
-        (MISSED, 1, end_with(247), "node 1 ended with status 247"),
-        ("", 247, end_with(1, MISSED), "node 0 ended with status 247"),
+        (MISSED, 1, end_with(247), "node 1 was killed by SIGKILL"),
+        ("", 247, end_with(1, MISSED), "node 0 was killed by SIGKILL"),
     ],
 )
 def test_killed_workers_are_told_beside_the_line_of_those_that_missed_them(

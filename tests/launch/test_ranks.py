@@ -12,7 +12,9 @@ import pytest
 from support.ports import free_port
 from support.processes import started
 from support.training import assert_same_course
-from support.whole_runs import ENVIRONMENT, ZERO, adapter, command, curve, has_steps, kill_at, run_dir
+from support.whole_runs import ENVIRONMENT, ZERO, adapter, command, curve, has_steps, kill_at, run_dir, stop_at
+
+from vrx.launch.preemption import RESUME
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +38,18 @@ def test_a_killed_run_of_two_ranks_ends_bit_equal(two_ranks: Path, vrx, tmp_path
     assert result.returncode == 0, result.stderr
     assert "resuming from step" in result.stderr
     assert adapter(run_dir(tmp_path)) == adapter(run_dir(two_ranks))
+
+
+def test_a_run_that_goes_on_with_one_rank_and_then_with_two_again_has_the_same_curve(
+    two_ranks: Path, vrx, tmp_path: Path
+):
+    for processes, steps in ((2, 1), (1, 3)):
+        assert stop_at(tmp_path, (*ZERO, f"runtime.cpu_processes={processes}"), has_steps(steps)) == RESUME
+    result = vrx(*ZERO, "runtime.cpu_processes=2")
+    assert result.returncode == 0, result.stderr
+    assert "with other processes 1 -> 2" in result.stderr
+    assert curve(run_dir(tmp_path)) == pytest.approx(curve(run_dir(two_ranks)), abs=1e-6)
+    assert_same_course(run_dir(tmp_path), run_dir(two_ranks))
 
 
 def test_a_killed_run_under_zero2_ends_bit_equal(vrx, tmp_path: Path):

@@ -74,10 +74,10 @@ def test_a_run_that_cannot_be_started_is_reported_and_the_others_go_on(tmp_path:
 def test_the_reason_of_a_killed_worker_is_separated_from_its_progress_bar(tmp_path: Path):
     failed = job("seed=1")
     failed.log_file = tmp_path / "log"
-    failed.log_file.write_text("vrx: tiny: tuning\n\rtrain: 0/6\rtrain: 1/6vrx: train ended with status -9 (x)\n")
+    failed.log_file.write_text("vrx: tiny: tuning\n\rtrain: 0/6\rtrain: 1/6vrx: train was killed by SIGKILL (x)\n")
     failed.process = subprocess.Popen(["sh", "-c", "exit 2"])
     failed.process.wait()
-    assert failure_reason(failed) == "train ended with status -9 (x)"
+    assert failure_reason(failed) == "train was killed by SIGKILL (x)"
 
 
 def test_a_failure_is_reported_with_the_runs_own_line(tmp_path: Path, capsys: Any):

@@ -61,6 +61,17 @@ def kill_at(root: Path, overrides: tuple[str, ...], condition, *, whole_group: b
             process.kill()  # the driver alone: its workers must not outlive it
 
 
+def stop_at(root: Path, overrides: tuple[str, ...], condition, number: signal.Signals = signal.SIGTERM) -> int:
+    """Start the command and send its driver a signal once `condition(root)` holds; returns the exit status."""
+    with started(command(*overrides), cwd=root, env=ENVIRONMENT) as process:
+        deadline = time.monotonic() + 300
+        while not condition(root) and process.poll() is None:
+            assert time.monotonic() < deadline, "the run never got so far"
+            time.sleep(0.02)
+        process.send_signal(number)
+        return process.wait(timeout=120)
+
+
 def kill_worker(root: Path) -> None:
     """SIGKILL for the process that touches weights, of the run below `root`, and for no other."""
     for folder in Path("/proc").glob("[0-9]*"):

@@ -22,6 +22,7 @@ from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.image_checks import image_errors
 from vrx.data.record_checks import HALF_PAIR, check_image, has_lone_surrogate, refuse_unknown
 from vrx.launch.logging import log
+from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.files import cached_file_digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _convert(path: Path, folder: Path) -> None:
 
     columns = {"id": pyarrow.string(), "image": pyarrow.string(), "conversations": pyarrow.string()}
     schema = pyarrow.schema({**columns, "length": pyarrow.int32()})
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -172,8 +173,7 @@ def _convert(path: Path, folder: Path) -> None:
                 empty = False
         if empty:
             raise UserError(f"{path}: must be a JSON list of conversations with at least one")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        put_in_place(partial, folder)
     except OSError as error:
         if error.filename is None and error.errno is not None:  # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None

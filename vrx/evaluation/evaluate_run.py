@@ -147,6 +147,7 @@ def measure(run: RunConfig, run_dir: Path, samples: BenchmarkSamples) -> dict[st
         launch("generate", run_dir, run.runtime)
         existing = existing_answers(run, run_dir, samples)
     for name, answers in existing.answers.items():
+        prediction_files.remove_parts(run_dir, name)  # of a command that was killed while it joined them
         prediction_files.update_scored(run_dir, name, answers, run.benchmark[name])
     answers = {name: existing.answers[name] for name in samples}
     chance = {name: chance_level(run.benchmark[name], of_benchmark) for name, of_benchmark in answers.items()}
@@ -193,7 +194,7 @@ def write_record(
     record = (before and dataclasses.replace(before, layers=layers)) or record
     record.scores |= scores
     if train is not None:
-        record.train = dataclasses.replace(train, provenance=None)
+        record.train = dataclasses.replace(train, provenance=None, result=None)
         record.provenance.train = train.provenance
     for name in scores:
         header = prediction_files.load_header(RunDir(run_dir).predictions(name))

@@ -207,6 +207,11 @@ def merge_parts(run_dir: Path, benchmark: str, samples: Sequence[Sample], header
     answers = read_parts(run_dir, benchmark, header.key)
     in_order = [answers[sample.answer.id] for sample in samples]
     write_predictions(predictions_file(run_dir, benchmark), header, in_order)
+    remove_parts(run_dir, benchmark)
+
+
+def remove_parts(run_dir: Path, benchmark: str) -> None:
+    """Delete the part files of a benchmark."""
     for path in part_files(run_dir, benchmark):
         path.unlink()
 

@@ -13,7 +13,10 @@ from vrx.config.frozen import to_run
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 from vrx.config.unused_options import refuse_unused
+from vrx.launch import preemption
+from vrx.launch.logging import log
 from vrx.launch.node import this_node
+from vrx.launch.ranks import end_process
 from vrx.launch.workers import on_all_nodes
 from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.record import read_record
@@ -21,11 +24,21 @@ from vrx.runs.run_dir import RunDir
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """Do the job of a composed run. In a multirun, returns `mean_score`, which is what sweepers optimize."""
+    """Do the job of a composed run. In a multirun, returns `mean_score`, which is what sweepers optimize.
+
+    A run that is asked to stop raises `Preempted`; in a job of SLURM's that submitit started, the job is queued again.
+    """
     if HydraConfig.initialized():
         refuse_unused(composed.job.name, HydraConfig.get().overrides.task)
     run = with_pretrained_projector(to_run(composed))
-    on_all_nodes(resolve_name("job", run.job.name, key="job"), run)
+    preemption.install()
+    try:
+        on_all_nodes(resolve_name("job", run.job.name, key="job"), run)
+    except preemption.Preempted as stopped:
+        if this_node(run.runtime).rank == 0 and preemption.requeue():
+            log(f"{stopped}; SLURM has queued this job again")
+            end_process(preemption.RESUME)  # submitit must not take this for the job's result
+        raise
     return mean_score(run) if is_multirun() and this_node(run.runtime).rank == 0 else None
 
 

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import RunFailed, UserError
+from vrx.launch.hello import Hello, refusal
 from vrx.launch.node import Node
 from vrx.launch.node_connection import Connection, InvalidLine, new_token, token_path
+from vrx.launch.preemption import Preempted
 
 TIMEOUT_SECONDS = 1800.0  # that one node waits for another to start or to end
 HELLO_SECONDS = 10.0  # that node 0 waits for the first line on a new connection
 RETRY_SECONDS = 0.3
+PREEMPTED = "node 0 was asked to stop; run the same command to resume"
 GRACE_SECONDS = 10.0  # after a failure, for a node that is gone to be noticed: its workers may end before its driver
-
-
-@dataclass(frozen=True)
-class Hello:
-    """The first message of a node: its rank, its number of processes and the digest of its command."""
-
-    node: int
-    processes: int
-    command: str
 
 
 class OtherNodes:
@@ -118,6 +112,9 @@ def gather_nodes(node: Node, hello: Hello, *, output_root: Path, log: Callable[[
                 _other_nodes = OtherNodes(node, connections)
                 yield
                 outcome = ""
+            except Preempted:
+                outcome = PREEMPTED
+                raise
             finally:
                 _other_nodes = None
                 for connection in connections.values():
@@ -150,23 +147,12 @@ def _accept_all(
             message = None
         if message is None:
             connection.close()
-        elif refusal := _refusal(Hello(**message), hello, connected=connections.keys(), num_nodes=node.num_nodes):
-            connection.send(end=refusal)
+        elif reason := refusal(Hello(**message), hello, connected=connections.keys(), num_nodes=node.num_nodes):
+            connection.send(end=reason)
             connection.close()
         else:
             connection.send(welcome=True)
             connections[message["node"]] = connection
-
-
-def _refusal(joining: Hello, own: Hello, *, connected: Collection[int], num_nodes: int) -> str | None:
-    """Why node 0 refuses a node; None if it fits."""
-    if joining.node not in range(1, num_nodes) or joining.node in connected:
-        return f"runtime.node_rank={joining.node}: is taken or not below runtime.num_nodes={num_nodes}"
-    if joining.processes != own.processes:
-        return f"{joining.processes} processes on this node, {own.processes} on node 0; they must be equal"
-    if joining.command != own.command:
-        return "not the command of node 0; only runtime.node_rank may differ"
-    return None
 
 
 def join_node_0(
@@ -186,6 +172,8 @@ def join_node_0(
     with closing(_connect(node, hello, output_root, log)) as connection:
         while (message := _receive(connection, timeout=None)) is not None:  # node 0 may work alone for long
             if "end" in message:
+                if message["end"] == PREEMPTED:
+                    raise Preempted(PREEMPTED)
                 if message["end"]:
                     raise RunFailed(message["end"])
                 return

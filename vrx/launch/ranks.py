@@ -10,7 +10,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vrx.config.errors import user_message
 from vrx.launch.logging import is_main
@@ -39,6 +39,16 @@ def barrier() -> None:
         import torch.distributed
 
         torch.distributed.barrier()
+
+
+def gather(value: Any) -> list[Any]:
+    """A value of every rank, in their order; on all ranks."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        import torch.distributed
+
+        torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def die_with_parent() -> None:

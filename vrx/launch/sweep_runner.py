@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from vrx.config.errors import UserError, disk_error_message
 from vrx.launch.logging import log
+from vrx.launch.preemption import RESUME
 from vrx.launch.ranks import PARENT
 from vrx.runs.locks import is_locked
 from vrx.runs.status import RunStatus
 
 STATES = ("done", "resumable", "to do")
 POLL_SECONDS = 0.2
-TERMINATE_SECONDS = 30  # after SIGTERM, for a run to end
+TERMINATE_SECONDS = 600  # after SIGTERM, for a run to write a checkpoint and end
 
 
 class JobState(enum.Enum):
@@ -197,11 +198,13 @@ class Scheduler:
         log(f"failed: {job.name}: {reason}")
 
     def _terminate_running(self) -> None:
-        for job in self.in_state(JobState.RUNNING):
-            if job.process and job.process.poll() is None:
-                job.process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    job.process.wait(timeout=TERMINATE_SECONDS)
+        running = [job.process for job in self.in_state(JobState.RUNNING) if job.process]
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+        for process in running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=TERMINATE_SECONDS)
 
 
 def _start(job: Job, gpus: tuple[str, ...], logs: Path) -> None:
@@ -222,7 +225,7 @@ def failure_reason(job: Job) -> str:
     text = job.log_file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     messages = re.findall(r"vrx: (.+)", text)  # also after the progress bar of a worker that was killed
     status = job.process.returncode
-    return messages[-1] if status == 2 and messages else f"ended with status {status}; see {job.log_file}"
+    return messages[-1] if status in (2, RESUME) and messages else f"ended with status {status}; see {job.log_file}"
 
 
 def time_left_text(jobs: Sequence[Job], durations: Sequence[float], num_slots: int) -> str:

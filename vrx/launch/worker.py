@@ -16,6 +16,7 @@ import torch.distributed as dist
 import transformers
 
 from vrx.config.schema import RunConfig
+from vrx.launch import preemption
 from vrx.launch.ranks import die_with_parent, end_process, local_rank, report_error, world_size
 from vrx.runs.run_config import read_command_config
 
@@ -44,6 +45,7 @@ def _stage(name: str) -> Callable[[RunConfig, Path], None]:
 
 def main() -> None:
     """Run the stage; an error is left for the driver, see `vrx.launch.ranks.report_error`."""
+    preemption.install(lambda: end_process(preemption.RESUME))
     die_with_parent()
     status = _run(sys.argv[1], Path(sys.argv[2]))
     if world_size() > 1:
@@ -63,6 +65,8 @@ def _run(stage: str, run_dir: Path) -> int:
         run = read_command_config(run_dir)
         torch.backends.cuda.matmul.allow_tf32 = run.train.tf32 is not False
         _stage(stage)(run, run_dir)
+    except preemption.Preempted:
+        return preemption.RESUME
     except Exception as error:
         return report_error(stage, run_dir, error)
     finally:

@@ -7,10 +7,11 @@ import functools
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig, RuntimeConfig
-from vrx.launch import multi_node
+from vrx.launch import multi_node, preemption
 from vrx.launch.gpus import count_gpus
 from vrx.launch.logging import log
 from vrx.launch.node import Node, this_node
@@ -27,6 +28,8 @@ from vrx.launch.node_connection import Connection
 from vrx.launch.ranks import BUG, ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, USER_ERROR, die_with_parent
 from vrx.runs.run_dir import RunDir
 
+WITH_CHECKPOINTS = ("train", "pretrain")  # stages
+KILLERS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")  # signals that come from outside
 SINGLE_WORKER = {  # the environment that torchrun would give its only worker; port 0: any unused one
     "RANK": "0",
     "LOCAL_RANK": "0",
@@ -62,8 +65,9 @@ def on_all_nodes(job: Callable[[RunConfig], None], run: RunConfig) -> None:
     if node.rank == 0:
         with multi_node.gather_nodes(node, hello, output_root=output_root, log=log):
             job(run)
-    else:
-        log(f"node {node.rank} of {node.num_nodes}: joins the run of node 0 at {node.address}")
+        return
+    log(f"node {node.rank} of {node.num_nodes}: joins the run of node 0 at {node.address}")
+    with preemption.deferred():  # node 0 decides
         multi_node.join_node_0(
             node,
             hello,
@@ -113,6 +117,8 @@ def _run_workers_for_node_0(
     process = _start_workers(stage, run_dir, runtime, _rendezvous_options(runtime, node, port))
     try:
         while process.poll() is None and not connection.is_readable():
+            if preemption.requested():
+                preemption.stop_file(run_dir).touch()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.3)
     finally:
@@ -121,8 +127,9 @@ def _run_workers_for_node_0(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill workers that still run; those of torchrun die with it. SIGTERM would ask them for a checkpoint."""
     if process.poll() is None:
-        process.terminate()
+        process.kill()
         process.wait()
 
 
@@ -131,7 +138,8 @@ def launch(
 ) -> None:
     """Run one stage of a run in worker processes and wait for them; raises `RunFailed` if one fails.
 
-    torchrun starts several workers; a worker that ends with an error leaves the line to print in a file.
+    torchrun starts several workers; a worker that ends with an error leaves the line to print in a file. When this
+    command is asked to stop, a training may first write a checkpoint; then `Preempted` is raised.
 
     while_running: called several times a second while the workers run, and once after they have ended.
     """
@@ -139,7 +147,8 @@ def launch(
     assert other_nodes or node.num_nodes == 1, "on_all_nodes runs the jobs of several nodes"
     error_line, ready = run_dir / ERROR_LINE, run_dir / READY
     error_line.write_bytes(b" " * ERROR_LINE_BYTES)  # reserved now: it has to report a full disk too
-    ready.unlink(missing_ok=True)
+    for file in (ready, preemption.stop_file(run_dir)):
+        file.unlink(missing_ok=True)
     RunDir(run_dir).worker_log.unlink(missing_ok=True)
     port = other_nodes.start_stage(stage, run_dir) if other_nodes else 0
     process = _start_workers(stage, run_dir, runtime, _rendezvous_options(runtime, node, port))
@@ -150,8 +159,14 @@ def launch(
         leave=False,
         disable=None,  # unless stderr is a terminal
     )
-    try:
+    may_go_on = preemption.deferred() if stage in WITH_CHECKPOINTS else nullcontext()
+    with ExitStack() as stack:
+        stack.callback(_end, process)
+        stack.callback(bar.close)
+        stack.enter_context(may_go_on)
         while process.poll() is None and not (other_nodes and other_nodes.failure()):
+            if preemption.requested():
+                preemption.stop_file(run_dir).touch()
             if bar.disable or ready.exists():
                 bar.close()
                 while_running()
@@ -162,17 +177,34 @@ def launch(
         if other_nodes and not other_nodes.lost:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=multi_node.GRACE_SECONDS)  # workers that failed first may take longer to end
-    finally:
-        bar.close()
         status = process.poll()  # None: they go on, and are ended because another node failed
-        _end(process)
     while_running()
     node_failure = other_nodes.wait(has_failed=process.returncode != 0) if other_nodes else None
     line = error_line.read_text(encoding="utf-8", errors="replace").strip()
-    error_line.unlink()
-    own_failure = f"{stage} ended with status {status} ({run_dir}); run the same command to resume" if status else ""
+    for file in (error_line, preemption.stop_file(run_dir)):
+        file.unlink(missing_ok=True)
+    if preemption.requested() or status == preemption.RESUME:
+        preemption.stop()
+    own_failure = f"{stage} {ended_text(status)} ({run_dir}); run the same command to resume" if status else ""
+    if status and signal_name(status) in KILLERS and not other_nodes:
+        line = ""  # of workers that missed the one that was killed
     if message := _first_cause(line, own_failure, status, other_nodes, node_failure):
         raise RunFailed(message)
+
+
+def signal_name(status: int) -> str | None:
+    """The signal that ended a process, by its exit status: -9 as Python gives it, 137 as a shell, 247 as a byte."""
+    number = -status if status < 0 else status - 128 if 128 < status < 192 else 256 - status if status > 192 else 0
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return None
+
+
+def ended_text(status: int) -> str:
+    """How a process ended, in words."""
+    name = signal_name(status)
+    return f"was killed by {name}" if name else f"ended with status {status}"
 
 
 def _first_cause(
@@ -190,21 +222,28 @@ def _first_cause(
         return node_failure
     statuses = {0: status if line else None, **other_nodes.failed}
     killed = [rank for rank, status in statuses.items() if status not in (None, 0, USER_ERROR, BUG)]
-    return "; ".join([line or own_failure, *(f"node {rank} ended with status {statuses[rank]}" for rank in killed)])
+    return "; ".join([line or own_failure, *(f"node {rank} {ended_text(statuses[rank] or 0)}" for rank in killed)])
 
 
 def torchrun() -> None:
     """Run torchrun without its page of text about a worker that failed: the worker reports its error itself."""
+    from torch.distributed.elastic.multiprocessing import api
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
+    for number in preemption.SIGNALS:  # which the workers answer; they would inherit other handlers' effects
+        signal.signal(number, signal.SIG_IGN)
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
+    api._get_default_signal = lambda: signal.SIGKILL  # for workers that remain when one has failed
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
     die_with_parent()
     try:
         main()
     except ChildFailedError as error:
-        sys.exit(next(iter(error.failures.values())).exitcode or 1)
+        statuses = [failure.exitcode for failure in error.failures.values()]
+        killed = [status for status in statuses if status < 0 and signal_name(status) in KILLERS]
+        sys.exit(next(iter([128 - status for status in killed] or [status % 256 for status in statuses])) or 1)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from vrx.config.errors import UserError
 from vrx.models import lvlm
 from vrx.models.architectures import Architecture
 from vrx.models.layer_matching import match_layers
+from vrx.runs.durable import partial_folder, put_in_place
 
 
 def revert_layers(model: PreTrainedModel, backbone_state: Mapping[str, Tensor], layers: Sequence[int]) -> None:
@@ -109,7 +110,7 @@ def save_pruned(
     tokenizer: or a processor. description: sentences on what was pruned, for the model card. verify: gets the saved
     folder before it has its name, and raises where it is not what was saved.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
@@ -121,5 +122,4 @@ def save_pruned(
         encoding="utf-8",
     )
     verify(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    put_in_place(partial, folder)

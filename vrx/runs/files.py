@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.runs.durable import partial_file, remove_abandoned, sync
 
 
 def digest(value: Any) -> str:
@@ -19,15 +20,17 @@ def digest(value: Any) -> str:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever kills us."""
+    """Write a file so that it is there whole or not at all, also after a kill or a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_abandoned(path)
+    partial = partial_file(path)
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say whose write it was
     finally:

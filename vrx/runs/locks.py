@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vrx.config.errors import RunFailed
+from vrx.runs.durable import remove_leftovers
 from vrx.runs.results import require_weights
 from vrx.runs.run_dir import RunDir
 
@@ -24,6 +25,8 @@ CLAIM_SECONDS = 1.0  # of waiting for probes to end, before the run counts as an
 def exclusive_lock(run_dir: Path) -> Iterator[None]:
     """Hold the lock of a run directory, which is made if needed; `RunFailed` where another command holds it.
 
+    What killed commands left in the directory is deleted.
+
     `UserError` for a copy without weights, which is only read.
     """
     require_weights(run_dir)
@@ -34,6 +37,7 @@ def exclusive_lock(run_dir: Path) -> Iterator[None]:
     except Timeout:
         raise RunFailed(f"{run_dir}: another vrx works on this run; wait for it or stop it") from None
     try:
+        remove_leftovers(run_dir)
         yield
     finally:
         lock.release()

@@ -45,6 +45,7 @@ class TrainSummary:
     cut_images: list[str] | None = None
     masked_samples: list[str] | None = None  # samples whose labels are all masked, from which nothing is learned
     execution: dict[str, Any] | None = None
+    result: dict[str, str] | None = None  # sha256 of the files in the trained adapter or projector, by name
     provenance: Provenance | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from vrx.config.errors import UserError
 from vrx.config.schema import WorldConfig
+from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.files import file_digest, read_json, write_atomic, write_json
 from vrx.small import benchmarks, questions, scenes
 from vrx.small.pictures import NAMES_FILE, TABLE
@@ -43,7 +44,7 @@ def build(config: WorldConfig) -> None:
     description = {"version": VERSION, **counts, **digests, "seed": config.seed}
     if (folder / "world.json").is_file() and read_json(folder / "world.json") == description:
         return
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     stocks = open_stocks(pictures)
     total = config.num_images + config.num_captions + len(benchmarks.NAMES)
@@ -57,8 +58,7 @@ def build(config: WorldConfig) -> None:
             write_atomic(partial / "benchmarks" / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             bar.update()
     write_json(partial / "world.json", description)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    put_in_place(partial, folder)
 
 
 def sample_scene(rng: random.Random, stock: Stock) -> tuple[Scene, tuple[questions.Maker, ...]]:

@@ -12,6 +12,7 @@ from typing import NotRequired, TypedDict
 from tqdm import tqdm
 
 from vrx.config.schema import WorldConfig
+from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.files import read_json, write_atomic, write_json
 from vrx.tiny import choices, kinds, questions
 from vrx.tiny.lists import description
@@ -44,7 +45,7 @@ def build(config: WorldConfig) -> None:
             if not _file(folder, name).is_file():
                 write_atomic(_file(folder, name), _lines(name, config, folder / "images"))
         return
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
     (partial / "benchmarks").mkdir()
@@ -63,8 +64,7 @@ def build(config: WorldConfig) -> None:
         bar.update()
     bar.close()
     write_json(partial / "world.json", settings)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    put_in_place(partial, folder)
 
 
 def _conversation(rng: random.Random, number: int, images: Path) -> tuple[Row, list[Row]]:

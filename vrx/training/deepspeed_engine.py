@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -16,7 +16,18 @@ from vrx.config.schema import EngineConfig, TrainConfig
 from vrx.launch.devices import device
 from vrx.launch.ranks import world_size
 from vrx.training.engine import total_grad_norm
-from vrx.training.optimizer import State, load_state, master_weights, scale_lr, state_of
+from vrx.training.optimizer import master_weights, scale_lr
+from vrx.training.optimizer_state import (
+    Fragment,
+    State,
+    is_by_ranks,
+    is_resharded,
+    load_state_by_ranks,
+    load_state_of_parameters,
+    state_by_ranks,
+    state_of_parameters,
+    whole,
+)
 
 RELEASE = "0.19"  # whose internals are used: fp32_partitioned_groups_flat, build_shm_op
 
@@ -55,10 +66,36 @@ class DeepSpeedEngine:
             return {name: tensor.detach().float().cpu().clone() for name, tensor in named.items()}
 
     def optimizer_state(self) -> State:
-        return state_of(self.optimizer, self._masters())
+        if is_resharded(self.optimizer):
+            return state_of_parameters(self.optimizer, self._fragments())
+        return state_by_ranks(self.optimizer, self._masters())
 
-    def load_optimizer_state(self, state: State) -> None:
-        load_state(self.optimizer, self._masters(), state)
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        if is_by_ranks(state):
+            load_state_by_ranks(self.optimizer, self._masters(), state)
+        else:
+            load_state_of_parameters(self.optimizer, self._fragments(), state)
+
+    def _fragments(self) -> list[Fragment]:
+        named = [(name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad]
+        return [self._fragment(name, weight) for name, weight in named]
+
+    def _fragment(self, name: str, weight: Tensor) -> Fragment:
+        """Where DeepSpeed keeps this rank's part of a parameter."""
+        if self.zero_stage == 3:
+            sharded = self.engine.optimizer
+            group, offset, numel = sharded.grad_position[sharded.get_param_id(weight)]
+            start = torch.distributed.get_rank() * numel
+            numel = max(0, min(numel, weight.ds_numel - start))  # the last parts are padded
+            master = sharded.fp32_partitioned_groups_flat[group]
+            return Fragment(name, weight.ds_shape, master, offset, start if numel else 0, numel)
+        if not hasattr(weight, "_hp_mapping"):  # ZeRO-0 in fp32
+            return whole(name, weight)
+        part, masters = weight._hp_mapping, master_weights(self.optimizer)
+        if part is None:
+            return Fragment(name, weight.shape, masters[0], 0, 0, 0)
+        here, there = part.lp_fragment_address, part.hp_fragment_address
+        return Fragment(name, weight.shape, masters[part.param_group_index], there.start, here.start, here.numel)
 
     def _masters(self) -> list[Tensor]:
         if self.zero_stage == 3:  # DeepSpeed shows them to the optimizer one at a time

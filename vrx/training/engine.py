@@ -5,6 +5,7 @@ The other engine is DeepSpeed (ZeRO 0 to 3), see `deepspeed_engine`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -13,7 +14,18 @@ from torch import Tensor, nn
 from vrx.config.schema import EngineConfig, TrainConfig
 from vrx.launch.devices import device
 from vrx.launch.ranks import world_size
-from vrx.training.optimizer import State, load_state, make_optimizer, master_weights, scale_lr, state_of
+from vrx.training.optimizer import make_optimizer, master_weights, scale_lr
+from vrx.training.optimizer_state import (
+    Fragment,
+    State,
+    is_by_ranks,
+    is_resharded,
+    load_state_by_ranks,
+    load_state_of_parameters,
+    state_by_ranks,
+    state_of_parameters,
+    whole,
+)
 
 
 class Engine(Protocol):
@@ -40,10 +52,12 @@ class Engine(Protocol):
         ...
 
     def optimizer_state(self) -> State:
-        """This rank's part of master weights and moments."""
+        """This rank's share of master weights and moments, see `vrx.training.optimizer_state`."""
         ...
 
-    def load_optimizer_state(self, state: State) -> None: ...
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `optimizer_state` gave on all ranks, also on another number of them."""
+        ...
 
 
 def create(module: nn.Module, groups: list[dict[str, object]], train: TrainConfig, engine: EngineConfig) -> Engine:
@@ -110,10 +124,20 @@ class TorchEngine:
         return {name: tensor.detach().float().cpu().clone() for name, tensor in named if tensor.requires_grad}
 
     def optimizer_state(self) -> State:
-        return state_of(self.optimizer, master_weights(self.optimizer))
+        if is_resharded(self.optimizer):
+            return state_of_parameters(self.optimizer, self._fragments())
+        return state_by_ranks(self.optimizer, master_weights(self.optimizer))
 
-    def load_optimizer_state(self, state: State) -> None:
-        load_state(self.optimizer, master_weights(self.optimizer), state)
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        if is_by_ranks(state):
+            load_state_by_ranks(self.optimizer, master_weights(self.optimizer), state)
+        else:
+            load_state_of_parameters(self.optimizer, self._fragments(), state)
+
+    def _fragments(self) -> list[Fragment]:
+        masters = {id(weight): master for weight, master in self.low_precision}
+        named = [(name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad]
+        return [whole(name, masters.get(id(weight), weight)) for name, weight in named]
 
 
 def total_grad_norm(parameters: list[Tensor]) -> float:

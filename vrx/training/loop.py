@@ -15,11 +15,13 @@ from vrx.config.errors import UserError
 from vrx.config.schema import TrainConfig
 from vrx.data.batch import MicroBatch
 from vrx.data.sampler import BatchPlan
+from vrx.launch import preemption
 from vrx.launch.devices import device
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import world_size
 from vrx.training import checkpoint
 from vrx.training.engine import Engine
+from vrx.training.execution import Execution
 from vrx.training.flops import Workload
 from vrx.training.loss import num_supervised
 from vrx.training.schedule import lr_factor
@@ -36,9 +38,12 @@ def train(
     *,
     start: int,
     checkpoint_every: int,
+    executions: list[Execution],
     flops: Callable[[Workload], float],
 ) -> None:
     """Run the steps from `start` on, log each to `train.jsonl`, write a checkpoint every `checkpoint_every` steps.
+
+    When any rank is asked to stop, it writes one after the present step and raises `Preempted`.
 
     Dropout is seeded by (seed, step, micro-batch), so the numbers depend neither on a resume nor on the number of
     ranks. `flops` gives the FLOPs of a step's workload.
@@ -46,7 +51,7 @@ def train(
     bar = tqdm(total=plan.num_steps, initial=start, desc="train", unit="step", disable=not is_main(), mininterval=0.5)
     engine.module.train()
     has_reported_masked = False
-    with TrainLog(run_dir) as train_log:
+    with TrainLog(run_dir) as train_log, preemption.deferred():
         for step in range(start, plan.num_steps):
             row = _run_step(engine, plan, batches, config, step, flops=flops)
             train_log.write(row)
@@ -56,9 +61,19 @@ def train(
             speed = f"{row.tokens / row.seconds:.0f}"
             bar.set_postfix(loss=f"{row.loss:.3f}", lr=f"{row.lr:.1e}", tok_s=speed, refresh=False)
             bar.update()
-            if (step + 1) % checkpoint_every == 0 and step + 1 < plan.num_steps:
-                checkpoint.save(engine, run_dir, step + 1)
+            is_asked = _is_asked_to_stop(run_dir)
+            if ((step + 1) % checkpoint_every == 0 or is_asked) and step + 1 < plan.num_steps:
+                train_log.sync()
+                checkpoint.save(engine, run_dir, step + 1, executions)
+            if is_asked:
+                preemption.stop()
     bar.close()
+
+
+def _is_asked_to_stop(run_dir: Path) -> bool:
+    """Whether any rank was asked to stop, by a signal or by the driver; the same on all ranks."""
+    is_asked = preemption.requested() or (is_main() and preemption.stop_file(run_dir).exists())
+    return bool(all_reduce_sum(torch.tensor([float(is_asked)])).item())
 
 
 def _run_step(

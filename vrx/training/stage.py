@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from vrx.config.errors import UserError
 from vrx.config.schema import CaptionsConfig, InstructionsConfig, RunConfig
 from vrx.data import chat_dataset, dataloader, dataset, instruction_dataset, run_data, sampler
 from vrx.data.batch import MicroBatch, collate
@@ -20,10 +21,11 @@ from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
 from vrx.models import loading, lora
-from vrx.runs.files import read_json
+from vrx.runs.durable import partial_folder, put_in_place
+from vrx.runs.files import file_digest, read_json
 from vrx.runs.provenance import current_provenance
 from vrx.runs.run_dir import RunDir
-from vrx.training import checkpoint, engine, loop, setup, train_log
+from vrx.training import checkpoint, engine, execution, loop, setup, train_log
 from vrx.training.checkpoint import Checkpoint
 from vrx.training.cost_model import EXPECTED_MFU, expected_seconds
 from vrx.training.engine import Engine
@@ -107,7 +109,8 @@ def train_model(
     trainer = engine.create(model.module, lora.optimizer_groups(model.trainable, run.train), run.train, run.engine)
     packed = bool(run.engine.packed)
     switches = setup.checkpoint_and_compile(model, run, lambda: data.largest_batch(packed=packed))
-    start = resume(trainer, resumed, run_dir)
+    start = resume(trainer, resumed, run_dir, num_steps=data.plan.num_steps)
+    executions = execution.continued(resumed.position.executions if resumed else [], step=start)
     flops = model.flops_counter(num_layers=num_layers, lora=run.lora)
     _log_expectation(run, data, steps=data.plan.num_steps - start, flops=flops)
     chunks = data.plan.of_rank(rank(), world_size(), start=start)
@@ -122,13 +125,15 @@ def train_model(
         run_dir,
         start=start,
         checkpoint_every=run.runtime.checkpoint_every,
+        executions=executions,
         flops=flops,
     )
     weights = trainer.weights()  # on all ranks
     if is_main():
         _save(weights, result, save)
         pictures = {} if data.pictures is None else {"pictures": data.pictures}
-        _summarize(run, run_dir, model, execution={**switches, "off": off, **pictures})
+        resumes = {"resumes": executions[1:]} if len(executions) > 1 else {}
+        _summarize(run, run_dir, model, result, execution={**switches, "off": off, **pictures, **resumes})
 
 
 def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: Callable[[Workload], float]) -> None:
@@ -141,39 +146,56 @@ def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: C
 
 
 def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
-    """Copy the weights of the latest checkpoint into the model; gives that checkpoint, None without one."""
+    """Copy the weights of the latest checkpoint into the model; gives that checkpoint, None without one.
+
+    `UserError` where they are not the weights that are trained.
+    """
     latest = checkpoint.latest(run_dir)
     if latest is not None:
-        for name, tensor in latest.weights().items():
+        weights = latest.weights()
+        if different := weights.keys() ^ model.trainable.keys():
+            raise UserError(f"{latest.folder}: {min(different)} is in the checkpoint or in the model, not in both")
+        for name, tensor in weights.items():
             model.trainable[name].data.copy_(tensor)
     return latest
 
 
-def resume(trainer: Engine, latest: Checkpoint | None, run_dir: Path) -> int:
-    """Restore the optimizer from a checkpoint and cut the log back to it; gives the step to start with."""
-    start = 0
-    if latest is not None:
-        trainer.load_optimizer_state(latest.optimizer_state())
-        start = latest.step
-        log(f"resuming from step {start}")
-    if is_main():
-        train_log.rewind(run_dir, start)
+def resume(trainer: Engine, latest: Checkpoint | None, run_dir: Path, *, num_steps: int) -> int:
+    """Restore the optimizer and the log from a checkpoint; gives the step to start with.
+
+    `UserError` where the checkpoint is not of a run of `num_steps` steps, or its log is lost.
+    """
+    if latest is None:
+        if is_main():
+            train_log.rewind(run_dir, 0)
+        barrier()
+        return 0
+    otherwise = f"delete {latest.folder.parent} to train from the start"
+    if latest.step >= num_steps:
+        raise UserError(f"{latest.folder}: step {latest.step} of a training of {num_steps} steps; {otherwise}")
+    trainer.load_optimizer_state(latest.optimizer_state())
+    log(f"resuming from step {latest.step}")
+    if is_main() and not latest.restore_log(run_dir):
+        train_log.rewind(run_dir, latest.step)
+        if len(train_log.read_rows(run_dir)) < latest.step:
+            raise UserError(f"{RunDir(run_dir).train_log}: lacks steps before {latest.step}; {otherwise}")
     barrier()
-    return start
+    return latest.step
 
 
 def _save(weights: dict[str, Tensor], result: Path, save: SaveResult) -> None:
     """Save the result under its name only when it is complete."""
-    partial = result.with_name(f".{result.name}.partial")
+    partial = partial_folder(result)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save({name.removeprefix("lvlm."): tensor for name, tensor in weights.items()}, partial)
-    shutil.rmtree(result, ignore_errors=True)
-    partial.replace(result)
+    put_in_place(partial, result)
 
 
-def _summarize(run: RunConfig, run_dir: Path, model: TrainableModel, *, execution: dict[str, Any]) -> None:
-    """Write `train.json`, whose presence says that training is finished."""
+def _summarize(
+    run: RunConfig, run_dir: Path, model: TrainableModel, result: Path, *, execution: dict[str, Any]
+) -> None:
+    """Write `train.json`, whose presence says that training is finished; it has digests of the result's files."""
     summary = train_log.summarize(
         run_dir,
         trainable_parameters=model.num_trainable,
@@ -183,5 +205,6 @@ def _summarize(run: RunConfig, run_dir: Path, model: TrainableModel, *, executio
     )
     summary.execution = execution
     summary.provenance = current_provenance(**device_facts())
+    summary.result = {path.name: file_digest(path) for path in sorted(result.iterdir())}
     summary.write(RunDir(run_dir).train_summary)
     shutil.rmtree(RunDir(run_dir).checkpoints, ignore_errors=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vrx.data.batch import MicroBatch
 from vrx.launch.devices import device
-from vrx.launch.ranks import world_size
+from vrx.launch.ranks import gather, world_size
 from vrx.training.flops import Workload
 from vrx.training.loss import num_supervised
 
@@ -64,7 +64,6 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 def _gather(messages: list[list[str]]) -> list[str]:
     """The messages of all ranks' micro-batches, in the order of the micro-batches."""
-    by_rank = [messages] * world_size()
-    if world_size() > 1:
-        dist.all_gather_object(by_rank, messages)
-    return [message for at_once in zip(*by_rank, strict=True) for micro_batch in at_once for message in micro_batch]
+    return [
+        message for at_once in zip(*gather(messages), strict=True) for micro_batch in at_once for message in micro_batch
+    ]

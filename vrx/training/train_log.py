@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TextIO, TypedDict, cast
@@ -64,12 +65,18 @@ class TrainLog:
 
     def __exit__(self, *_: object) -> None:
         if self.file is not None:
+            self.sync()
             self.file.close()
 
     def write(self, row: StepRow) -> None:
         if self.file is not None:
             self.file.write(json.dumps(dataclasses.asdict(row)) + "\n")
             self.file.flush()
+
+    def sync(self) -> None:
+        """Wait until all rows are on the disk."""
+        if self.file is not None:
+            os.fsync(self.file.fileno())
 
 
 def read_rows(run_dir: Path) -> list[LoggedStep]:

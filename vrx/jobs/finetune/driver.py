@@ -15,6 +15,7 @@ from vrx.models import fit
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
+from vrx.runs.checkpoint_files import drop_damaged
 from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.layer_selection import select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
@@ -60,6 +61,7 @@ def finetune(run: RunConfig) -> None:
                 files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
                 files.write_json(RunDir(run_dir).layers, layers)
                 write_config(run_dir, run)
+                drop_damaged(run_dir, log)
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
             scores = evaluate_run.measure(run, run_dir, samples)
             record = evaluate_run.write_record(

@@ -15,6 +15,7 @@ from vrx.launch.workers import launch, num_processes
 from vrx.models import fit
 from vrx.report.wandb_run import following
 from vrx.runs import files
+from vrx.runs.checkpoint_files import drop_damaged
 from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.identity import Identity
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
@@ -48,6 +49,7 @@ def pretrain(run: RunConfig) -> None:
                     captions.require_captions(table, run.captions)
                 files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
                 write_config(run_dir, run)
+                drop_damaged(run_dir, log)
                 launch("pretrain", run_dir, run.runtime, while_running=wandb_run.follow)
             summary = read_train_summary(RunDir(run_dir).train_summary)
             record = evaluate_run.write_record(run_dir, run.model, identity, [], {}, train=summary)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vrx.config.schema import RunConfig
 from vrx.models import projector_weights
+from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
 
@@ -21,9 +22,11 @@ def pretrain(run: RunConfig, run_dir: Path) -> None:
     official = RunDir(run_dir).official
 
     def save(state: dict[str, Tensor], folder: Path) -> None:
-        shutil.rmtree(official, ignore_errors=True)
-        official.mkdir()
-        projector_weights.save_official_projector(state, official, run.model)
+        partial = partial_folder(official)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        projector_weights.save_official_projector(state, partial, run.model)
+        put_in_place(partial, official)
         projector_weights.save_projector(state, folder)
 
     stage.train_model(

@@ -23,12 +23,21 @@ from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
 from vrx.jobs.run_job import run_job
 from vrx.launch.logging import log
+from vrx.launch.preemption import RESUME, Preempted
 from vrx.launch.ranks import die_with_parent
 
 
 def main() -> None:
-    """Run the job, print one line and exit with status 2 for a user's mistake."""
+    """Run the job; print one line and exit with status 2 for a user's mistake, with 75 where it was asked to stop."""
     die_with_parent()
+    try:
+        _run()
+    except Preempted as stopped:
+        log(str(stopped))
+        sys.exit(RESUME)
+
+
+def _run() -> None:
     path = Path(sys.argv[1])
     config = read_config(path.with_suffix(".yaml"))
     with composing(CONF):
