@@ -25,6 +25,7 @@ from vrx.data.conversation_mixture import MIXTURE, PICTURES, TABLE, pictures_of
 from vrx.data.conversation_records import PECULIARITIES, Conversation, read_record
 from vrx.data.image_checks import image_errors
 from vrx.launch.logging import log
+from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.files import read_json, write_json
 
 ROWS_PER_BATCH = 256
@@ -87,7 +88,7 @@ def _convert(source: InstructionSource, key: str, folder: Path) -> None:
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
     columns = {"id": text, "messages": text, "pictures": texts, "has_own_pictures": pyarrow.bool_()}
     schema = pyarrow.schema({**columns, "length": pyarrow.int32()})
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / PICTURES).mkdir(parents=True)
     try:
@@ -99,8 +100,7 @@ def _convert(source: InstructionSource, key: str, folder: Path) -> None:
                 empty = False
         if empty:
             raise UserError(f"{key}.path={source.path}: holds no conversation")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        put_in_place(partial, folder)
     except OSError as error:
         if error.filename is None and error.errno is not None:  # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None
