@@ -9,6 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from support.composing import composed
 from support.golden_metrics import PER_ANSWER, no_deadline, texts
 
+from vrx.config.asked_as import asked_as
 from vrx.config.resolve import known_names
 from vrx.metrics import per_answer
 from vrx.metrics.answer import Answer
@@ -23,7 +24,8 @@ def test_metric_without_what_it_compares_names_the_answer(metric):
 
 
 def test_every_metric_is_named_by_a_benchmark():
-    configs = composed(["benchmark=[all,perplexity]"]).benchmark.values()
+    plain = composed(["benchmark=[all,perplexity]"]).benchmark
+    configs = [asked_as(*item, name) for item in plain.items() for name in ("llava", "qwen3_vl", "paligemma")]
     used = {name for config in configs for name in (config.metric, *config.extra_metrics.values())}
     assert used == set(known_names("metric"))
 

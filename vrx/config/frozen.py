@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
+from vrx.config.asked_as import with_own_questions
 from vrx.config.errors import UserError
 from vrx.config.migrations import SCHEMA_VERSION, VERSION_KEY, migrate_config
 from vrx.config.schema import RunConfig
@@ -25,7 +26,7 @@ def to_run(composed: Any) -> RunConfig:
     """The typed, checked run of a composed configuration. `UserError` where it cannot work."""
     run = _typed(OmegaConf.to_container(composed))
     validate(run)
-    return with_shuffled_images(run)
+    return with_shuffled_images(with_own_questions(run))
 
 
 def freeze(run: RunConfig) -> str:

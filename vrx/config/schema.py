@@ -87,6 +87,7 @@ class BenchmarkConfig:
     normalized_mean_per_type: bool = False  # and the same with every answer of a type weighted equally (TDIUC N-MPT)
     aggregate: str = "mean"
     shuffle_images: bool = False  # set by eval.shuffle_images
+    box_scale: str | None = None  # width and height of a picture in the model's boxes: a number, or resized: its pixels
     paper: str | None = None  # its column in the paper's tables
 
 

@@ -126,6 +126,8 @@ def validate_benchmark(key: str, benchmark: BenchmarkConfig) -> None:
         resolve_name("metric", metric, key=f"{key}.extra_metrics.{label}")
     if benchmark.reader is not None:
         resolve_name("reader", benchmark.reader, key=f"{key}.reader")
+    if benchmark.box_scale not in (None, "resized") and not _is_positive(benchmark.box_scale):
+        raise UserError(f"{key}.box_scale={benchmark.box_scale}: valid are resized and a number above 0, such as 1000")
     among(f"{key}.aggregate", benchmark.aggregate, tuple(AGGREGATES))
     among(f"{key}.output_type", benchmark.output_type, OUTPUT_TYPES)
 
@@ -158,3 +160,10 @@ def _bench(run: RunConfig) -> None:
 def _distinct_layers(key: str, layers: list[int] | None, depth: int) -> None:
     if layers is not None and (len(set(layers)) < len(layers) or not set(layers) <= set(range(depth))):
         raise UserError(f"{key}={layers}: valid are distinct layers among 0 to {depth - 1}")
+
+
+def _is_positive(text: str | None) -> bool:
+    try:
+        return 0 < float(text or "") < 10**6
+    except ValueError:
+        return False

@@ -55,6 +55,7 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("id", "text", "question_type", "group"), _is_text),
     "references": _list_of(_is_text),
     "choices": _list_of(_or_null(_is_text)),
+    "box_frame": _or_null(_list_of(_is_number, 2)),
     "image_size": _or_null(_list_of(_is_number, 2)),
     "box": _or_null(_list_of(_is_number, 4)),
     "choice_log_probs": _list_of(_is_number),

@@ -32,6 +32,7 @@ class Sample:
     prompt: str
     image: Path | None
     answer: Answer
+    box_scale: str | None = None  # as of BenchmarkConfig
 
 
 def short_answer(name: str, config: BenchmarkConfig) -> list[Sample]:
@@ -85,7 +86,7 @@ def grounding(name: str, config: BenchmarkConfig) -> list[Sample]:
         if min(size) < 1:
             raise UserError(f"width {row['width']} and height {row['height']} must be pixels of an image")
         answer = Answer(id=str(row["id"]), text="", references=(), box=(x1, y1, x2, y2), image_size=size)
-        return Sample(config.prompt.replace("{question}", row["question"]), None, answer)
+        return Sample(config.prompt.replace("{question}", row["question"]), None, answer, config.box_scale)
 
     return list(_read(name, config, build))
 

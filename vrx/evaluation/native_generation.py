@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from vrx.config.errors import BadImage
+from vrx.config.errors import BadImage, UserError
 from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
 from vrx.data.chat_encoding import ChatEncoder
@@ -84,7 +85,26 @@ class _Encoded(Dataset[EncodedSample | BadImage]):
 
 def _encoded(encoder: ChatEncoder, sample: Sample) -> EncodedSample:
     row = encoder.prompt([question(sample)], _pictures(sample))
+    if sample.box_scale is not None:
+        frame = box_frame(encoder, row, sample.box_scale)
+        sample = replace(sample, answer=replace(sample.answer, box_frame=frame))
     return EncodedSample(sample, row.input_ids, tensors=row.tensors, num_pictures=row.num_pictures)
+
+
+def box_frame(encoder: ChatEncoder, row: TrainingSample, scale: str) -> tuple[float, float]:
+    """Width and height of a prompt's picture in the coordinates of the model's boxes.
+
+    scale: a number for both, or `resized`: the pixels of the picture as the model sees it.
+    """
+    if scale != "resized":
+        return float(scale), float(scale)
+    grid = row.tensors.get("image_grid_thw")
+    if grid is None or len(grid) != 1:
+        name = type(encoder.processor).__name__
+        raise UserError(f"box_scale=resized: {name} does not tell the size of a resized picture; valid is a number")
+    _, height, width = grid[0].tolist()
+    side = encoder.processor.image_processor.patch_size
+    return float(width * side), float(height * side)
 
 
 def question(sample: Sample) -> dict[str, Any]:

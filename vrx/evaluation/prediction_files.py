@@ -108,7 +108,10 @@ def part_files(run_dir: Path, benchmark: str) -> list[Path]:
 
 def write_prediction(file: TextIO, answer: Answer) -> None:
     """Append one answer as a line of JSON."""
-    file.write(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
+    values = dataclasses.asdict(answer)
+    if answer.box_frame is None:  # of boxes alone
+        del values["box_frame"]
+    file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def write_predictions(path: Path, header: PredictionHeader, answers: Iterable[Answer]) -> None:

@@ -15,7 +15,8 @@ class Answer:
     options' wordings, A first (None where a row has no such option). `group` is shared by all rotations of one
     question. `box` is the reference box (x1, y1, x2, y2) in pixels, `image_size` is (width, height).
     `choice_log_probs` are the log-probabilities of the option letters as the first token. `log_likelihood` (nats) is
-    that of the reference or of a whole document of `num_tokens`, `num_words` and `num_bytes`.
+    that of the reference or of a whole document of `num_tokens`, `num_words` and `num_bytes`. `box_frame` is (width,
+    height) of the image in the coordinates of the model's boxes, where these are not pixels of the image.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Answer:
     num_tokens: int = 0
     num_words: int = 0
     num_bytes: int = 0
+    box_frame: tuple[float, float] | None = None
 
 
 FIELDS = tuple(entry.name for entry in fields(Answer))

@@ -16,6 +16,10 @@ from vrx.metrics.answer import Answer
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
+MAX_TEXT = 10_000  # characters of an answer that are searched for a box
+LOC_BINS = 1024
+_ANY_BOX = re.compile(rf"[\[(]{_NUMBER},\s?{_NUMBER}\)?,\s?\(?{_NUMBER},\s?{_NUMBER}[\])]")
+_LOC_TOKENS = re.compile(r"<loc(\d{4})>" * 4)
 _NORMALISED_BOX = re.compile(rf"\[\s*{_NUMBER},\s*{_NUMBER},\s*{_NUMBER},\s*{_NUMBER}\s*\]")
 
 
@@ -111,6 +115,29 @@ def read_qwen(text: str, image_size: tuple[int, int]) -> Box | None:
         x1, y1, x2, y2 = (float32(float32(value) / 999) for value in box)
         return float32(x1 * width), float32(y1 * height), float32(x2 * width), float32(y2 * height)
     return None
+
+
+def read_in_frame(text: str, frame: tuple[float, float]) -> Box | None:
+    """The first box of a text, relative to the image; frame: (width, height) of the image in the text's coordinates.
+
+    A box is four numbers in brackets, or two pairs: `[x1, y1, x2, y2]` (Qwen2.5-VL, Qwen3-VL, InternVL) or
+    `(x1,y1),(x2,y2)` (Qwen2-VL).
+    """
+    match = _ANY_BOX.search(text[:MAX_TEXT])
+    if match is None or not min(frame) > 0:
+        return None
+    x1, y1, x2, y2 = map(float, match.groups())
+    width, height = frame
+    return x1 / width, y1 / height, x2 / width, y2 / height
+
+
+def read_loc_tokens(text: str) -> Box | None:
+    """The first four `<locNNNN>` of a text: top, left, bottom and right in 1024ths of the image (PaliGemma)."""
+    match = _LOC_TOKENS.search(text)
+    if match is None:
+        return None
+    y1, x1, y2, x2 = (int(part) / LOC_BINS for part in match.groups())
+    return x1, y1, x2, y2
 
 
 def _floats(parts: list[str]) -> Box | None:

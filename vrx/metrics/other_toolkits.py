@@ -135,3 +135,32 @@ def box_iou_vlmevalkit(answer: Answer) -> float:
     top, bottom = sorted(min(max(y, 0.0), float(height)) for y in ys)
     box: Box = (left, top, right, bottom)
     return boxes.iou(box, reference)
+
+
+# ---- boxes in the coordinates of current models
+
+
+def box_iou_in_frame(answer: Answer) -> float:
+    """IoU of the text's first box in the frame of `box_frame` (see `boxes.read_in_frame`); without a frame, in [0, 1].
+
+    Qwen2.5-VL answers in pixels of the picture as resized for it; Qwen3-VL and InternVL in thousandths.
+    """
+    (x1, y1, x2, y2), (width, height) = boxes.gold(answer)
+    read = boxes.read_in_frame(answer.text, answer.box_frame or (1, 1))
+    return boxes.iou(read, (x1 / width, y1 / height, x2 / width, y2 / height))
+
+
+def box_accuracy_in_frame(answer: Answer) -> float:
+    """1 if `box_iou_in_frame` is at least one half."""
+    return float(box_iou_in_frame(answer) >= 0.5)
+
+
+def box_iou_loc(answer: Answer) -> float:
+    """IoU of the box in the text's first four location tokens (PaliGemma)."""
+    (x1, y1, x2, y2), (width, height) = boxes.gold(answer)
+    return boxes.iou(boxes.read_loc_tokens(answer.text), (x1 / width, y1 / height, x2 / width, y2 / height))
+
+
+def box_accuracy_loc(answer: Answer) -> float:
+    """1 if `box_iou_loc` is at least one half."""
+    return float(box_iou_loc(answer) >= 0.5)
