@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -79,3 +80,18 @@ def test_damaged_file_of_a_processor_is_named_with_its_checkpoint(tmp_path: Path
     (tmp_path / "preprocessor_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"model.lvlm=.*: its processor cannot be read"):
         load_processor(config)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_saved_processor_gives_the_same_ids_and_pixels(tmp_path: Path, name: str) -> None:
+    config = write_format(tmp_path / "a", FORMATS[name])
+    processor = load_processor(config)
+    (tmp_path / "b").mkdir()
+    processor.save_pretrained(tmp_path / "b")
+    (tmp_path / "b" / "config.json").write_bytes((tmp_path / "a" / "config.json").read_bytes())
+    again = load_processor(dataclasses.replace(config, lvlm=str(tmp_path / "b")))
+    keys, messages = forward_keys(config), [turn("user", "<image>", "what ?")]
+    one, other = (ChatEncoder(part, forward_keys=keys).prompt(messages, [noise(90, 60)]) for part in (processor, again))
+    assert one.input_ids == other.input_ids
+    assert one.tensors.keys() == other.tensors.keys()
+    assert all(tensor.equal(other.tensors[key]) for key, tensor in one.tensors.items())

@@ -25,9 +25,10 @@ from transformers.processing_utils import ProcessorMixin
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
+from vrx.runs.files import write_json
 from vrx.runs.hub import resolve_checkpoint
 
-CONFIG = "config.json"
+CONFIG, SETTINGS = "config.json", "processor_config.json"
 STAND_INS = {  # processors that need torchvision or num2words for videos alone, and one that makes the same of pictures
     "SmolVLMProcessor": "Idefics3Processor",
 }
@@ -122,7 +123,17 @@ def _processor_class(kind: str, key: str) -> type[Any]:
             return None
         return base.check_argument_for_proper_class(self, argument_name, argument)
 
-    return type(name, (base,), {"check_argument_for_proper_class": check_argument})
+    methods = {"check_argument_for_proper_class": check_argument, "save_pretrained": _save}
+    return type(name, (base,), methods)
+
+
+def _save(processor: Processor, folder: Path) -> None:
+    """Save a processor without the parts that it lacks; transformers' own method asks for all of them."""
+    processor.tokenizer.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)
+    settings = {key: value for key, value in processor.to_dict().items() if value is not None}
+    write_json(Path(folder) / SETTINGS, {key: value for key, value in settings.items() if key != "image_processor"})
+    (Path(folder) / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
 
 
 def _module_of(name: str) -> ModuleType:
