@@ -14,7 +14,7 @@ from vrx.config.schema import LoraConfig
 from vrx.models import from_run, loading, lora, lora_checkpoint
 from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict
-from vrx.models.lvlm import projector
+from vrx.models.lvlm import DECODER, projector
 from vrx.models.merged_state_dict import MergedStateDict
 from vrx.runs.identity import finetune_identity
 
@@ -30,7 +30,7 @@ OPTIONS = {
 
 def adapted_modules(model: nn.Module) -> set[str]:
     names = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
-    return {name.partition(f"{lora.LAYERS_PATH}.")[2] for name in names}
+    return {name.partition(f"{DECODER}layers.")[2] for name in names}
 
 
 def trained(make_run, config: LoraConfig):

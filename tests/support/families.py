@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.family_checkpoints import DEPTH, FAMILIES, build
+from support.family_checkpoints import FAMILIES, build
+from support.family_table import DEPTH
 from torch import Tensor
 
 from vrx.config.schema import EngineConfig, LoraConfig, ModelConfig
@@ -23,6 +24,7 @@ from vrx.models import lora, native
 from vrx.training.native_loss import NativeLvlmWithLoss, blank_picture
 
 LAYERS = (1, 5)
+NEED_TORCHVISION = ("mistral3",)  # their processors
 SIZES = ((150, 75), (112, 112), (60, 140))  # width and height of the pictures of samples
 QUESTIONS = ("what is in the picture?", "describe the image in detail please .", "is it a cat?")
 ANSWERS = ("a red square on a blue field", "a cat", "yellow dots with a blue square")
@@ -38,6 +40,8 @@ class TinyFamily:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
+        if name in NEED_TORCHVISION:
+            pytest.importorskip("torchvision")
         self.folder = build(name, folder)
         self.config = ModelConfig(
             name=name, architecture=name, num_layers=DEPTH, lvlm=str(folder), template="chat", max_length=4096
@@ -92,6 +96,10 @@ def gradients(module: Any, batches: Sequence[MicroBatch]) -> tuple[float, dict[s
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def largest(tensors: dict[str, Tensor]) -> float:
+    return max(float(tensor.abs().max()) for tensor in tensors.values())
 
 
 @cache

@@ -6,18 +6,19 @@ import dataclasses
 
 import pytest
 import torch
-from support.families import LAYERS, gradients, largest_difference, move, slow_families
+from support.families import LAYERS, gradients, largest, largest_difference, move, slow_families
 from torch import nn
 
 from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig, LoraConfig
 from vrx.data.encoding import IGNORE
 from vrx.models import lora
+from vrx.models.lvlm import answers_after_prefix
 from vrx.training.loss import LvlmWithLoss
 from vrx.training.native_loss import NativeLvlmWithLoss, forget_positions
 
 FAMILIES = slow_families(fast=("qwen2_5_vl",))
-LOSS, GRADIENT = 1e-4, 5e-5  # absolute; a loss is a sum over the answers' tokens, above 100
+LOSS, GRADIENT = 1e-4, 2e-5  # of a loss above 100, absolute; of the largest gradient
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -31,7 +32,7 @@ def test_samples_together_teach_what_they_teach_alone(tiny_family, name):
         others.append(gradients(family.tuned(packed=True), [family.collate(samples, packed=True)]))
     for other_loss, together in others:
         assert other_loss == pytest.approx(loss, abs=LOSS)
-        assert largest_difference(alone, together) < GRADIENT
+        assert largest_difference(alone, together) < GRADIENT * largest(alone)
     assert all(gradient.abs().sum() > 0 for gradient in alone.values()), "something trained has no effect"
     tuned = {name.partition(".layers.")[2].partition(".")[0] for name in alone if "lora_" in name}
     assert tuned == {str(layer) for layer in LAYERS}
@@ -46,9 +47,9 @@ def test_logits_at_labels_are_those_of_the_whole_head(tiny_family, name):
     module.switches = dataclasses.replace(module.switches, supervised_head=False)
     assert module(**batch.model_inputs()).item() == pytest.approx(loss.item(), abs=LOSS)
     forget_positions(module.lvlm)
-    logits = module.lvlm(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.tensors, use_cache=False
-    ).logits[:, :-1]
+    tensors = batch.tensors | answers_after_prefix(module.lvlm, batch.tensors, batch.labels)
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, **tensors}
+    logits = module.lvlm(**inputs, use_cache=False).logits[:, :-1]
     whole = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), batch.labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
     )
@@ -70,6 +71,8 @@ def test_what_a_picture_comes_with_is_missed(tiny_family, name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_text_leaves_the_connector_as_it_is(tiny_family, name):
     family = tiny_family(name)
+    if name == "paligemma":
+        pytest.skip("its processor takes no text without a picture")
     _, found = gradients(family.tuned(), [family.collate([family.sample(1, with_picture=False)])])
     beside = {key: gradient for key, gradient in found.items() if "lora_" not in key}
     assert beside
@@ -96,4 +99,4 @@ def test_llava_is_the_same_through_both_paths(tiny_family):
         results.append(gradients(module.eval(), [of_path]))
     (native_loss, native), (loss, gradient) = results
     assert native_loss == pytest.approx(loss, rel=1e-6)
-    assert largest_difference(native, gradient) < 1e-5 * max(float(part.abs().max()) for part in gradient.values())
+    assert largest_difference(native, gradient) < 1e-6 * largest(gradient)

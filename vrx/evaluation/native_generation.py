@@ -64,7 +64,10 @@ class NativeGenerator(Generator):
 
     def letter_ids(self, letters: str) -> list[int]:
         """The first token of each letter as an answer."""
-        return self.encoder.next_ids("", list(letters))
+        try:
+            return self.encoder.next_ids("", list(letters))
+        except UserError:  # of a processor that takes no text without a picture
+            return [self.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in letters]
 
 
 class _Encoded(Dataset[EncodedSample | BadImage]):

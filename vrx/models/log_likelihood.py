@@ -8,7 +8,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedModel
 
 from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
-from vrx.models.lvlm import forward_inputs
+from vrx.models.lvlm import answers_after_prefix, forward_inputs
 
 HEAD_POSITIONS = 512  # positions that the language head computes at a time
 
@@ -25,7 +25,9 @@ def negative_log_likelihood(model: PreTrainedModel, batch: MicroBatch) -> tuple[
     token_losses = torch.zeros(labels.shape, dtype=torch.float64, device=model.device)
     if "get_image_features" in dir(model) and not isinstance(model, LlavaForConditionalGeneration):
         places = counted.any(0).nonzero().squeeze(1)  # the model's own head, which may cap its output
-        logits = model(**forward_inputs(model, batch), use_cache=False, logits_to_keep=places).logits
+        inputs = forward_inputs(model, batch)
+        inputs |= answers_after_prefix(model, inputs, batch.labels.to(model.device))
+        logits = model(**inputs, use_cache=False, logits_to_keep=places).logits
         of_places = counted[:, places]
         losses = [nn.functional.cross_entropy(logits[of_places].float(), labels[counted], reduction="none").double()]
         token_losses[counted] = torch.cat(losses)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vrx.data.batch import MicroBatch
+from vrx.data.encoding import IGNORE
 
 PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.", "model.language_model."  # of LLaVA
+PREFIX_MODELS = ("paligemma",)
 
 
 def find_lvlm(model: nn.Module) -> PreTrainedModel | None:
@@ -81,6 +83,17 @@ def model_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict
         name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in tensors.items()
     }
+
+
+def answers_after_prefix(model: PreTrainedModel, tensors: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """The types of the tokens for a model whose prompt sees itself as a whole: what is learned comes after the prompt.
+
+    labels: (batch, length). Without this, an answer would see its own end. Empty for every other model.
+    """
+    if model.config.model_type not in PREFIX_MODELS or "token_type_ids" not in tensors:
+        return {}
+    begun = (labels != IGNORE).cumsum(1) > 0
+    return {"token_type_ids": begun.to(tensors["token_type_ids"].dtype)}
 
 
 def _require_lvlm(model: nn.Module) -> PreTrainedModel:

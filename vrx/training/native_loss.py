@@ -21,6 +21,7 @@ from vrx.config.schema import EngineConfig, ModelConfig
 from vrx.data.encoding import IGNORE
 from vrx.data.processors import load_processor
 from vrx.models.architectures import Architecture
+from vrx.models.lvlm import answers_after_prefix
 from vrx.training import packing
 
 NEEDED_WITH_PICTURES = ("mm_token_type_ids", "token_type_ids", "image_grid_thw")  # of a forward pass
@@ -71,6 +72,7 @@ class NativeLvlmWithLoss(nn.Module):
         what the processor gives besides, as `vrx.data.joining` puts it together; num_pictures: of each sample.
         """
         self._require_inputs(tensors)
+        tensors |= answers_after_prefix(self.lvlm, tensors, labels)
         layout: dict[str, Any] = {"attention_mask": attention_mask}
         if sample_lengths is not None:
             assert position_ids is not None
@@ -101,6 +103,9 @@ class NativeLvlmWithLoss(nn.Module):
     def _nothing(self) -> Tensor | float:
         """0, which depends on every module or parameter that a batch with pictures would use."""
         if self.is_sharded:
+            if not self.blank:
+                name = type(self.lvlm).__name__
+                raise UserError(f"engine.zero_stage=3: a batch without pictures does not work with {name}; valid is 2")
             model: Any = self.lvlm
             device = self.lvlm.device
             blank = {name: tensor.to(device) for name, tensor in self.blank.items()}
@@ -115,8 +120,10 @@ class NativeLvlmWithLoss(nn.Module):
 
 
 def blank_picture(config: ModelConfig, lvlm: PreTrainedModel) -> dict[str, Tensor]:
-    """What the model's image features of one grey picture are computed from."""
+    """What the model's image features of one grey picture are computed from; empty where no method computes them."""
     model: Any = lvlm
+    if not hasattr(model, "get_image_features"):
+        return {}
     keys = inspect.signature(model.get_image_features).parameters
     processor = load_processor(config)
     output = processor.image_processor(images=[Image.new("RGB", (64, 64), "gray")], return_tensors="pt")
