@@ -10,9 +10,16 @@ from collections.abc import Sequence
 from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
+from vrx.selectors.kinds import ANY, select
 
 SCORE_OPTIONS = ("scores", "scores_from_fraction")
-NO_OPTIONS = ("name", "rule", "formula", *SCORE_OPTIONS)  # every other field of a selector is an option of its rule
+NO_OPTIONS = (
+    "name",
+    "rule",
+    "formula",
+    "kinds",
+    *SCORE_OPTIONS,
+)  # every other field of a selector is an option of its rule
 
 
 def num_selected(run: RunConfig) -> int:
@@ -30,12 +37,32 @@ def needs_scores(run: RunConfig) -> bool:
     return run.selector.layers is None and run.selector.formula is not None
 
 
-def apply_rule(run: RunConfig, scores: Sequence[float | None] | None = None) -> tuple[int, ...]:
+def needs_kinds(run: RunConfig) -> bool:
+    """Whether the selector tells kinds of layers apart, which the model's files say."""
+    return run.selector.layers is None and run.selector.kinds not in (None, ANY)
+
+
+def apply_rule(
+    run: RunConfig, scores: Sequence[float | None] | None = None, kinds: Sequence[str] | None = None
+) -> tuple[int, ...]:
     """The layers that the selector's rule chooses; an explicit list wins. `UserError` where the rule cannot.
 
-    scores: one importance score a layer, for a selector that `needs_scores`.
+    scores: one importance score a layer, for a selector that `needs_scores`. kinds: of every layer, for one that
+    `needs_kinds`.
     """
-    selector, depth, k = run.selector, run.model.num_layers, num_selected(run)
+    if not needs_kinds(run):
+        return _choose(run, run.model.num_layers, num_selected(run), scores)
+    assert kinds is not None
+
+    def rule(layers: Sequence[int], count: int) -> tuple[int, ...]:
+        of_kind = None if scores is None else [scores[layer] for layer in layers]
+        return _choose(run, len(layers), count, of_kind)
+
+    return select(kinds, num_selected(run), wanted=str(run.selector.kinds), rule=rule)
+
+
+def _choose(run: RunConfig, depth: int, k: int, scores: Sequence[float | None] | None) -> tuple[int, ...]:
+    selector = run.selector
     explicit = selector.layers is not None
     name = "fixed" if explicit else selector.rule
     options = {key: value for key, value in dataclasses.asdict(selector).items() if value is not None}

@@ -27,6 +27,8 @@ class SelectorConfig:
     # share of the data that fine-tune is trained on; null: as data_fraction
     scores_from_fraction: float | None = number(None, 0.0, 1.0)
     reverse: bool | None = None  # the least important layers
+    # among which layers: any | each: of every kind in proportion | a kind, such as full or linear; null: any
+    kinds: str | None = None
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 from vrx.config.bounds import among, check_bounds, within
 from vrx.config.errors import UserError
 from vrx.config.instruction_sources import check_sources
-from vrx.config.layers import apply_rule, needs_scores, num_selected
+from vrx.config.layers import apply_rule, needs_kinds, needs_scores, num_selected
 from vrx.config.model_checks import check_model
 from vrx.config.paths import as_file_name
 from vrx.config.resolve import resolve_name
@@ -49,7 +49,11 @@ def _layers(run: RunConfig) -> None:
     if run.selector.layers is None and not 1 <= num_selected(run) <= depth:
         raise UserError(f"layer_count={count.k}: valid are 1 to {depth}, the decoder layers of the model")
     resolve_name("rule", run.selector.rule, key="selector.rule")
-    if not needs_scores(run):
+    if needs_kinds(run) and run.model.is_assembled:
+        raise UserError(
+            f"selector.kinds={run.selector.kinds}: all layers of {run.model.name} are of one kind; leave it out"
+        )
+    if not needs_scores(run) and not needs_kinds(run):
         apply_rule(run)
 
 

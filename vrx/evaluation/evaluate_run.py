@@ -184,6 +184,7 @@ def write_record(
     train: TrainSummary | None = None,
     selectors: Sequence[str] = (),
     pruned: PrunedInfo | None = None,
+    layer_kinds: list[str] | None = None,
 ) -> Record:
     """Write `record.json`; what earlier commands recorded and this one does not name stays in it.
 
@@ -201,6 +202,7 @@ def write_record(
         if header and header.provenance is not None:  # else made before provenance was kept with the answers
             record.provenance.evaluations[name] = from_json(Provenance, header.provenance)
     record.pruned = pruned or record.pruned
+    record.layer_kinds = layer_kinds or record.layer_kinds
     record = with_selectors(record, selectors)
     record.write(RunDir(run_dir).record)
     return record

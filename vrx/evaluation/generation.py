@@ -70,9 +70,13 @@ class Generator:
             self.image_processor = Pixels(config)
 
     @classmethod
-    def load(cls, run: RunConfig, run_dir: Path) -> Generator:
-        """The LVLM that a run left in `run_dir` (tuned, reverted or pruned), or the base model where it left none."""
-        lvlm = from_run.load_from_run(run.model, run_dir, dtype=dtype(run.train))
+    def load(cls, run: RunConfig, run_dir: Path, *, is_altered: bool = True) -> Generator:
+        """The LVLM that a run left in `run_dir` (tuned, reverted or pruned), or the base model where it left none.
+
+        is_altered: false for the LVLM before layers were reverted or pruned.
+        """
+        load = from_run.load_from_run if is_altered else from_run.load_tuned
+        lvlm = load(run.model, run_dir, dtype=dtype(run.train))
         if not run.model.is_assembled:
             from vrx.evaluation.native_generation import NativeGenerator
 

@@ -67,7 +67,7 @@ def source_dir(run: RunConfig) -> Path | None:
     """The directory of the run that this one works on, whether it is finished or not; None for `model.lvlm`."""
     if run.job.run is not None:
         return Path(run.job.run).absolute()
-    if run.model.lvlm is not None:
+    if run.model.lvlm is not None and run.model.is_assembled:
         return None
     finetune = _as_finetune(run)
     data_digest = run_data.digest(finetune)

@@ -42,6 +42,7 @@ def load_folder(folder: Path, row: Architecture, *, dtype: torch.dtype, config: 
             dtype=dtype,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             attn_implementation="eager" if row.eager else None,
         )
     except (OSError, ValueError) as error:

@@ -51,7 +51,7 @@ def counted(folder: Path, architecture: str) -> str:
             "key_value": key_value_heads * width,
             "vocabulary": embeddings.shape[0],
             "fused": False,
-            "tied": bool(config.tie_word_embeddings),
+            "tied": bool(getattr(config, "tie_word_embeddings", False)),
             "layers": layers,
             "total": _size(of_decoder.values()),
         },

@@ -1,16 +1,10 @@
 """What is known of a checkpoint of transformers' own class before its weights are loaded, without torch.
 
-Layer kinds and sizes are counted on a model without memory, by `native_counts.py` in a process of its own, because the
-driver imports no torch.
+Sizes are counted on a model without memory, by `native_counts.py`.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +14,7 @@ from vrx.config.resolve import resolve_name
 from vrx.config.schema import LoraConfig, ModelConfig, RunConfig
 from vrx.models.architecture import Backbone, ParameterCounts, Tower, matches_target, parameter_counts
 from vrx.models.architectures import Architecture
+from vrx.runs.counted_model import counted
 from vrx.runs.files import read_json
 from vrx.runs.hub import cached_checkpoint
 
@@ -117,20 +112,21 @@ def require_architecture(folder: Path, row: Architecture, config: ModelConfig) -
     return settings
 
 
-def native_counts(config: ModelConfig, *, trains_connector: bool = True) -> NativeCounts | None:
-    """The counts of a checkpoint; None where its config.json is not on this machine."""
-    folder = cached_checkpoint(str(config.lvlm))
-    if folder is None or not (folder / "config.json").is_file():
+def native_counts(
+    config: ModelConfig, cache: Path | None = None, *, trains_connector: bool = True
+) -> NativeCounts | None:
+    """The counts of a checkpoint; None where its config.json is not on this machine. cache: of `counted_model`."""
+    counts = counted(config, cache)
+    if counts is None:
         return None
-    counted = _counted(str(folder), config.architecture)
-    backbone, tower = counted["backbone"], counted["tower"]
+    backbone, tower = dict(counts["backbone"]), counts["tower"]
     layers = tuple({name: (size[0], size[1]) for name, size in layer.items()} for layer in backbone.pop("layers"))
     return NativeCounts(
-        tuple(counted["kinds"]),
+        tuple(counts["kinds"]),
         NativeBackbone(**backbone, layers=layers),
         NativeTower(**tower, num_patches=config.num_image_tokens),
-        counted["connector"],
-        counted["parameters"],
+        counts["connector"],
+        counts["parameters"],
         trains_connector,
     )
 
@@ -139,27 +135,4 @@ def counts_of(run: RunConfig) -> Counts | None:
     """The counts of a run's model, of either kind; None where its shapes are not known."""
     if run.model.is_assembled:
         return parameter_counts(run.model)
-    return native_counts(run.model, trains_connector=run.train.connector)
-
-
-def layer_kinds(config: ModelConfig) -> tuple[str, ...] | None:
-    """The kind of every decoder layer; None where the checkpoint is not on this machine."""
-    counts = native_counts(config)
-    return None if counts is None else counts.kinds
-
-
-def _counted(folder: str, architecture: str) -> dict[str, Any]:
-    return json.loads(_counted_text(folder, architecture))
-
-
-@functools.cache
-def _counted_text(folder: str, architecture: str) -> str:
-    """What `native_counts` prints of a checkpoint: in this process where it has torch, else in one of its own."""
-    if "torch" in sys.modules:
-        return importlib.import_module("vrx.models.native_counts").counted(Path(folder), architecture)
-    command = [sys.executable, "-m", "vrx.models.native_counts", folder, architecture]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason"])[-1]
-        raise UserError(f"model.lvlm={folder}: its config.json is no {architecture}: {reason}")
-    return result.stdout
+    return native_counts(run.model, run.runtime.output_path / "data", trains_connector=run.train.connector)

@@ -6,19 +6,39 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from vrx.config.layers import apply_rule, needs_scores
+from vrx.config.errors import UserError
+from vrx.config.layers import apply_rule, needs_kinds, needs_scores
 from vrx.config.schema import LayerCountConfig, RunConfig
 from vrx.runs import importance_files
+from vrx.runs.counted_model import layer_kinds
+from vrx.runs.hub import download_command
+from vrx.selectors.kinds import ANY, missed
 
 
 def select_layers(run: RunConfig) -> tuple[int, ...]:
     """The decoder layers this run tunes."""
-    return apply_rule(run, importance_files.for_selector(run) if needs_scores(run) else None)
+    scores = importance_files.for_selector(run) if needs_scores(run) else None
+    kinds = layer_kinds(run) if needs_kinds(run) else None
+    if needs_kinds(run) and kinds is None:
+        raise UserError(
+            f"selector.kinds={run.selector.kinds}: kinds of layers are known once {run.model.lvlm} is on this machine; "
+            f"run: {download_command(str(run.model.lvlm))}"
+        )
+    return apply_rule(run, scores, kinds)
+
+
+def kinds_missed(run: RunConfig, layers: Sequence[int], kinds: Sequence[str] | None) -> str | None:
+    """One line on the kinds of layers of which a selection has none; None where it has all."""
+    absent = missed(kinds, layers) if kinds else {}
+    if not absent:
+        return None
+    named = " and ".join(f"none of {count} layers of {kind}" for kind, count in absent.items())
+    return f"selector={run.selector.name} chooses {named}; selector.kinds=each chooses of each kind"
 
 
 def with_frozen_layers(run: RunConfig, layers: Sequence[int]) -> RunConfig:
     """The run with its layers as an explicit list, and `layer_count` as their number: what its workers read."""
-    selector = dataclasses.replace(run.selector, layers=list(layers))
+    selector = dataclasses.replace(run.selector, layers=list(layers), kinds=None)
     return dataclasses.replace(run, selector=selector, layer_count=LayerCountConfig(k=len(layers)))
 
 
@@ -31,6 +51,8 @@ def selector_label(run: RunConfig) -> str:
         parts.append(f"by_{Path(selector.scores).parent.name}")
     elif selector.scores_from_fraction is not None:
         parts.append(f"from_{100 * selector.scores_from_fraction:g}pct")
+    if selector.kinds not in (None, ANY):
+        parts.append(f"kinds_{selector.kinds}")
     return "_".join([*parts, "reversed"] if selector.reverse else parts)
 
 

@@ -89,6 +89,7 @@ class Record:
     train: TrainSummary | None = None
     selectors: list[str] = field(default_factory=list)  # names of the selectors that chose these layers
     pruned: PrunedInfo | None = None
+    layer_kinds: list[str] | None = None  # of each of `layers`, where the model has kinds
     provenance: RunProvenance = field(default_factory=RunProvenance)
     schema_version: int = SCHEMA_VERSION
     extra: dict[str, Any] = field(default_factory=dict)

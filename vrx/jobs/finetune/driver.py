@@ -16,8 +16,9 @@ from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
 from vrx.runs.checkpoint_files import drop_damaged
+from vrx.runs.counted_model import layer_kinds
 from vrx.runs.expected_time import expected_device_hours
-from vrx.runs.layer_selection import select_layers, selector_label, with_frozen_layers
+from vrx.runs.layer_selection import kinds_missed, select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import locate_finetune
 from vrx.runs.neighbours import all_layers_record
@@ -39,6 +40,10 @@ def finetune(run: RunConfig) -> None:
     digest = run_data.digest(run, data)
     layers, selectors = list(select_layers(run)), [selector_label(run)]
     run_dir, identity = locate_finetune(run, layers, digest)
+    kinds = layer_kinds(run, read_only=False)
+    if (advice := kinds_missed(run, layers, kinds)) is not None:
+        log(advice)
+    of_layers = None if kinds is None else [kinds[layer] for layer in layers]
     run = with_frozen_layers(run, layers)
     if is_copy(run_dir) and run_status(run_dir, _checks(run, run_dir, samples)).is_done:
         log(f"{run_dir.name}: done, without weights, in {run_dir.parents[2]}; nothing to do")
@@ -59,7 +64,8 @@ def finetune(run: RunConfig) -> None:
                 with shared_resource_lock(data / "instructions"):
                     table = run_data.build(run, data, digest=digest)
                 files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
-                files.write_json(RunDir(run_dir).layers, layers)
+                with_kinds = layers if of_layers is None else {"layers": layers, "kinds": of_layers}
+                files.write_json(RunDir(run_dir).layers, with_kinds)
                 write_config(run_dir, run)
                 drop_damaged(run_dir, log)
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
@@ -72,6 +78,7 @@ def finetune(run: RunConfig) -> None:
                 scores,
                 train=read_train_summary(RunDir(run_dir).train_summary),
                 selectors=selectors,
+                layer_kinds=of_layers,
             )
             wandb_run.finish(record)
         _show(run, run_dir, record)

@@ -43,7 +43,7 @@ def prune(run: RunConfig, run_dir: Path) -> None:
     """
     init_process_group()
     surgery = read_surgery(run_dir)
-    generator = Generator.load(run, surgery.source)
+    generator = Generator.load(run, surgery.source, is_altered=False)
     original = generator.lvlm
     pruned = copy_with_shared_tensors(original)
     row = None if run.model.is_assembled else architecture_of(run.model)
