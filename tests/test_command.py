@@ -105,7 +105,7 @@ def test_help_shows_commands_and_every_group_with_its_options(tmp_path: Path):
 
 def test_help_lists_every_job_with_its_purpose(tmp_path: Path):
     shown = run("--help", cwd=tmp_path).stdout
-    for job in ("bench", "check", "evaluate", "finetune", "prune", "report", "revert", "score"):
+    for job in ("bench", "check", "evaluate", "finetune", "prune", "report", "revert", "score", "score_answers"):
         assert re.search(rf"^  {job} +[A-Z].+\.$", shown, re.MULTILINE)
 
 

@@ -13,6 +13,7 @@ from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig, RunConfig, WorldConfig
 
 JOBS = {"score": "Score", "revert": "Revert", "prune": "Prune", "check": "Check", "bench": "Bench", "report": "Report"}
+JOBS |= {"score_answers": "ScoreAnswers"}
 
 
 def whole_config() -> RunConfig:

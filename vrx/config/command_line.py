@@ -39,7 +39,7 @@ def job_word(overrides: list[str]) -> str | None:
     """The job that the first word names, as in `vrx prune …`; `UserError` for a word that is no job."""
     if not overrides or "=" in overrides[0] or overrides[0].startswith("~"):
         return None
-    word, jobs = overrides[0], job_names()
+    word, jobs = overrides[0].replace("-", "_"), job_names()
     if word in jobs:
         return word
     if (CONF / "sweep" / f"{word}.yaml").is_file():

@@ -50,7 +50,7 @@ def job_help(job: str) -> str:
 
 
 def _takes_run(job: str) -> bool:
-    return job in ("evaluate", "prune", "revert", "score")
+    return job in ("evaluate", "prune", "revert", "score", "score_answers")
 
 
 def _jobs_text() -> str:

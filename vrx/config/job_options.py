@@ -64,6 +64,15 @@ class ReportConfig:
 
 
 @dataclass
+class ScoreAnswersConfig:
+    """Answers that come from another program, or go to one."""
+
+    file: str | None = None  # answers to one benchmark, with the ids of its questions
+    name: str | None = None  # of the model that answered
+    write_to: str | None = None  # instead: a folder for the answers of job.run
+
+
+@dataclass
 class BenchConfig:
     """What `vrx bench` measures: a model of the shape of model=…, with random weights, on synthetic samples."""
 

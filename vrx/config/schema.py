@@ -9,7 +9,15 @@ from omegaconf import MISSING
 
 from vrx.config.bounds import MANY, MAX_LAYERS, MAX_SEED, number
 from vrx.config.instruction_sources import InstructionsConfig
-from vrx.config.job_options import BenchConfig, CheckConfig, PruneConfig, ReportConfig, RevertConfig, ScoreConfig
+from vrx.config.job_options import (
+    BenchConfig,
+    CheckConfig,
+    PruneConfig,
+    ReportConfig,
+    RevertConfig,
+    ScoreAnswersConfig,
+    ScoreConfig,
+)
 from vrx.config.model_config import ModelConfig
 from vrx.config.runtime_config import RuntimeConfig
 
@@ -202,5 +210,6 @@ class RunConfig:
     check: CheckConfig | None = None
     bench: BenchConfig | None = None
     report: ReportConfig | None = None
+    score_answers: ScoreAnswersConfig | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = number(0, 0, MAX_SEED)

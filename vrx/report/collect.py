@@ -54,7 +54,12 @@ class Run:
     @property
     def is_untouched(self) -> bool:
         """Whether this is an LVLM that was neither tuned nor altered."""
-        return self.record.is_base_model
+        return self.record.is_base_model and not self.is_from_elsewhere
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether another program generated the answers, which are all that is known of the model."""
+        return self.record.is_from_elsewhere
 
     @property
     def reverted(self) -> tuple[int, ...] | None:

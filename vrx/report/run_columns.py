@@ -13,9 +13,13 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
+def _without_layers(run: Run) -> str:
+    return "unknown" if run.is_from_elsewhere else "projector" if run.is_pretraining else "untouched"
+
+
 RUN_COLUMNS: Mapping[str, Callable[[Run], object]] = {
     "model": lambda run: run.model,
-    "layers": lambda run: format_layers(run.record.layers) or ("projector" if run.is_pretraining else "untouched"),
+    "layers": lambda run: format_layers(run.record.layers) or _without_layers(run),
     "number of layers": lambda run: len(run.layers),
     "data (%)": lambda run: 100 * run.fraction if run.is_tuned or run.is_pretraining else None,
     "seed": lambda run: run.seed,

@@ -120,6 +120,11 @@ class Record:
         return "train" not in self.identity and not self._is_altered
 
     @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether only answers are known, which another program generated: a record of `vrx score-answers`."""
+        return "answers_of" in self.identity.get("weights", {})
+
+    @property
     def _is_altered(self) -> bool:
         return bool(self.identity.keys() & {"reverted", "pruned"})
 

@@ -33,6 +33,7 @@ from vrx.report.paper import Paper
 from vrx.report.run_columns import RUN_COLUMNS
 from vrx.report.run_groups import group_by_setting
 from vrx.report.tables import Table
+from vrx.runs.run_dir import RunDir
 
 TEMPLATES = PACKAGE / "report" / "page"
 SCRIPTS = ("tables.js", "drawing.js", "charts.js", "heat_maps.js", "questions.js")
@@ -125,6 +126,7 @@ def _values(contents: PageContents, regions: Sequence[ModelRegions], path: Path)
         "paper_number": formats.paper_number,
         "row_label": formats.row_label,
         "link": lambda run, name: relative_url(run.folder / name, path.parent),
+        "has_config": lambda run: RunDir(run.folder).config.is_file(),
         "strip": layer_strips.strip,
         "run_strip": layer_strips.run_strip,
         "cost_charts": cost_charts,

@@ -11,6 +11,7 @@ KINDS = {
     "fine-tunes": lambda run: run.is_tuned,
     "pre-trainings": lambda run: run.is_pretraining,
     "untouched models": lambda run: run.is_untouched,
+    "models by their answers alone": lambda run: run.is_from_elsewhere,
     "reversions": lambda run: run.reverted is not None,
     "prunings": lambda run: run.pruned is not None,
 }

@@ -1,0 +1,91 @@
+"""`vrx score-answers`: the same answers give the same scores, whoever wrote their file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from support.report_runs import ALL, write_benchmark, write_run
+
+from vrx.config.errors import UserError
+from vrx.config.job_options import ScoreAnswersConfig
+from vrx.config.schema import JobConfig, RunConfig
+from vrx.jobs.report.driver import report
+from vrx.jobs.score_answers.driver import score_answers
+from vrx.report.collect import Run, find_runs
+
+NAMES = ("gqa", "mmbench")
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return write_run(tmp_path_factory.mktemp("outputs"), ALL, columns=NAMES)
+
+
+def command(root: Path, *names: str, run_dir: Path | None = None, **options: str | None) -> RunConfig:
+    run = RunConfig()
+    run.job = JobConfig("score_answers", str(run_dir) if run_dir else None)
+    run.model.name, run.model.num_layers = "any", 32
+    run.runtime.output_root, run.wandb.mode = str(root), "disabled"
+    run.benchmark = {name: write_benchmark(root, name) for name in names}
+    run.score_answers = ScoreAnswersConfig(**options)
+    return run
+
+
+def test_our_answers_written_for_others_score_the_same(answered: Run, tmp_path: Path):
+    root = answered.folder.parents[2]
+    for_others = tmp_path / "for others"
+    score_answers(command(root, *NAMES, run_dir=answered.folder, write_to=str(for_others)))
+    files = sorted(path for path in for_others.rglob("*") if path.is_file())
+    assert len(files) == 3 * len(NAMES)
+    for path in files:
+        (name,) = [name for name in NAMES if path.stem.endswith(name)]
+        score_answers(command(root, name, file=str(path), name=path.parent.name))
+    theirs = [run for run in find_runs(root) if run.is_from_elsewhere]
+    assert sorted(run.model for run in theirs) == ["llava", "lmms_eval", "vlmevalkit"]
+    for run in theirs:
+        for name in NAMES:
+            scored, ours = run.record.scores[name], answered.record.scores[name]
+            assert (scored.value, scored.stderr, scored.num_samples) == (ours.value, ours.stderr, ours.num_samples)
+            assert scored.chance is not None
+        assert not run.is_untouched
+    report(command(root))
+    page = (root / "report" / "index.html").read_text(encoding="utf-8")
+    assert "3 models by their answers alone" in page and "vlmevalkit: answers_" in page
+
+
+BAD = {
+    "score_answers.file=None: valid is either": {},
+    "score_answers.name=null": {"file": "any.jsonl"},
+    "job.run=null": {"write_to": "anywhere"},
+    "score_answers.file=absent.jsonl: cannot be read": {"file": "absent.jsonl", "name": "m"},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_a_command_that_cannot_work_is_refused(answered: Run, message: str):
+    with pytest.raises(UserError, match=message):
+        score_answers(command(answered.folder.parents[2], "gqa", **BAD[message]))
+
+
+def test_one_file_is_of_one_benchmark_of_texts(answered: Run):
+    root = answered.folder.parents[2]
+    with pytest.raises(UserError, match=r"benchmark=\[gqa,mmbench\]"):
+        score_answers(command(root, *NAMES, file="a.jsonl", name="m"))
+    run = command(root, "gqa", file="a.jsonl", name="m")
+    run.benchmark["gqa"] = dataclasses.replace(run.benchmark["gqa"], output_type="letters")
+    with pytest.raises(UserError, match=r"benchmark=\[gqa\]: needs letters"):
+        score_answers(run)
+
+
+def test_nothing_is_overwritten_and_an_unfinished_run_is_named(answered: Run, tmp_path: Path):
+    root = answered.folder.parents[2]
+    run = command(root, "gqa", run_dir=answered.folder, write_to=str(tmp_path))
+    score_answers(run)
+    with pytest.raises(UserError, match=r"write_to=.* exists; name another folder"):
+        score_answers(run)
+    with pytest.raises(UserError, match=r"holds no record.json"):
+        score_answers(command(root, "gqa", run_dir=tmp_path, write_to=str(tmp_path / "new")))
+    with pytest.raises(UserError, match=r"benchmark=\[textvqa\]: not answered by .*; valid: \[gqa,mmbench\]"):
+        score_answers(command(root, "textvqa", run_dir=answered.folder, write_to=str(tmp_path / "new")))

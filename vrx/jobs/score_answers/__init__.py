@@ -1,0 +1,1 @@
+"""Scores answers that another program generated, and writes ours for other programs to score."""
