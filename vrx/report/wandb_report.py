@@ -14,9 +14,12 @@ from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report.figures.figure import Chart, Figure
 from vrx.report.formats import render_markdown, row_label
+from vrx.report.page.regions import ModelRegions
 from vrx.report.paper import Paper
 from vrx.report.tables import Table
 from vrx.report.wandb_connection import open_run, read_run_file, wandb_environment, without_raising
+from vrx.report.wandb_regions import region_values
+from vrx.report.wandb_workspace import save_workspace
 from vrx.runs.files import digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class Report:
     figures: Sequence[Figure]
     files: Mapping[Path, bytes]
     page: str
+    regions: Sequence[ModelRegions] = ()
 
 
 def send_report(run: RunConfig, folder: Path, report: Report) -> None:
@@ -48,6 +52,7 @@ def send_report(run: RunConfig, folder: Path, report: Report) -> None:
         if not remote.settings._offline:
             page = page_blocks(report.paper, report.tables, report.figures)
             without_raising("save the report page", lambda: save_page(remote, folder, page))
+            without_raising("save the workspace", lambda: save_workspace(remote, folder))
         without_raising("finish the report", remote.finish)
 
 
@@ -75,6 +80,7 @@ def _send(remote: wandb.Run, folder: Path, report: Report) -> None:
         png = report.files[folder / "figures" / f"{figure.name}.png"]
         values[f"figures/{figure.name}"] = wandb.Image(Image.open(io.BytesIO(png)), caption=figure.title)
         values |= {f"charts/{chart.name}": wandb_chart(chart) for chart in figure.charts()}
+    values |= region_values(report.regions)
     values["page"] = wandb.Html(report.page, inject=False, data_is_not_path=True)
     remote.log(values)
     artifact = wandb.Artifact(f"report-{remote.id}", type="report")

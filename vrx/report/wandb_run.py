@@ -20,6 +20,7 @@ from PIL import Image
 from vrx.config.schema import RunConfig
 from vrx.report.collect import Run
 from vrx.report.prediction_samples import PredictionGallery, SampleCounts, prediction_galleries
+from vrx.report.run_summary import accuracy_benchmarks, mean_score
 from vrx.report.wandb_connection import open_run, read_run_file, wandb_environment, without_raising
 from vrx.runs.files import read_json_lines
 from vrx.runs.record import Record
@@ -82,6 +83,8 @@ class RunLogger:
         """Send scores and costs, and predictions with `wandb.log_predictions`."""
         summary = {f"eval/{name}": entry.value for name, entry in record.scores.items()}
         summary |= {f"eval_stderr/{name}": entry.stderr for name, entry in record.scores.items()}
+        mean = mean_score(record, accuracy_benchmarks(record))
+        summary |= {} if mean is None else {"score/mean": mean}
         costs = record.train.to_json() if record.train else {}
         summary |= {f"cost/{name}": value for name, value in costs.items() if isinstance(value, int | float)}
         self.remote.summary.update(summary)

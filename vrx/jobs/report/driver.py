@@ -15,6 +15,7 @@ from vrx.report.collect import find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
 from vrx.report.markdown_blocks import insert_blocks, markdown_blocks
+from vrx.report.page.regions import model_regions
 from vrx.report.page.render import PageContents, render_page
 from vrx.report.paper import load_paper
 from vrx.report.paper_artifacts import FIGURES, TABLES, all_figures, all_tables
@@ -57,7 +58,8 @@ def report(run: RunConfig) -> None:
     write_atomic(index, page.html)
     if beside or not run.wandb.log_predictions:  # W&B takes one file
         page = render_page(dataclasses.replace(contents, with_predictions=False), path=index)
-    wandb_report.send_report(run, folder, wandb_report.Report(paper, tables, figures, files, page.html))
+    sent = wandb_report.Report(paper, tables, figures, files, page.html, model_regions(runs))
+    wandb_report.send_report(run, folder, sent)
     if run.report is not None and run.report.copy_to is not None:
         num_copied = copy_results(root, Path(run.report.copy_to))
         log(f"{num_copied} runs copied without weights to {run.report.copy_to}")
