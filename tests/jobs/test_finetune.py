@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from support.processes import started
 from support.whole_runs import ENVIRONMENT, PLAIN, adapter, command, curve, has_steps, kill_at, rows, run_dir
@@ -34,7 +35,9 @@ def test_the_adapter_on_disk_holds_every_tensor_that_was_trained(undisturbed):
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
     projector = load_file(folder / "adapter" / "projector.safetensors")
     trained = json.loads((folder / "record.json").read_text())["train"]["trainable_parameters"]
-    assert sum(tensor.numel() for tensor in [*tensors.values(), *projector.values()]) == trained
+    assert sum(tensor.numel() for tensor in tensors.values()) == trained
+    saved = {name.rpartition("multi_modal_projector.")[2]: tensor for name, tensor in tensors.items()}
+    assert projector and all(torch.equal(saved[name], tensor) for name, tensor in projector.items())
     assert all(tensor.any() for tensor in tensors.values())  # B starts at 0 and has moved
 
 

@@ -7,13 +7,10 @@ import re
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from vrx.data import batch, dataset, instruction_dataset
 from vrx.data.image_processing import Pixels
 from vrx.models import from_run, loading, lora, lora_checkpoint
-from vrx.models.file_names import PROJECTOR_FILE
-from vrx.models.lvlm import projector
 from vrx.runs.layer_selection import select_layers
 from vrx.training import engine, loss
 
@@ -114,8 +111,7 @@ def test_saved_adapter_loads_with_plain_peft_and_merges(make_run, first_batch, t
     file = "adapter_model.safetensors"
     assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
 
-    plain = peft.PeftModel.from_pretrained(loading.load(run.model), str(tmp_path))
-    projector(plain).load_state_dict(load_file(tmp_path / PROJECTOR_FILE))
+    plain = peft.PeftModel.from_pretrained(loading.load(run.model), str(tmp_path))  # the projector too
     assert torch.equal(plain.eval()(**call).logits, expected)
 
     merged = from_run.load_adapter(loading.load(run.model), tmp_path)

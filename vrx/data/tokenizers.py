@@ -80,6 +80,12 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return len(tokenizer("")["input_ids"]) > 0
 
 
+def prepend_scheme(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Where the tokenizer puts a space before a text: `first`, not after special tokens; None for other tokenizers."""
+    backend: Any = tokenizer.backend_tokenizer
+    return getattr(backend.pre_tokenizer, "prepend_scheme", None)
+
+
 def _set_bos(tokenizer: PreTrainedTokenizerBase, add: bool) -> None:
     from tokenizers.processors import TemplateProcessing
 
@@ -91,8 +97,6 @@ def _set_bos(tokenizer: PreTrainedTokenizerBase, add: bool) -> None:
 def _encode_piece(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     # 5.x adds no dummy space before a text that begins with a space; the slow class of 4.37 always did.
     # An example is " ASSISTANT: ..." after an image without a question.
-    backend: Any = tokenizer.backend_tokenizer
-    first_only = getattr(backend.pre_tokenizer, "prepend_scheme", None) == "first"
-    if first_only and text.startswith((" ", "▁")):
+    if prepend_scheme(tokenizer) == "first" and text.startswith((" ", "▁")):
         text = " " + text
     return list(tokenizer(text, verbose=False)["input_ids"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     CLIPVisionModel,
     Dinov2Model,
@@ -65,12 +66,7 @@ def assemble(
     require_projector(config, shapes, source=config.lvlm)
     backbone = load_part(AutoModelForCausalLM, "model.backbone", config.backbone, dtype)
     vision_tower = load_vision_tower(config, dtype)
-    lvlm_config = LlavaConfig(
-        vision_config=vision_tower.config,
-        text_config=backbone.config,
-        tie_word_embeddings=backbone.config.tie_word_embeddings,
-        **options,
-    )
+    lvlm_config = _lvlm_config(vision_tower.config, backbone.config, options)
     # The empty model takes the parts. Under ZeRO-3 the parts are partitioned, the empty model must not be.
     with torch.device("meta"), set_zero3_state():
         model = LlavaForConditionalGeneration(lvlm_config)
@@ -80,3 +76,23 @@ def assemble(
     state = {name: tensor.to(dtype, copy=True) for name, tensor in projector_state.items()}
     model.model.multi_modal_projector.load_state_dict(state, assign=True)
     return model
+
+
+def assembled_config(config: ModelConfig, options: LlavaOptions) -> LlavaConfig:
+    """The configuration of the LVLM that `assemble` makes, from the small files of its parts."""
+    backbone = resolve_checkpoint("model.backbone", config.backbone, weights=False)
+    try:
+        text_config = AutoConfig.from_pretrained(backbone, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.backbone={config.backbone}: {str(error).strip().splitlines()[0]}") from None
+    tower = resolve_checkpoint("model.vision_tower", config.vision_tower, weights=False)
+    return _lvlm_config(TOWERS[config.image_processor].config_class.from_pretrained(tower), text_config, options)
+
+
+def _lvlm_config(vision_config: Any, text_config: Any, options: LlavaOptions) -> LlavaConfig:
+    return LlavaConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        tie_word_embeddings=text_config.tie_word_embeddings,
+        **options,
+    )

@@ -36,8 +36,8 @@ def load_full_checkpoint(
     checkpoint_layouts.require_full_checkpoint(folder)
     stored = LazyStateDict(folder)
     names = checkpoint_layouts.map_names(stored, folder)
-    tower_config = _tower_config(config) if checkpoint_layouts.is_official(folder) else None
-    lvlm_config = checkpoint_layouts.read_lvlm_config(folder, tower_config, options)
+    tower = tower_config(config) if checkpoint_layouts.is_official(folder) else None
+    lvlm_config = checkpoint_layouts.read_lvlm_config(folder, tower, options)
     if config.image_processor == "siglip":
         lvlm_config.vision_config.vision_use_head = False  # see load_vision_tower  # type: ignore[union-attr]
         names = {name: stored_name for name, stored_name in names.items() if not name.startswith(f"{TOWER}head.")}
@@ -82,7 +82,7 @@ def _require_complete(
             raise UserError(f"model.lvlm={config.lvlm}: does not fit the model: {problem} {summarize_names(tensors)}")
 
 
-def _tower_config(config: ModelConfig) -> PreTrainedConfig:
+def tower_config(config: ModelConfig) -> PreTrainedConfig:
     """The configuration of `model.vision_tower`."""
     folder = resolve_checkpoint("model.vision_tower", config.vision_tower, weights=False)
     try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
+from omegaconf import OmegaConf
 from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTrainedModel, PreTrainedTokenizerBase
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
-from vrx.data.chat_templates import get_template
+from vrx.data.chat_templates import IMAGE_TAG, get_template
 from vrx.data.tokenizers import load_tokenizer
 from vrx.models.assemble import assemble
 from vrx.models.checkpoint_layouts import LlavaOptions, is_official
@@ -40,10 +41,22 @@ def load_model_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 def image_token_id(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The token id of the positions that image features take."""
-    token_id = tokenizer.convert_tokens_to_ids(config.image_token)
+    name = config.image_token if config.image_token in tokenizer.get_vocab() else IMAGE_TAG  # as vrx export calls it
+    token_id = tokenizer.convert_tokens_to_ids(name)
     if not isinstance(token_id, int) or token_id == tokenizer.unk_token_id:
         raise UserError(f"model.image_token={config.image_token}: must be a token of the tokenizer's vocabulary")
     return token_id
+
+
+def llava_options(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> LlavaOptions:
+    """The fields of LlavaConfig that the model configuration determines."""
+    return {
+        "image_token_index": image_token_id(config, tokenizer),
+        "projector_hidden_act": "gelu",
+        "vision_feature_layer": config.vision_feature_layer,
+        "vision_feature_select_strategy": cast(Literal["default", "full"], config.vision_feature_select_strategy),
+        "image_seq_length": config.num_image_tokens,
+    }
 
 
 def load(
@@ -57,17 +70,13 @@ def load(
     embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. `UserError` for parts
     that do not fit together names the first tensors that are missing, unexpected or of another shape.
     projector_seed: start from a fresh projector of this seed in place of `model.projector`.
+    config: also the part `model` of a `config.yaml`, as OmegaConf reads it.
     """
+    config = _typed(config)
     if not config.is_assembled:
         return load_native(config, dtype=dtype)
     tokenizer = load_model_tokenizer(config)
-    options: LlavaOptions = {
-        "image_token_index": image_token_id(config, tokenizer),
-        "projector_hidden_act": "gelu",
-        "vision_feature_layer": config.vision_feature_layer,
-        "vision_feature_select_strategy": cast(Literal["default", "full"], config.vision_feature_select_strategy),
-        "image_seq_length": config.num_image_tokens,
-    }
+    options = llava_options(config, tokenizer)
     for key in ("vision_tower", *(() if config.lvlm else ("backbone",))):  # the small files alone
         resolve_checkpoint(f"model.{key}", getattr(config, key), weights=False)
     require_fit(config)
@@ -93,6 +102,12 @@ def load(
     )
     model.requires_grad_(False)
     return model.eval()
+
+
+def _typed(config: ModelConfig | Any) -> ModelConfig:
+    if isinstance(config, ModelConfig):
+        return config
+    return cast(ModelConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), config)))
 
 
 def _load_lora_output(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +20,9 @@ from vrx.models.file_names import ADAPTER_WEIGHTS, OFFICIAL_BESIDE_ADAPTER, PROJ
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 from vrx.models.lvlm import PROJECTOR
 from vrx.models.projector_weights import save_projector
+from vrx.models.saved_modules import WRAPPED, add_saved_modules
 from vrx.runs.files import read_json
 
-WRAPPED = "base_model.model."  # PEFT's prefix to the names of the model that it wraps
 PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}  # other values are refused
 PLAIN_STARTS = ("none", "true", "false", "gaussian")  # of init_lora_weights: they leave the base as it is
 TENSOR_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)")
@@ -48,7 +48,10 @@ class Adapter(Mapping[str, Tensor]):
         self.use_dora = bool(config.get("use_dora"))
         self.scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
         self._tensor_names: dict[str, dict[str, str]] = {}
+        beside = _beside(folder, self._stored)
         for name in self._stored:
+            if name in beside:
+                continue
             match = TENSOR_NAME.fullmatch(name)
             name_of = native_name if is_native else memory_name
             weight = name_of(f"{match[1]}.weight") if match else None
@@ -119,6 +122,7 @@ def save_adapter(
 ) -> None:
     """Save the adapter in PEFT's own format and what was trained beside it, by default LLaVA's projector.
 
+    What was trained beside it is also in PEFT's file, so that `PeftModel.from_pretrained` loads everything.
     state: full tensors by name in the LVLM or in the PEFT model; PEFT alone would silently skip names without its own
     prefix.
     """
@@ -130,7 +134,18 @@ def save_adapter(
     config = json.loads((folder / "adapter_config.json").read_text())
     config["target_modules"].sort()  # PEFT holds a set, whose order changes between runs
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-    save_beside({name: tensor for name, tensor in state.items() if "lora_" not in name}, folder)
+    beside = {name: tensor for name, tensor in state.items() if "lora_" not in name}
+    add_saved_modules(model, beside, folder)
+    save_beside(beside, folder)
+
+
+def _beside(folder: Path, names: Iterable[str]) -> set[str]:
+    """The tensors of an adapter's file that are in the file of the projector or connector too."""
+    if not (folder / PROJECTOR_FILE).is_file():
+        return {name for name in names if (memory_name(name) or "").startswith(PROJECTOR)}
+    beside = LazyStateDict(folder, (PROJECTOR_FILE,))
+    full_names = {*beside, *(PROJECTOR + name for name in beside)}
+    return {name for name in names if name.removeprefix(WRAPPED) in full_names}
 
 
 def find_adapter(folder: Path) -> Path | None:
@@ -146,6 +161,9 @@ def tensors_beside_adapter(folder: Path) -> dict[str, Tensor]:
         return {PROJECTOR + name: stored[name] for name in stored}
     path = folder / OFFICIAL_BESIDE_ADAPTER
     if not path.is_file():
+        adapter = LazyStateDict(folder, ADAPTER_WEIGHTS)
+        if beside := _beside(folder, adapter):
+            return {str(memory_name(name)): adapter[name] for name in sorted(beside)}
         raise UserError(f"{folder}: an adapter without its projector, {OFFICIAL_BESIDE_ADAPTER} is missing")
     tensors = read_bin(path)
     by_memory_name = {name: tensors[stored_name] for name, stored_name in map_names(tensors, path).items()}
