@@ -86,4 +86,5 @@ def _image_processor(config: ModelConfig) -> LlavaImageProcessorPil:
     kept = {key: settings[key] for key in PIXEL_SETTINGS if settings.get(key) is not None}
     height, width = pixels.size
     crop = settings.get("crop_size") or {"height": height, "width": width}  # vLLM reads it where nothing is cropped too
-    return LlavaImageProcessorPil(**{"do_center_crop": False, **kept, "crop_size": crop, "do_pad": pixels.pad})
+    options: dict[str, Any] = {"do_center_crop": False, **kept, "crop_size": crop, "do_pad": pixels.pad}
+    return LlavaImageProcessorPil(**options)
