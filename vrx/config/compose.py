@@ -10,13 +10,15 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from vrx.config.released import released_lvlm
 from vrx.config.schema import RunConfig
 from vrx.config.selector_options import register_controls
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra, as `run_schema`, selectors without a file, and `${vrx.data:…}` to OmegaConf."""
+    """Make the schema known to Hydra, as `run_schema`, selectors without a file, and our resolvers to OmegaConf."""
     OmegaConf.register_new_resolver("vrx.data", _data_path, replace=True)
+    OmegaConf.register_new_resolver("vrx.released", released_lvlm, replace=True)
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     register_controls()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vrx.config.errors import UserError
+from vrx.report.calibration import calibration_as_markdown
 from vrx.report.collect import Run, find_runs
 from vrx.report.figures.controls import controls
 from vrx.report.figures.figure import Figure, FigureInputs
@@ -22,6 +23,7 @@ from vrx.report.question_scores import QuestionScores, question_scores
 from vrx.report.tables import Table, build_tables
 
 TABLES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "table4", "figure2")
+CALIBRATION = "calibration"  # no part of the paper: the sweep of released checkpoints
 OWN_MODEL_ONLY = ("table3_llava_7b",)  # with other models its rows are those of table2
 FIGURES: dict[str, Callable[[FigureInputs], Sequence[Figure]]] = {
     "figure1_reversion": figure1_reversion,
@@ -35,9 +37,14 @@ FIGURES: dict[str, Callable[[FigureInputs], Sequence[Figure]]] = {
 
 
 def artifact_as_text(name: str, root: Path, *, results: Sequence[Path] = (), model: str | None = None) -> str:
-    """A table as Markdown, or the numbers of a figure: what a sweep prints at its end. Empty where no run is of it."""
+    """A table as Markdown, or the numbers of a figure: what a sweep prints at its end. Empty where no run is of it.
+
+    model: only of this model, where one is named.
+    """
+    if name == CALIBRATION:
+        return calibration_as_markdown(find_runs(root, *results), model=model)
     if name not in TABLES and name not in FIGURES:
-        valid = dict.fromkeys([*TABLES, *FIGURES])
+        valid = dict.fromkeys([*TABLES, *FIGURES, CALIBRATION])
         raise UserError(f"no table or figure {name}; valid: {', '.join(valid)}")
     paper, runs = load_paper(), [run for run in find_runs(root, *results) if model in (None, run.model)]
     if name in TABLES:

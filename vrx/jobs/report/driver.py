@@ -10,6 +10,7 @@ from vrx.config.paths import as_file_name
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report import wandb_report
+from vrx.report.calibration import calibration_as_markdown
 from vrx.report.claims import Judgement, claims_as_markdown, judge_claims
 from vrx.report.collect import find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
@@ -41,6 +42,7 @@ def report(run: RunConfig) -> None:
     files = {
         **_table_files(folder / "tables", tables),
         **_claim_files(folder / "tables", claims),
+        folder / "tables" / "calibration.md": calibration_as_markdown(runs).encode(),
         **_figure_files(folder / "figures", figures),
     }
     pngs = {figure.name: files[folder / "figures" / f"{figure.name}.png"] for figure in figures}

@@ -112,15 +112,19 @@ class VrxLauncher(Launcher):
     def _show(self, plan: Plan, jobs: Sequence[Job]) -> None:
         """The table or figure that the sweep makes, and how many runs are done."""
         from vrx.report.paper import load_paper  # here, as these import numpy, which `vrx --help` does not need
-        from vrx.report.paper_artifacts import artifact_as_text
+        from vrx.report.paper_artifacts import CALIBRATION, artifact_as_text
 
         if not plan.runs:
             return
         run = plan.runs[0].run
         assert run is not None
-        if run.sweep.name is not None and run.sweep.name in load_paper().artifacts:
-            root = run.runtime.output_path
-            print(artifact_as_text(run.sweep.name, root, results=run.runtime.results_paths, model=run.model.name))
+        root, results = run.runtime.output_path, run.runtime.results_paths
+        if run.sweep.name == CALIBRATION:
+            names = dict.fromkeys(each.run.model.name for each in plan.runs if each.run is not None)
+            for name in names:
+                print(artifact_as_text(CALIBRATION, root, results=results, model=name))
+        elif run.sweep.name is not None and run.sweep.name in load_paper().artifacts:
+            print(artifact_as_text(run.sweep.name, root, results=results, model=run.model.name))
         num_done = sum(job.state is JobState.DONE for job in jobs)
         print(f"{num_done} of {len(jobs)} runs done; logs: {self._logs(run)}")
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from vrx.config.paths import PACKAGE
 from vrx.launch.logging import log
 from vrx.report import formats
+from vrx.report.calibration import calibrate
 from vrx.report.claims import NOTES, Judgement
 from vrx.report.collect import Run
 from vrx.report.figures.figure import Figure
@@ -148,6 +149,7 @@ def _values(contents: PageContents, regions: Sequence[ModelRegions], path: Path)
         "facts": facts(runs) if runs else {},
         "claims": contents.claims,
         "claim_notes": NOTES,
+        "calibrations": calibrate(runs),
         "importance": layer_strips.find_importance(runs, contents.roots),
         "curves": {model: charts for model, charts in curves.items() if charts},
         "choices": {
