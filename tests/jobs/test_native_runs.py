@@ -1,4 +1,4 @@
-"""Whole runs of models that are one checkpoint, on photographs: every job, each by another family."""
+"""Whole runs of models that are one checkpoint, on photographs: four families are tuned and asked, two go on."""
 
 from __future__ import annotations
 
@@ -16,37 +16,35 @@ from support.whole_runs import ENVIRONMENT, command
 
 pytestmark = pytest.mark.slow
 
-JOBS = {  # the job that each family's fine-tune goes through, and what it leaves in the job's own directory
+JOBS = {  # a job on the result of a family's fine-tune, and what it leaves in its own directory
     "qwen2_5_vl": ("prune", ["prune.layers=[4]"], "record.json"),
     "internvl": ("score", [], "scores.json"),
-    "llava_next": ("revert", ["revert.layers=[3]"], "record.json"),
-    "gemma3": ("evaluate", ["eval.shuffle_images=true"], "record.json"),
+    "llava_next": None,
+    "gemma3": None,
 }
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_fine_tune_and_a_job_on_its_result(name: str, tiny_family: Callable[[str], Any], tmp_path: Path) -> None:
-    job, own_options, result = JOBS[name]
     common = options(name, tiny_family(name).folder, write_conversations(tmp_path / "talk.jsonl"))
-    tuned = _vrx(tmp_path, *common)
-    assert tuned.returncode == 0, tuned.stderr
+    _vrx(tmp_path, *common)
     (folder,) = (tmp_path / "outputs" / "finetune" / name).iterdir()
     _check_fine_tune(folder)
-    done = _vrx(tmp_path, job, *common, f"job.run={folder}", *own_options)
-    assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "outputs").rglob(result))
-    again = _vrx(tmp_path, *common)
-    assert again.returncode == 0 and "nothing to do" in again.stderr
+    if (job := JOBS[name]) is not None:
+        word, own_options, result = job
+        _vrx(tmp_path, word, *common, f"job.run={folder}", *own_options)
+        assert list((tmp_path / "outputs" / word).rglob(result))
 
 
-def _vrx(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def _vrx(folder: Path, *overrides: str) -> None:
     words = command(*overrides, small=False)
-    return subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    result = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def _check_fine_tune(folder: Path) -> None:
     """Adapters on the chosen layers of the decoder alone, finite losses, an answer to every question."""
-    layers = json.loads((folder / "layers.json").read_text())
+    layers = json.loads((folder / "layers.json").read_text())["layers"]
     with safe_open(folder / "adapter" / "adapter_model.safetensors", "pt") as file:
         tuned = {key.partition(".layers.")[2].partition(".")[0] for key in file.keys()}  # noqa: SIM118
         assert tuned == {str(layer) for layer in layers}

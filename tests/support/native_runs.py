@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from support.family_checkpoints import DEPTH
+from support.family_table import DEPTH
 from support.whole_runs import GOLDEN
 
 PHOTOGRAPHS = GOLDEN / "photographs"
@@ -13,7 +13,6 @@ PHOTOGRAPHS = GOLDEN / "photographs"
 
 def options(name: str, checkpoint: Path, data: Path) -> list[str]:
     """The options of a run of a family's checkpoint; data: the conversations, see `write_conversations`."""
-    nothing = [f"model.{part}=" for part in ("backbone", "vision_tower", "projector", "image_token")]
     benchmark = {
         "reader": "null",
         "path": PHOTOGRAPHS / "questions.jsonl",
@@ -22,12 +21,11 @@ def options(name: str, checkpoint: Path, data: Path) -> list[str]:
         "aggregate": "mean",
     }
     return [
-        "model=llava-1.5-7b",
-        *nothing,
+        "model=qwen2.5-vl-3b",
         f"model.name={name}",
         f"model.architecture={name}",
         f"model.lvlm={checkpoint}",
-        "model.template=chat",
+        f"model.pictures.max_pixels={'100000' if name == 'qwen2_5_vl' else 'null'}",
         f"model.num_layers={DEPTH}",
         "model.max_length=4096",
         "layer_count=2",
@@ -36,6 +34,7 @@ def options(name: str, checkpoint: Path, data: Path) -> list[str]:
         "benchmark=mmbench",
         *(f"benchmark.mmbench.{key}={value}" for key, value in benchmark.items()),
         "train.max_steps=4",
+        "train.connector=true",
         "train.global_batch_size=4",
         "train.micro_batch_size=2",
         "train.dtype=float32",
