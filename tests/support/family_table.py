@@ -177,6 +177,15 @@ def glm4v() -> Family:
     )
 
 
+def glm46v() -> Family:
+    family = glm4v()
+    family.model_type, family.processor = "glm46v", {"processor_class": "Glm46VProcessor"}
+    sizes = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+    limits = {"shortest_edge": 56 * 56, "longest_edge": 140 * 140}
+    family.pictures = pixels("Glm46VImageProcessorPil", **sizes, size=limits)
+    return family
+
+
 def _llava(model_type: str, text: str, pictures: Any, processor: dict[str, Any], **config: Any) -> Family:
     tokens = ["<pad>", "<s>", "</s>", "<image>", "<video>"]
     vision = {"model_type": "clip_vision_model", **VISION, "image_size": 56, "patch_size": 14}

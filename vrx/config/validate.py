@@ -49,10 +49,6 @@ def _layers(run: RunConfig) -> None:
     if run.selector.layers is None and not 1 <= num_selected(run) <= depth:
         raise UserError(f"layer_count={count.k}: valid are 1 to {depth}, the decoder layers of the model")
     resolve_name("rule", run.selector.rule, key="selector.rule")
-    if needs_kinds(run) and run.model.is_assembled:
-        raise UserError(
-            f"selector.kinds={run.selector.kinds}: all layers of {run.model.name} are of one kind; leave it out"
-        )
     if not needs_scores(run) and not needs_kinds(run):
         apply_rule(run)
 

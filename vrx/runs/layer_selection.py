@@ -18,7 +18,9 @@ from vrx.selectors.kinds import ANY, missed
 def select_layers(run: RunConfig) -> tuple[int, ...]:
     """The decoder layers this run tunes."""
     scores = importance_files.for_selector(run) if needs_scores(run) else None
-    kinds = layer_kinds(run) if needs_kinds(run) else None
+    kinds = None
+    if needs_kinds(run):  # the layers of LLaVA and Bunny are of one kind
+        kinds = ["full_attention"] * run.model.num_layers if run.model.is_assembled else layer_kinds(run)
     if needs_kinds(run) and kinds is None:
         raise UserError(
             f"selector.kinds={run.selector.kinds}: kinds of layers are known once {run.model.lvlm} is on this machine; "

@@ -61,6 +61,9 @@ def parts(model: ModelConfig) -> list[Finding]:
 
 def _required_files(model: ModelConfig) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
     """Configuration key of each part with the files it needs; one file of each inner tuple suffices."""
+    if not model.is_assembled:
+        lvlm = ("lvlm", (MODEL_WEIGHTS, ("config.json",), ("preprocessor_config.json", "processor_config.json")))
+        return [lvlm, ("lvlm" if model.tokenizer is None else "tokenizer", (TOKENIZERS,))]
     tower = ("vision_tower", (WEIGHTS, ("config.json",), ("preprocessor_config.json",)))
     backbone = ("backbone", (WEIGHTS, ("config.json",)))
     tokenizer = (_tokenizer_key(model), (TOKENIZERS,))

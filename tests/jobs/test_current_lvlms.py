@@ -1,0 +1,114 @@
+"""Current LVLMs from the command to the record, on tiny checkpoints: trained, asked, scored, reverted, cut, checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from support.composing import composed
+from support.families import picture
+from support.whole_runs import ENVIRONMENT
+
+from vrx.config.frozen import freeze
+from vrx.data import run_data
+from vrx.jobs.evaluate.worker import generate
+from vrx.jobs.finetune.worker import train
+from vrx.runs.files import write_json
+from vrx.runs.layer_selection import select_layers, with_frozen_layers
+from vrx.runs.record import read_record
+from vrx.runs.run_dir import RunDir
+
+PHOTOGRAPHS = Path(os.environ.get("VRX_REALDATA", "/nowhere")) / "mmbench_samples" / "images"
+OPTIONS = {"qwen2_5_vl": "qwen2.5-vl-3b", "qwen3_5": "qwen3.5-4b", "smolvlm": "smolvlm2-500m", "gemma3": "gemma3-4b"}
+FIXED = ["model.num_layers=8", "layer_count=3", "train.max_steps=4", "train.global_batch_size=4"]
+FIXED += ["train.micro_batch_size=2", "train.dtype=float32", "train.lr=1e-2", "lora.r=4", "lora.dropout=0"]
+FIXED += ["runtime.num_workers=0", "eval.batch_size=2", "wandb.mode=disabled", "benchmark=[gqa]"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    """Overrides that name conversations and questions about photographs, or about pictures made here without them."""
+    folder = PHOTOGRAPHS
+    if not folder.is_dir():
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        for number in range(3):
+            picture(number).save(folder / f"{number}.jpg")
+    names = sorted(path.name for path in folder.glob("*.jpg"))
+    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a red square"}]
+    records = [{"id": name, "image": name, "conversations": turns} for name in names]
+    records.append(
+        {"id": "text", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "hi"}]}
+    )
+    (tmp_path / "data.json").write_text(json.dumps(records))
+    rows = [{"id": name, "image": name, "question": "Is it a cat?", "answers": ["yes"]} for name in names[:3]]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        f"instructions.path={tmp_path}/data.json",
+        f"instructions.image_folder={folder}",
+        "benchmark.gqa.reader=null",
+        f"benchmark.gqa.path={tmp_path}/questions.jsonl",
+        f"benchmark.gqa.image_folder={folder}",
+        "benchmark.gqa.max_new_tokens=4",
+        f"runtime.output_root={tmp_path}/outputs",
+        *FIXED,
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_family_is_trained_and_asked(tiny_family: Callable, data: list[str], tmp_path: Path, name: str):
+    overrides = [f"model={OPTIONS[name]}", f"model.lvlm={tiny_family(name).folder}", "selector.kinds=each", *data]
+    if name not in ("qwen3_5", "gemma3"):
+        overrides.remove("selector.kinds=each")
+    run = composed(overrides)
+    layers = select_layers(run)
+    run, run_dir = with_frozen_layers(run, layers), tmp_path / "run"
+    digest = run_data.digest(run)
+    run_dir.mkdir()
+    write_json(RunDir(run_dir).data, {"table": str(run_data.build(run, tmp_path / "data", digest=digest))})
+    RunDir(run_dir).config.write_text(freeze(run))
+    train(run, run_dir)
+    losses = [json.loads(line)["loss"] for line in RunDir(run_dir).train_log.read_text().splitlines()]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    tuned = {name.partition(".layers.")[2].partition(".")[0] for name in load_file(adapter(run_dir))}
+    assert tuned == {str(layer) for layer in layers}
+    generate(run, run_dir)
+    assert len(RunDir(run_dir).predictions("gqa").read_text().splitlines()) >= 3
+
+
+def adapter(run_dir: Path) -> Path:
+    return RunDir(run_dir).adapter / "adapter_model.safetensors"
+
+
+@pytest.mark.slow
+def test_all_jobs_work_on_one_checkpoint(tiny_family: Callable, data: list[str], tmp_path: Path):
+    def vrx(job: str, *overrides: str) -> str:
+        command = [sys.executable, "-m", "vrx.main", job, *model, *data, *overrides]
+        result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    model = ["model=qwen3.5-4b", f"model.lvlm={tiny_family('qwen3_5').folder}", "train.connector=true"]
+    assert "chooses none of 2 layers of full_attention" in vrx("finetune")
+    (record_file,) = (tmp_path / "outputs" / "finetune").glob("*/*/record.json")
+    record = read_record(record_file)
+    assert record.layer_kinds == ["linear_attention"] * 3
+    assert json.loads(RunDir(record_file.parent).layers.read_text())["kinds"] == record.layer_kinds
+    source = f"job.run={record_file.parent}"
+    told = vrx("score", source, "score.benchmarks=[gqa]", "score.samples_per_benchmark=3")
+    assert "layers without attention, which have no attention score: 0 to 2, 4 to 6" in told
+    vrx("revert", source, "revert.layers=[4]")
+    vrx("prune", source, "prune.layers=[1,4]")
+    (pruned,) = (tmp_path / "outputs" / "prune").glob("*/*/pruned")
+    assert json.loads((pruned / "config.json").read_text())["text_config"]["num_hidden_layers"] == 6
+    told = vrx("check", "check.gpu=A100")
+    assert "BAD" not in told
+    assert "trainable" in told
