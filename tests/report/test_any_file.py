@@ -17,6 +17,7 @@ from support.report_runs import ALL, PAPER, SPARSE, write_run
 from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.jobs.report.driver import report
+from vrx.report.claims import judge_claims
 from vrx.report.collect import find_runs
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.page.render import PageContents, render_page
@@ -153,5 +154,6 @@ def test_any_record_is_read_or_refused_and_what_is_read_can_be_reported(good: Pa
     tables = all_tables(PAPER, runs, question_scores(runs))
     figures = all_figures(FigureInputs(runs, PAPER, (good,)))
     pngs = {figure.name: b"" for figure in figures}
-    page = render_page(PageContents(PAPER, tables, figures, runs, pngs), path=good / "report.html").html
+    contents = PageContents(PAPER, tables, figures, runs, judge_claims(PAPER, runs, question_scores(runs)), pngs)
+    page = render_page(contents, path=good / "report.html").html
     assert all("/" not in thing.name and thing.name.encode() for thing in (*tables, *figures)) and page.encode()

@@ -42,6 +42,13 @@ def test_a_model_of_any_depth_has_a_strip_or_none():
     assert strip((), 0) == "" and strip((), 10_000_000) == ""
 
 
+def test_layers_of_the_rarer_kind_have_a_notch_and_all_kinds_are_read_aloud():
+    drawn = strip((1, 4, 5), 8, kinds={1: "linear", 4: "full", 5: "linear"})
+    assert re.findall(r'class="k" d="M(\d+) ', drawn) == ["21"]  # inside the cell of layer 4
+    assert "; full: 4; linear: 1, 5" in drawn
+    assert 'class="k"' not in strip((1,), 8, kinds={1: "linear"})
+
+
 @pytest.mark.parametrize(("weights", "scores", "found"), [
     ({"backbone": BUNNY}, [0.1] * 32, True),
     ({"backbone": "other"}, [0.1] * 32, False),

@@ -43,8 +43,12 @@ def strip(
     *,
     pruned: Collection[int] = (),
     reverted: Collection[int] = (),
+    kinds: Mapping[int, str] | None = None,
 ) -> Markup:
-    """An SVG picture: tuned layers are tall, others low, reverted ones hollow; of pruned ones a dot is left."""
+    """An SVG picture: tuned layers are tall, others low, reverted ones hollow; of pruned ones a dot is left.
+
+    kinds: of tuned layers, where the model has several; those of the rarer kinds have a white notch.
+    """
     if not 0 < depth <= MAX_DEPTH:
         return Markup("")
     shades = importance.shades if importance and len(importance.scores) == depth else None
@@ -55,9 +59,12 @@ def strip(
         kind = "r" if layer in reverted else f"t{shade}" if layer in tuned else f"u{shade}"
         cell = f"M{CELL * layer} {HEIGHT - height}h{CELL - 1}v{height}h-{CELL - 1}z"
         paths[kind] = paths.get(kind, "") + cell
+    rare = _rarer(kinds or {})
+    paths |= {"k": "".join(f"M{CELL * layer + 1} 5h2v3h-2z" for layer in sorted(rare))} if rare else {}
     text = f"{format_layers(list(tuned)) or 'no layer'} of {depth} tuned"
     text += f"; {format_layers(list(pruned))} pruned" if pruned else ""
     text += f"; {format_layers(list(reverted))} reverted" if reverted else ""
+    text += "".join(f"; {kind}: {format_layers(layers)}" for kind, layers in _by_kind(kinds or {}).items())
     size = {"width": CELL * depth, "height": HEIGHT}
     label = Markup(
         '<svg class="strip" role="img" aria-label="{text}" viewBox="0 0 {width} {height}" width="{width}" '
@@ -69,13 +76,25 @@ def strip(
 
 def run_strip(run: Run, importance: Importance | None = None) -> Markup:
     """The strip of a run."""
-    return strip(run.layers, run.depth, importance, pruned=run.pruned or (), reverted=run.reverted or ())
+    kinds = dict(zip(run.record.layers, run.record.layer_kinds or (), strict=False))
+    return strip(run.layers, run.depth, importance, pruned=run.pruned or (), reverted=run.reverted or (), kinds=kinds)
+
+
+def _by_kind(kinds: Mapping[int, str]) -> dict[str, list[int]]:
+    return {kind: [layer for layer, other in kinds.items() if other == kind] for kind in sorted(set(kinds.values()))}
+
+
+def _rarer(kinds: Mapping[int, str]) -> set[int]:
+    """The layers that are not of the most frequent kind."""
+    by_kind = _by_kind(kinds)
+    most = max(by_kind, key=lambda kind: len(by_kind[kind]), default="")
+    return {layer for layer, kind in kinds.items() if kind != most}
 
 
 def find_importance(runs: Sequence[Run], roots: Sequence[Path]) -> dict[str, Importance]:
     """By model the importance scores that colour its strips: of the first file of `vrx score` for the same weights,
     by its first formula. A file that cannot be read is left out with one line that names it."""
-    weights = {run.model: digest(run.record.identity["weights"]) for run in reversed(runs)}
+    weights = {run.model: digest(run.record.identity.get("weights")) for run in reversed(runs)}
     found: dict[str, Importance] = {}
     for path in (path for root in roots for path in sorted(root.glob("score/*/*/scores.json"))):
         model = path.parents[1].name

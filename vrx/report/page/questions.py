@@ -55,8 +55,8 @@ def compare_questions(runs: Sequence[Run], pictures: Pictures, start: Sequence[R
         for name in run.record.scores:
             num_scores += _add(asked, number, run, name)
         used += [number] if num_scores > before else []
-    benchmarks = [_benchmark(entry, pictures) for entry in asked.values()]
     first_two = [*(number for number in used if runs[number] in start), *used, *used][:2]
+    benchmarks = [_benchmark(entry, pictures, first_two) for entry in asked.values()]
     return {
         "runs": [{"number": number, "name": _run_name(runs[number]), "model": runs[number].model} for number in used],
         "start": first_two,
@@ -92,22 +92,24 @@ def _add(asked: dict[str, _Asked], number: int, run: Run, name: str) -> int:
     return len(scores)
 
 
-def _benchmark(entry: _Asked, pictures: Pictures) -> dict[str, Any]:
+def _benchmark(entry: _Asked, pictures: Pictures, start: Sequence[int]) -> dict[str, Any]:
     questions = list(next(iter(entry.scores.values())))
     types = [_type(entry.answers.get(question)) for question in questions]
     names = sorted(set(types))
     asked = read_questions(entry.name, entry.settings)
+    chosen = _choose(entry, questions, start)
     return {
         "name": entry.name,
         "types": names,
         "type": [names.index(kind) for kind in types] if len(names) > 1 else [],
         "scores": {number: "".join(map(_digit, scores.values())) for number, scores in entry.scores.items()},
-        "shown": [_shown(entry, questions.index(each), each, asked, pictures) for each in _choose(entry, questions)],
+        "shown": [_shown(entry, questions.index(each), each, asked, pictures) for each in chosen],
     }
 
 
-def _choose(entry: _Asked, questions: Sequence[str]) -> list[str]:
-    """The questions to show: those that the runs disagree about most, and some random ones, in their own order."""
+def _choose(entry: _Asked, questions: Sequence[str], start: Sequence[int]) -> list[str]:
+    """The questions to show, in their own order: some random ones, then those that the two first compared runs disagree
+    about, and those that all runs disagree about most."""
     generator = random.Random(entry.name)
     order = generator.sample(list(questions), len(questions))
     chosen = set(order[: MAX_SHOWN // SHARE_RANDOM])
@@ -116,6 +118,9 @@ def _choose(entry: _Asked, questions: Sequence[str]) -> list[str]:
         right = sum(scores[question] >= 0.5 for scores in entry.scores.values())
         return min(right, len(entry.scores) - right)
 
+    pair = [entry.scores[number] for number in start if number in entry.scores]
+    apart = [each for each in order if len({scores[each] >= 0.5 for scores in pair}) > 1 and each not in chosen]
+    chosen |= set(apart[: MAX_SHOWN // 2])
     rest = sorted((each for each in order if each not in chosen), key=disagreement, reverse=True)
     chosen |= set(rest[: MAX_SHOWN - len(chosen)])
     return [question for question in questions if question in chosen]

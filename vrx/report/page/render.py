@@ -128,7 +128,6 @@ def _values(contents: PageContents, regions: Sequence[ModelRegions], path: Path)
         "row_label": formats.row_label,
         "link": lambda run, name: relative_url(run.folder / name, path.parent),
         "has_config": lambda run: RunDir(run.folder).config.is_file(),
-        "strip": layer_strips.strip,
         "run_strip": layer_strips.run_strip,
         "cost_charts": cost_charts,
         "charts_of": charts_of,

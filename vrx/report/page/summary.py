@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from vrx.report.collect import Run
 
 KINDS = {
-    "fine-tunes": lambda run: run.is_tuned,
-    "pre-trainings": lambda run: run.is_pretraining,
-    "untouched models": lambda run: run.is_untouched,
-    "models by their answers alone": lambda run: run.is_from_elsewhere,
-    "reversions": lambda run: run.reverted is not None,
-    "prunings": lambda run: run.pruned is not None,
+    "fine-tune": lambda run: run.is_tuned,
+    "pre-training": lambda run: run.is_pretraining,
+    "untouched model": lambda run: run.is_untouched,
+    "model by its answers alone": lambda run: run.is_from_elsewhere,
+    "reversion": lambda run: run.reverted is not None,
+    "pruning": lambda run: run.pruned is not None,
 }
 
 
@@ -25,12 +25,17 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
     seeds = {run.seed for run in runs if run.seed is not None}
     questions = sum(entry.num_samples for run in runs for entry in run.record.scores.values())
     return {
-        "runs": ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none",
+        "runs": ", ".join(_counted(number, name) for name, number in counts.items() if number) or "none",
         "models": ", ".join(f"{model} ({number})" for model, number in sorted(models.items())),
         "seeds": ", ".join(map(str, sorted(seeds))) or "none",
         "benchmarks": f"{len(benchmarks)}, {questions:,} answers scored",
         "training": _training_cost(runs),
     }
+
+
+def _counted(number: int, name: str) -> str:
+    first, _, rest = name.partition(" by its")
+    return f"1 {name}" if number == 1 else f"{number} {first}s" + (f" by their{rest}" if rest else "")
 
 
 def _training_cost(runs: Sequence[Run]) -> str:
