@@ -67,8 +67,9 @@ def test_a_world_is_made_once(tmp_path: Path, pictures: Path):
     (folder / "images" / "mark").touch()
     build_world(folder, pictures)
     assert (folder / "images" / "mark").exists()
-    build_world(folder, pictures, num_questions=7)
-    assert not (folder / "images" / "mark").exists()
+    with pytest.raises(UserError, match="holds another world"):
+        build_world(folder, pictures, num_questions=7)
+    assert (folder / "images" / "mark").exists()
 
 
 def test_missing_pictures_are_refused_with_the_command(tmp_path: Path):

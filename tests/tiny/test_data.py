@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.composing import composed
 from support.tiny_reader import find_thing, parse, reply, see, solve
 
+from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig, WorldConfig
 from vrx.data import instruction_dataset
 from vrx.evaluation import benchmarks, scoring
@@ -49,10 +52,26 @@ def test_a_world_is_made_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"num_images": 7}, {"num_questions": 3}], ids=str)
-def test_a_world_with_other_settings_is_replaced(tmp_path: Path, options: dict[str, int]):
+def test_a_world_with_other_settings_is_refused_and_stays(tmp_path: Path, options: dict[str, int]):
     folder = built(tmp_path / "world")
-    (folder / "images" / "mark").touch()
-    assert contents(built(folder, **options)) == contents(built(tmp_path / "fresh", **options))
+    before = contents(folder)
+    ((key, value),) = options.items()
+    with pytest.raises(UserError, match=rf"^world\.folder={folder}: holds another world \({key.removeprefix('num_')} "):
+        built(folder, **options)
+    assert contents(folder) == before and value != 0
+
+
+def test_only_a_world_of_the_default_settings_has_the_plain_name():
+    def folder(*overrides: str) -> str:
+        run = composed(["model=tiny", "runtime.output_root=/root", *overrides])
+        assert run.world is not None and run.instructions.path == f"{run.world.folder}/instructions.json"
+        return run.world.folder
+
+    assert folder() == folder("world.seed=0") == "/root/data/tiny"
+    others = [folder("world.seed=1"), folder("world.num_images=48"), folder("world.num_questions=6")]
+    assert len({"/root/data/tiny", *others}) == 4
+    assert all(re.fullmatch(r"/root/data/tiny-[0-9a-f]{8}", other) for other in others)
+    assert folder("world.folder=/mine", "world.seed=1") == "/mine"
 
 
 def test_an_incomplete_world_is_made_again(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ def register_schema() -> None:
     """Make the schema known to Hydra, as `run_schema`, selectors without a file, and our resolvers to OmegaConf."""
     OmegaConf.register_new_resolver("vrx.data", _data_path, replace=True)
     OmegaConf.register_new_resolver("vrx.released", released_lvlm, replace=True)
+    OmegaConf.register_new_resolver("vrx.world", _world_folder, replace=True)
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     register_controls()
 
@@ -45,3 +48,15 @@ def _data_path(relative: str, *otherwise: str | None, _root_: DictConfig) -> str
     if path is not None and (path.exists() or not otherwise):
         return str(path)
     return otherwise[0] if otherwise else None
+
+
+def _world_folder(defaults: DictConfig, _root_: DictConfig) -> str:
+    """The folder of a world below the output root: its name, and a hash where it has other settings than `defaults`.
+
+    Two worlds never have the same folder, so no command replaces the pictures that another one trains on.
+    """
+    world = _root_.world
+    settings = {key: world[key] for key in defaults}
+    short_hash = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    name = world.name if settings == dict(defaults) else f"{world.name}-{short_hash}"
+    return f"{_root_.runtime.output_root}/data/{name}"

@@ -59,7 +59,7 @@ class WandbRunFile:
 
     path: Path
     id: str
-    last_step: int = -1  # W&B takes no step that is not beyond it
+    last_step: int = -1  # in the file: of the last command that ended; W&B takes no step that is not beyond it
 
     def save(self) -> None:
         """Write it to disk."""

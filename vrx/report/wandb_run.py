@@ -57,17 +57,18 @@ class RunLogger:
             config=_flat_config(run, self.run_dir, self.layers),
         )
         self.run_file.save()
+        # A server knows which rows it has. An offline run of a killed command may lack rows that were given to it.
+        self.run_file.last_step = max(self.run_file.last_step, self.remote.starting_step - 1)
         self.remote.define_metric("train/step")
         self.remote.define_metric("train/*", step_metric="train/step")
 
     def send_curve(self) -> None:
-        """Send the new rows of the training log; rows that an earlier command sent are not sent again."""
+        """Send the new rows of the training log; those that an earlier command sent, and ended, are not sent again."""
         log = RunDir(self.run_dir).train_log
         size = log.stat().st_size if log.is_file() else 0
         if self.remote is None or size == self.num_bytes_seen:
             return
         self.num_bytes_seen = size
-        before = self.run_file.last_step
         for row in read_json_lines(log):
             if row["step"] > self.run_file.last_step:
                 values = {f"train/{name}": row[name] for name in CURVE if row.get(name) is not None}
@@ -76,8 +77,11 @@ class RunLogger:
                     {"train/step": row["step"], **values, "train/tokens_per_second": speed}, step=row["step"]
                 )
                 self.run_file.last_step = row["step"]
-        if self.run_file.last_step > before:
-            self.run_file.save()
+
+    def finish(self, exit_code: int) -> None:
+        """End the W&B run; only then its rows count as sent, since a kill loses those that are not on the disk yet."""
+        self.remote.finish(exit_code=exit_code)
+        self.run_file.save()
 
     def send_record(self, record: Record) -> None:
         """Send scores and costs, and predictions with `wandb.log_predictions`."""
@@ -99,7 +103,6 @@ class RunLogger:
             self.run_file.last_step += 1
             tables = {f"predictions/{gallery.benchmark}": prediction_table(gallery) for gallery in galleries}
             self.remote.log(tables, step=self.run_file.last_step)
-            self.run_file.save()
 
 
 class SafeRunLogger:
@@ -151,10 +154,9 @@ def following(run: RunConfig, run_dir: Path, run_id: str, *, layers: Sequence[in
         yield safe
         exit_code = 0
     finally:
-        remote = run_logger.remote if run_logger else None
-        if remote is not None:
+        if run_logger is not None and run_logger.remote is not None:
             with wandb_environment(run_dir):
-                without_raising("finish the run", lambda: remote.finish(exit_code=exit_code))
+                without_raising("finish the run", lambda: run_logger.finish(exit_code))
 
 
 def prediction_table(gallery: PredictionGallery) -> wandb.Table:

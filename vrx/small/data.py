@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from tqdm import tqdm
 
 from vrx.config.errors import UserError
 from vrx.config.schema import WorldConfig
+from vrx.data.world_folder import DESCRIPTION, is_made
 from vrx.runs.durable import partial_folder, put_in_place
-from vrx.runs.files import file_digest, read_json, write_atomic, write_json
+from vrx.runs.files import file_digest, write_atomic, write_json
 from vrx.small import benchmarks, questions, scenes
 from vrx.small.pictures import NAMES_FILE, TABLE
 from vrx.small.scenes import Scene
@@ -34,7 +34,7 @@ SORTS: dict[str, tuple[float, Callable[[random.Random, Stock], Scene], tuple[que
 def build(config: WorldConfig) -> None:
     """Make instructions, captions and benchmarks unless they exist; the same seed makes the same files.
 
-    `UserError` with the command to run where the pictures are missing.
+    `UserError` with the command to run where the pictures are missing, and where the folder holds another world.
     """
     folder, pictures = Path(config.folder), Path(config.pictures or "")
     if not (pictures / TABLE).is_file():
@@ -42,10 +42,9 @@ def build(config: WorldConfig) -> None:
     counts = {"images": config.num_images, "captions": config.num_captions, "questions": config.num_questions}
     digests = {"pictures": file_digest(pictures / TABLE), "names": file_digest(NAMES_FILE)}
     description = {"version": VERSION, **counts, **digests, "seed": config.seed}
-    if (folder / "world.json").is_file() and read_json(folder / "world.json") == description:
+    if is_made(folder, description):
         return
     partial = partial_folder(folder)
-    shutil.rmtree(partial, ignore_errors=True)
     stocks = open_stocks(pictures)
     total = config.num_images + config.num_captions + len(benchmarks.NAMES)
     with tqdm(total=total, desc="making the small world", delay=1) as bar:
@@ -57,7 +56,7 @@ def build(config: WorldConfig) -> None:
             )
             write_atomic(partial / "benchmarks" / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             bar.update()
-    write_json(partial / "world.json", description)
+    write_json(partial / DESCRIPTION, description)
     put_in_place(partial, folder)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -12,8 +11,9 @@ from typing import NotRequired, TypedDict
 from tqdm import tqdm
 
 from vrx.config.schema import WorldConfig
+from vrx.data.world_folder import DESCRIPTION, is_made
 from vrx.runs.durable import partial_folder, put_in_place
-from vrx.runs.files import read_json, write_atomic, write_json
+from vrx.runs.files import write_atomic, write_json
 from vrx.tiny import choices, kinds, questions
 from vrx.tiny.lists import description
 from vrx.tiny.questions import Question
@@ -22,7 +22,7 @@ from vrx.tiny.scenes import CELL, GRID, SIZE, Scene, describe, draw, sample
 TURNS = 4  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
 TEXT_ONLY_BENCHMARKS = ("tiny_mmlu", "tiny_text")
-VERSION = 3  # worlds of another version are made again
+VERSION = 3  # of what the same settings make
 
 Row = dict[str, object]  # of a question file, see vrx/evaluation/question_rows.py
 
@@ -36,17 +36,19 @@ class RowStart(TypedDict):
 
 
 def build(config: WorldConfig) -> None:
-    """Make instructions, captions, images and benchmarks unless they exist; the same seed makes the same files."""
+    """Make instructions, captions, images and benchmarks unless they exist; the same seed makes the same files.
+
+    `UserError` where the folder holds another world.
+    """
     folder = Path(config.folder)
     counts = {"images": config.num_images, "questions": config.num_questions}
     settings = {"version": VERSION, **counts, "seed": config.seed}
-    if (folder / "world.json").is_file() and read_json(folder / "world.json") == settings:
+    if is_made(folder, settings):
         for name in QUESTIONS:  # a benchmark may be newer than this world
             if not _file(folder, name).is_file():
                 write_atomic(_file(folder, name), _lines(name, config, folder / "images"))
         return
     partial = partial_folder(folder)
-    shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
     (partial / "benchmarks").mkdir()
     bar = tqdm(total=config.num_images + len(QUESTIONS), desc="making the tiny world", delay=1)
@@ -63,7 +65,7 @@ def build(config: WorldConfig) -> None:
         write_atomic(_file(partial, name), _lines(name, config, partial / "images"))
         bar.update()
     bar.close()
-    write_json(partial / "world.json", settings)
+    write_json(partial / DESCRIPTION, settings)
     put_in_place(partial, folder)
 
 

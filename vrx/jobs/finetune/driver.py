@@ -7,6 +7,7 @@ from pathlib import Path
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import run_data
+from vrx.data.picture_digest import recorded_pictures, require_same_pictures
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.launch.logging import log
@@ -50,6 +51,7 @@ def finetune(run: RunConfig) -> None:
         _show(run, run_dir, read_record(RunDir(run_dir).record))
         return
     with exclusive_lock(run_dir):
+        require_same_pictures(run, run_dir, data)
         status = run_status(run_dir, _checks(run, run_dir, samples))
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if status.is_done:
@@ -63,12 +65,14 @@ def finetune(run: RunConfig) -> None:
             if training_gap(run_dir) is not None:
                 with shared_resource_lock(data / "instructions"):
                     table = run_data.build(run, data, digest=digest)
-                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
+                pictures = recorded_pictures(run, table, data)
+                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest, **pictures})
                 with_kinds = layers if of_layers is None else {"layers": layers, "kinds": of_layers}
                 files.write_json(RunDir(run_dir).layers, with_kinds)
                 write_config(run_dir, run)
                 drop_damaged(run_dir, log)
                 launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
+                require_same_pictures(run, run_dir, data)
             scores = evaluate_run.measure(run, run_dir, samples)
             record = evaluate_run.write_record(
                 run_dir,

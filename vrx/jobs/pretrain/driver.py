@@ -9,6 +9,7 @@ from vrx.config.schema import LayerCountConfig, RunConfig, SelectorConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import captions, instruction_dataset
 from vrx.data.chat_templates import get_template
+from vrx.data.picture_digest import recorded_pictures, require_same_pictures
 from vrx.evaluation import evaluate_run
 from vrx.launch.logging import log
 from vrx.launch.workers import launch, num_processes
@@ -37,6 +38,7 @@ def pretrain(run: RunConfig) -> None:
     run, run_dir, identity = _located(run, digest)
     fit.require_fit(run.model)
     with exclusive_lock(run_dir):
+        require_same_pictures(run, run_dir, data)
         status = run_status(run_dir, [lambda: _gap(run_dir)])
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if status.is_done:
@@ -47,10 +49,12 @@ def pretrain(run: RunConfig) -> None:
                 with shared_resource_lock(data / "instructions"):
                     table = instruction_dataset.build_table(run.captions, data, digest=digest)
                     captions.require_captions(table, run.captions)
-                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest})
+                pictures = recorded_pictures(run, table, data)
+                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest, **pictures})
                 write_config(run_dir, run)
                 drop_damaged(run_dir, log)
                 launch("pretrain", run_dir, run.runtime, while_running=wandb_run.follow)
+                require_same_pictures(run, run_dir, data)
             summary = read_train_summary(RunDir(run_dir).train_summary)
             record = evaluate_run.write_record(run_dir, run.model, identity, [], {}, train=summary)
             wandb_run.finish(record)
