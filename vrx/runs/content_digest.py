@@ -14,6 +14,7 @@ from vrx.runs.hub import hub_commit, split_revision
 from vrx.runs.results import copied_weights
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
+from vrx.runs.trained_files import require_unchanged
 
 PARTS = ("backbone", "vision_tower", "projector", "lvlm")  # of a model, with weights
 HEAD_BYTES = 1 << 20  # of each file of weights, in its fingerprint
@@ -54,10 +55,11 @@ def content_digests(config: ModelConfig, parts: Sequence[str] = PARTS) -> dict[s
 
 def weights_digest(config: ModelConfig, run_dir: Path) -> str:
     """Digest of the weights that answer: the parts of the LVLM, the adapter with its projector, and the layers that
-    were reverted or pruned. It does not depend on where the run directory is."""
+    were reverted or pruned. It does not depend on where the run directory is. `UserError` for a damaged adapter."""
     if (recorded := copied_weights(run_dir)) is not None:
         return recorded
     surgery = read_surgery(run_dir)
+    require_unchanged(surgery.source)
     files = sorted(RunDir(surgery.source).adapter.glob("*.safetensors"))
     adapter = [_full_digest(file, *_state(file)) for file in files]
     parts = (config.backbone, config.vision_tower, config.projector, config.lvlm)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from vrx.runs.results import is_copy
 from vrx.runs.run_dir import RunDir
+from vrx.runs.trained_files import require_unchanged
 
 State = Literal["done", "resumable", "to do"]
 
@@ -65,11 +66,15 @@ def combined_status(statuses: Iterable[RunStatus], *, run_dir: Path | None = Non
 
 
 def training_gap(run_dir: Path, result: str = "adapter") -> Gap | None:
-    """What the training of a run lacks; result: the folder that it leaves in the run directory."""
+    """What the training of a run lacks; result: the folder that it leaves in the run directory.
+
+    `UserError` where that folder is not what the training left.
+    """
     directory = RunDir(run_dir)
     if is_copy(run_dir):
         return None
     if directory.train_summary.is_file():
+        require_unchanged(run_dir, result)
         return None if (run_dir / result).is_dir() else Gap(f"no {result}")
     step = directory.checkpoint_step()
     if step is not None:
