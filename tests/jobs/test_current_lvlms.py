@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from support.composing import composed
-from support.families import picture
+from support.photographs import PHOTOGRAPHS, QUESTIONS, write_conversations
 from support.whole_runs import ENVIRONMENT
 
 from vrx.config.frozen import freeze
@@ -24,37 +23,24 @@ from vrx.runs.layer_selection import select_layers, with_frozen_layers
 from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir
 
-PHOTOGRAPHS = Path(os.environ.get("VRX_REALDATA", "/nowhere")) / "mmbench_samples" / "images"
 OPTIONS = {"qwen2_5_vl": "qwen2.5-vl-3b", "qwen3_5": "qwen3.5-4b", "smolvlm": "smolvlm2-500m", "gemma3": "gemma3-4b"}
-FIXED = ["model.num_layers=8", "layer_count=3", "train.max_steps=4", "train.global_batch_size=4"]
+FIXED = ["model.num_layers=8", "layer_count.k=3", "train.max_steps=4", "train.global_batch_size=4"]
 FIXED += ["train.micro_batch_size=2", "train.dtype=float32", "train.lr=1e-2", "lora.r=4", "lora.dropout=0"]
 FIXED += ["runtime.num_workers=0", "eval.batch_size=2", "wandb.mode=disabled", "benchmark=[gqa]"]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> list[str]:
-    """Overrides that name conversations and questions about photographs, or about pictures made here without them."""
-    folder = PHOTOGRAPHS
-    if not folder.is_dir():
-        folder = tmp_path / "pictures"
-        folder.mkdir()
-        for number in range(3):
-            picture(number).save(folder / f"{number}.jpg")
-    names = sorted(path.name for path in folder.glob("*.jpg"))
-    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a red square"}]
-    records = [{"id": name, "image": name, "conversations": turns} for name in names]
-    records.append(
-        {"id": "text", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "hi"}]}
-    )
-    (tmp_path / "data.json").write_text(json.dumps(records))
-    rows = [{"id": name, "image": name, "question": "Is it a cat?", "answers": ["yes"]} for name in names[:3]]
-    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    """Overrides that name conversations and questions about photographs."""
+    rows = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
+    asked = [{**row, "answers": ["yes"]} for row in rows[:3]]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     return [
-        f"instructions.path={tmp_path}/data.json",
-        f"instructions.image_folder={folder}",
+        f"instructions.path={write_conversations(tmp_path / 'talks.jsonl')}",
+        f"instructions.image_folder={PHOTOGRAPHS}",
         "benchmark.gqa.reader=null",
         f"benchmark.gqa.path={tmp_path}/questions.jsonl",
-        f"benchmark.gqa.image_folder={folder}",
+        f"benchmark.gqa.image_folder={PHOTOGRAPHS}",
         "benchmark.gqa.max_new_tokens=4",
         f"runtime.output_root={tmp_path}/outputs",
         *FIXED,

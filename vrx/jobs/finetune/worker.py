@@ -12,6 +12,7 @@ from vrx.models.projector_weights import save_connector, save_projector
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
+from vrx.training.picture_tokens import require_picture_tokens
 
 
 def train(run: RunConfig, run_dir: Path) -> None:
@@ -20,6 +21,7 @@ def train(run: RunConfig, run_dir: Path) -> None:
     data = stage.open_data(run, run_dir)
     run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
     model = setup.load_trainable(run, layers)
+    require_picture_tokens(run, model.lvlm, data)
 
     def save(state: dict[str, Tensor], folder: Path) -> None:
         beside = save_projector if run.model.is_assembled else save_connector
