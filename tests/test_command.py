@@ -44,7 +44,7 @@ REFUSED = {  # overrides, the last of them bad: what the line says
     ("benchmark=[gqa,foo]",): ("benchmark=foo: no such option", "gqa, mmbench, mmlu"),
     ("train.lr=abc",): ("train.lr=abc: ", "'abc'", "Float"),
     ("train.global_batch_size=1.5",): ("train.global_batch_size=1.5: ", "Integer"),
-    ("seed=[1",): ("seed=[1: not key=value",),
+    ("seed=[1",): ("seed=[1: its value cannot be read",),
     ("layer_count=40_layers",): ("layer_count=40: valid are 1 to 32",),
     ("selector.layers=[0,32]",): ("selector.layers=[0, 32]: [32] not among the layers 0 to 31",),
     ("train.global_batch_size=33",): ("train.global_batch_size=33: valid is a multiple of", "32 x 1 = 32"),

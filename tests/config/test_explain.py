@@ -39,7 +39,24 @@ LINES = {
         ["seed=0,1"],
         "seed=0,1: several values are a sweep: vrx -m seed=0,1; a list is seed=[0,1]",
     ),
-    "bad syntax": (["seed=[1"], "seed=[1: not key=value: no viable alternative at input '[1'"),
+    "bad syntax": (
+        ["seed=[1"],
+        "seed=[1: its value cannot be read; if it is a text, quote it twice: \"seed='[1'\"",
+    ),
+    "path that Hydra does not read": (
+        ["data_root=/a b/#1 (x)=y/데이터"],
+        "data_root=/a b/#1 (x)=y/데이터: its value cannot be read; if it is a text, quote it twice: "
+        "\"data_root='/a b/#1 (x)=y/데이터'\"",
+    ),
+    "path with a quote": (
+        ["data_root=/a's (x)"],
+        "data_root=/a's (x): its value cannot be read; if it is a text, quote it twice: "
+        "'data_root='\"'\"'/a\\'\"'\"'s (x)'\"'\"''",
+    ),
+    "null for a section": (["train.max_steps=4", "train=null"], "train=null: field 'train' is not Optional"),
+    "null for a group": (["world.num_images=16", "model=null"], f"model=null: no such option; valid: {MODELS}"),
+    "a section taken away": (["~train"], "~train: no key can be taken away; give it a value, null where that is valid"),
+    "wrong type, forced": (["++seed=x"], "++seed=x: Value 'x' of type 'str' could not be converted to Integer"),
 }
 
 
@@ -59,6 +76,15 @@ def test_each_kind_of_mistake_has_its_line(
     monkeypatch.chdir(tmp_path)
     arguments, line = LINES[kind]
     assert refused_line(arguments, monkeypatch, capsys) == f"vrx: {line}\n"
+
+
+def test_the_key_that_is_blamed_is_the_one_that_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    others = ["world.num_images=16", "train.max_steps=4", "benchmark=[tiny_gqa]"]
+    for override in ("+a=1", "+x.y=3", "eval={limit: 3, foo: 1}", "+train.a=1"):
+        assert refused_line([*others, override], monkeypatch, capsys).startswith(f"vrx: {override}: no such key; ")
 
 
 def test_a_number_as_an_option_in_a_sweep_file_is_refused_with_what_to_write(

@@ -21,6 +21,8 @@ def read_arguments(arguments: list[str]) -> list[str]:
     for override in overrides:
         if message := rename_error(override):
             raise UserError(message)
+        if override.startswith("~"):
+            raise UserError(f"{override}: no key can be taken away; give it a value, null where that is valid")
     return [*flags, *map(expand_number, overrides)]
 
 

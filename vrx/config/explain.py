@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,7 +18,7 @@ from vrx.config.schema import RunConfig
 
 REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError, AssertionError)
 OPTIONAL_SECTIONS = ("score", "revert", "prune", "check", "bench", "world")  # null in some runs
-NUMBER_AS_OPTION = "Config group override must be a string or a list"  # Hydra's ValueError for model=7
+NUMBER_AS_OPTION = "Config group override must be a string or a list"  # Hydra's ValueError for model=7, model=null
 BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
 
 
@@ -41,11 +43,11 @@ def explain(error: BaseException, overrides: list[str]) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not key=value: {error.message.splitlines()[0]}"
+        return unreadable(error.override)
     if isinstance(error, AssertionError):
         return _below_null(overrides)
     if str(error).startswith(NUMBER_AS_OPTION):
-        return _number_as_option(overrides)
+        return _no_option_name(overrides)
     text = f"{error}\n{error.__cause__ or ''}"
     if several := re.match(r"Ambiguous value for argument '(.+)'", text):
         key, _, values = several.group(1).partition("=")
@@ -53,13 +55,12 @@ def explain(error: BaseException, overrides: list[str]) -> str:
     if option := re.search(r"Could not (?:find|load) '([\w./-]+)/([^/']+)'", text):
         return _no_such_option(*option.groups())
     if named := re.search(r"(?:Could not override|Error merging override) '?([^'\s=]+)", text):
-        start = named.group(1)
-        override = next((item for item in overrides if item.lstrip("+~").startswith(start)), start)
+        override = _typed(named.group(1), overrides)
         if "not in" in text or "Could not override" in text:
             return _no_such_key(override)
         return f"{override}: {str(error.__cause__).splitlines()[0]}"
     if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
-        return _no_such_key(next((item for item in overrides if key.group(1) in item), key.group(1)))
+        return _no_such_key(_typed(getattr(error, "full_key", None) or key.group(1), overrides))
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
@@ -82,6 +83,37 @@ def did_you_mean(name: str, valid: list[str], *, cutoff: float = 0.6) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
+def unreadable(override: str) -> str:
+    """The line for an override that Hydra cannot read, with the same value as a quoted text where that is one."""
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[+\w./@-]+", key):
+        return f"{override}: not key=value"
+    text = value.replace("'", "\\'")
+    quoted = f"{key}='{text}'"
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except OverrideParseException:
+        return f"{override}: its value cannot be read; a list is [1,2], a text '…'"
+    in_shell = shlex.quote(quoted) if re.search(r'["$`\\!]', quoted) else f'"{quoted}"'
+    return f"{override}: its value cannot be read; if it is a text, quote it twice: {in_shell}"
+
+
+def _typed(key: str, overrides: list[str]) -> str:
+    """What was typed for a dotted key that an error names: for itself, for what is below it, or for what it is in."""
+    key = key.lstrip("+~")
+    typed = {item: item.lstrip("+~").partition("=")[0] for item in reversed(overrides)}
+    for fits in (
+        lambda name: name == key,
+        lambda name: name.endswith(f".{key}"),
+        lambda name: key.startswith(f"{name}."),
+        lambda name: name.startswith(f"{key}."),
+    ):
+        for item, name in typed.items():
+            if fits(name):
+                return item
+    return key
+
+
 def _no_such_option(group: str, name: str) -> str:
     valid = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if not valid:  # a group of Hydra's own
@@ -89,11 +121,11 @@ def _no_such_option(group: str, name: str) -> str:
     return f"{group}={name}: no such option; {did_you_mean(name, valid)}valid: {', '.join(valid)}"
 
 
-def _number_as_option(overrides: list[str]) -> str:
-    """A number in place of an option's name: on the command line some groups take numbers, in a sweep file none."""
+def _no_option_name(overrides: list[str]) -> str:
+    """A number, null or the like in place of an option's name: some groups take numbers, but none in a sweep file."""
     for override in overrides:
         group, _, value = override.lstrip("+~").partition("=")
-        if (CONF / group).is_dir() and value[:1].isdigit():
+        if group and (CONF / group).is_dir() and (value[:1].isdigit() or value.lower() in ("null", "true", "false")):
             return _no_such_option(group, value)
     return (
         "hydra.sweeper.params: a number is not the name of an option; in a sweep file write layer_count.k: 2,3 or "
