@@ -17,8 +17,11 @@ IN_RECORD = "record 1 (id bad): "
 BAD: dict[str, tuple[Any, str]] = {
     "malformed": (f"[{json.dumps(SEEN)},\n", "not valid JSON, line 2"),
     "cut in a record": (f"[{json.dumps(SEEN)},\n" + json.dumps(TOLD)[:40], "not valid JSON, line 2"),
-    "no comma": (f"[{json.dumps(SEEN)}\n{json.dumps(SEEN)}]", "not valid JSON, line 2: Expecting ',' delimiter"),
-    "more after the list": (f"[{json.dumps(SEEN)}]\n\n]", "not valid JSON, line 3: Extra data"),
+    "no comma": (
+        f"[{json.dumps(SEEN)}\n{json.dumps(SEEN)}]",
+        "not valid JSON, line 2 column 1, record 1: Expecting ',' delimiter",
+    ),
+    "more after the list": (f"[{json.dumps(SEEN)}]\n\n]", "not valid JSON, line 3 column 1, record 1: Extra data"),
     "no JSON": ("id,image\n", "not valid JSON, line 1"),
     "empty file": ("", "not valid JSON, line 1"),
     "not a list": ({"conversations": SEEN["conversations"]}, "must be a JSON list"),
@@ -46,11 +49,6 @@ BAD: dict[str, tuple[Any, str]] = {
         first(conversations=[{"from": "system", "value": "Be kind."}]),
         IN_RECORD + "conversations[0].from: is 'system'",
     ),
-    "tag without image": (first(image=...), IN_RECORD + "image: missing, but the conversation has an <image> tag"),
-    "tag at the end without image": (
-        first(image=None, conversations=talk("Look: <image>", "Red.")),
-        IN_RECORD + "image: missing, but",
-    ),
     "two tags": (first(conversations=talk("<image>\n<image>", "Red.")), IN_RECORD + "conversations: 2 <image> tags"),
     "tags in two turns": (
         first(conversations=talk("<image>", "Red.", "<image>", "Red.")),
@@ -61,11 +59,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "image is empty": (first(image=""), IN_RECORD + "image: is '', must be one path"),
     "image leaves": (first(image="../outside.png"), IN_RECORD + "image: ../outside.png leaves the folder"),
     "image leaves by a detour": (first(image="a/../../outside.png"), IN_RECORD + "image: a/../../outside.png leaves"),
-    "image is absolute": (first(image="/etc/hostname"), IN_RECORD + "image: /etc/hostname leaves the folder"),
 }
 PECULIAR = {
     "begin with an answer, which is left out": talk("", "Hello!", "Who?", "I.")[1:],
     "end with a question: nothing is learned": talk("Two?", "Three.", "And?"),
+    "have no image but an <image> tag in their text: the tag is taken as text": talk("<image>", "Red."),
     "end with an empty answer: nothing is learned": talk("Two?", "  \n"),
 }
 BAD_IMAGES = {"missing": "b.png", "text": "text.png", "no bytes": "empty.png", "a folder": "a"}

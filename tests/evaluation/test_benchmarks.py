@@ -152,6 +152,13 @@ BAD: dict[str, tuple[str, list[dict[str, Any]] | str, str]] = {
     "malformed": ("short_answer", json.dumps(SHORT) + '\n{"id": \n', "line 2: not valid JSON"),
     "blank line": ("short_answer", json.dumps(SHORT) + "\n\n", "line 2: not valid JSON"),
     "no object": ("short_answer", "[1]\n", "line 1: "),
+    "nested": ("short_answer", '{"id": ' + "[" * 100_000, "line 1: not valid JSON: nested too deep"),
+    "half of a pair": (
+        "short_answer",
+        json.dumps({**SHORT, "question": "a \ud83d"}) + "\n",
+        "line 1: question: half of a UTF-16 pair",
+    ),
+    "two tags": ("short_answer", [{**SHORT, "question": "<image> or <image>?"}], "line 1: question 1 has 2 "),
     "no id": ("short_answer", [SHORT, without(SHORT, "id")], "line 2: key 'id' is missing"),
     "no question": ("multiple_choice", [without(CHOICE, "question")], "line 1: key 'question' is missing"),
     "no answers": ("short_answer", [without(SHORT, "answers")], "line 1: key 'answers' is missing"),

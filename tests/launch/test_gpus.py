@@ -41,6 +41,8 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
     assert gpus.count_gpus() == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # left over from another machine
+    assert gpus.count_gpus() == 0
     assert gpus.gpu_models() == []
 
 
@@ -50,7 +52,8 @@ def test_all_installed_gpus_may_be_used(driver):
 
 
 @pytest.mark.parametrize(
-    ("visible", "names"), [("1", ["1"]), ("GPU-1b, 0", ["GPU-1b", "0"]), ("", []), ("-1", []), ("0,-1", ["0"])]
+    ("visible", "names"),
+    [("1", ["1"]), ("GPU-1b, 0", ["GPU-1b", "0"]), ("", []), ("-1", []), ("0,-1", ["0"]), ("1,7,0", ["1"])],
 )
 def test_the_environment_chooses_among_them(driver, monkeypatch: pytest.MonkeyPatch, visible: str, names: list[str]):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -30,14 +30,17 @@ def resolve_path(path: str) -> str:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """The path that data names in a folder; `UserError` where it would leave it.
+    """The path that data name in a folder, relative to it or absolute; `UserError` where it would leave it.
 
     What counts is the name: a link that the owner of the folder put there may lead elsewhere, as in LLaVA's layout,
-    where the data sets are often linked.
+    where the data sets are often linked. An absolute path may also name the folder without its links.
     """
     path = Path(os.path.normpath(relative))
+    names = (os.path.normpath(folder.absolute()), folder.resolve()) if path.is_absolute() else ()
+    if any(path.is_relative_to(name) for name in names):
+        return path
     if path.is_absolute() or path.parts[:1] == ("..",):
-        raise UserError(f"{relative} leaves the folder {folder}")
+        raise UserError(f"{relative} leaves the folder {folder}; valid is a path in it, relative or absolute")
     return folder / path
 
 

@@ -36,6 +36,7 @@ PECULIARITIES = {
     "leading answer": "begin with an answer, which is left out",
     "trailing question": "end with a question: nothing is learned from them",
     "empty answer": "end with an empty answer: nothing is learned from them",
+    "tag without image": "have no image but an <image> tag in their text: the tag is taken as text",
     "image without tag": "have an image but no <image> tag in their text: the image is not looked at",
 }
 
@@ -98,7 +99,8 @@ def _row(record: object, name: str, peculiarities: Counter[str]) -> InstructionR
     peculiarities["empty answer"] += turns[-1]["from"] == "gpt" and not turns[-1]["value"].strip()
     tags = sum(turn["value"].count(IMAGE_TAG) for turn in turns[leads:])
     image = record.get("image")
-    check_image(image, [turn["value"] for turn in turns], tags, invalid)
+    check_image(image, tags, invalid)
+    peculiarities["tag without image"] += image is None and tags > 0
     peculiarities["image without tag"] += image is not None and not tags
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
     words = sum(len(turn["value"].split()) for turn in turns)
@@ -130,8 +132,6 @@ def build_table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path
     folder = cache / f"conversations-{digest[:16]}"
     if not (folder / TABLE).is_file():
         _convert(Path(config.path), folder)
-    if config.image_folder is not None and config.on_bad_image != "error":
-        return folder
     image_folder = Path(config.image_folder).resolve() if config.image_folder else None
     checked_images = folder / "images_looked_at.json"
     if checked_images.is_file() and read_json(checked_images) == str(image_folder):
@@ -146,8 +146,19 @@ def build_table(config: InstructionsConfig, cache: Path, *, digest: str) -> Path
     if image_folder is None and first_rows:
         name, row = next(iter(first_rows.items()))
         raise invalid(row, f"is {name}, but {config.section}.image_folder is not set")
-    if image_folder is not None:
-        for number, reason in image_errors([inside(image_folder, name) for name in first_rows]):
+    if config.image_folder is not None:
+        paths = []
+        is_checked = config.on_bad_image == "error"
+        for name, row in first_rows.items():
+            if not is_checked and not Path(name).is_absolute():
+                continue  # was checked when the table was made
+            try:
+                paths.append(inside(Path(config.image_folder), name))
+            except UserError as error:
+                raise invalid(row, str(error)) from None
+        if not is_checked:
+            return folder
+        for number, reason in image_errors(paths):
             lists_all = "job=check lists all; " if config.section == "instructions" else ""
             hint = f"{lists_all}{config.section}.on_bad_image=skip or replace continues without it"
             raise invalid(list(first_rows.values())[number], f"{reason} ({hint})")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vrx.config.errors import UserError
+from vrx.runs.files import POINTER, pointer_error
+from vrx.runs.json_text import place_in_text
 
 CHUNK = 1 << 22  # bytes read at a time
 LONGEST = 1 << 26  # characters of one item; a longer item is taken to be unterminated
@@ -21,7 +23,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def stream_items(path: Path, *, while_reading: Callable[[int], object] = lambda num_bytes: None) -> Iterator[Any]:
-    """The items of the JSON list in a file; `UserError` names the file, and the line of invalid JSON.
+    """The items of the JSON list in a file; `UserError` names the file, and the place and record of invalid JSON.
 
     `while_reading` is called with the number of bytes of each piece read.
     """
@@ -39,6 +41,7 @@ def stream_items(path: Path, *, while_reading: Callable[[int], object] = lambda 
             while True:
                 text.next_character()
                 yield text.value()
+                text.num_items += 1
                 character = text.next_character()
                 text.at += 1
                 if character == "]":
@@ -57,8 +60,11 @@ class _Text:
         self.decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self.from_json = json.JSONDecoder().raw_decode
         self.text, self.at, self.line, self.ended = "", 0, 1, False
+        self.before = 0  # characters of the line that this part begins in the middle of
+        self.num_items = 0
 
     def more(self) -> None:
+        self.before = self._column(self.at) - 1
         self.line += self.text.count("\n", 0, self.at)
         piece = self.file.read(CHUNK)
         self.ended = not piece
@@ -96,5 +102,13 @@ class _Text:
             self.more()
 
     def syntax_error(self, reason: str, position: int) -> UserError:
+        if not self.num_items and (message := pointer_error(self.text[: len(POINTER)].encode())):
+            return UserError(f"{self.path}: {message}")
         line = self.line + self.text.count("\n", 0, position)
-        return UserError(f"{self.path}: not valid JSON, line {line}: {reason}")
+        place = f"{place_in_text(line, self._column(position))}, record {self.num_items:,}"
+        return UserError(f"{self.path}: not valid JSON, {place}: {reason}")
+
+    def _column(self, position: int) -> int:
+        """The column of a position in this part of the file, counted from 1."""
+        start = self.text.rfind("\n", 0, position) + 1
+        return position - start + 1 + (self.before if start == 0 else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,22 @@ def has_lone_surrogate(text: str) -> bool:
     return not text.isascii() and LONE_SURROGATE.search(text) is not None
 
 
-def check_image(image: Any, texts: Sequence[str], num_tags: int, invalid: Invalid) -> None:
-    """Refuse an image that is no path inside the image folder, or whose tags do not fit.
+def refuse_unreadable_texts(value: Any, key: str = "row") -> None:
+    """Refuse a text with half of a UTF-16 pair, wherever it is in a JSON value: `UserError` names the key."""
+    if isinstance(value, str) and has_lone_surrogate(value):
+        raise UserError(f"{key}: {HALF_PAIR}")
+    if isinstance(value, dict):
+        for name, part in value.items():
+            refuse_unreadable_texts(name, "a key")
+            refuse_unreadable_texts(part, str(name))
+    if isinstance(value, list):
+        for part in value:
+            refuse_unreadable_texts(part, key)
 
-    texts: of all turns. num_tags: image tags in those that count.
-    """
+
+def check_image(image: Any, num_tags: int, invalid: Invalid) -> None:
+    """Refuse an image that is no path inside the image folder, or that has several tags, `num_tags`."""
     if image is None:
-        if any(text.strip().startswith(IMAGE_TAG) or text.strip().endswith(IMAGE_TAG) for text in texts):
-            raise invalid("image", f"missing, but the conversation has an {IMAGE_TAG} tag")
         return
     if not isinstance(image, str) or not image:
         raise invalid("image", f"is {image!r}, must be one path")
@@ -48,6 +56,8 @@ def check_image(image: Any, texts: Sequence[str], num_tags: int, invalid: Invali
         raise invalid("image", f"is {image!a}, which no file is called")
     if num_tags > 1:
         raise invalid("conversations", f"{num_tags} {IMAGE_TAG} tags for one image")
+    if Path(image).is_absolute():  # whether it lies in the image folder is seen when that is known
+        return
     try:
         inside(Path("image_folder"), image)
     except ValueError as error:

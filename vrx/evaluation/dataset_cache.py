@@ -16,6 +16,7 @@ from vrx.evaluation.dataset_source import Source, is_hub_id
 from vrx.evaluation.question_rows import QuestionRow
 from vrx.runs.files import digest, write_atomic
 from vrx.runs.hub import hub_commit
+from vrx.runs.json_text import InvalidJson, parse_json
 from vrx.runs.locks import shared_resource_lock
 
 VERSION = 2  # of the rows that readers write; data are converted again when it changes
@@ -77,8 +78,8 @@ def _is_question_file(path: Path) -> bool:
         return path.suffix == ".jsonl" and not path.exists()  # the family reports that it is missing
     with path.open("rb") as file:
         try:
-            row = json.loads(file.readline())
-        except ValueError:
+            row = parse_json(file.readline(), is_line=True)
+        except InvalidJson:
             return True  # the family reports the line
     return not isinstance(row, dict) or "id" in row
 

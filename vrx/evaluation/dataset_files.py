@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import itertools
-import json
 import tarfile
 import zipfile
 import zlib
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.runs.files import pointer_error
+from vrx.runs.json_text import InvalidJson, parse_json
 
 MAX_CELL_SIZE = 1 << 27  # characters; some tables hold images as text
 
@@ -29,12 +30,11 @@ def read_unpacked(path: Path) -> bytes:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file, which may be packed."""
+    content = read_unpacked(path)
     try:
-        return json.loads(read_unpacked(path))
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from None
+        return parse_json(content)
+    except InvalidJson as error:
+        raise UserError(f"{path}: {pointer_error(content) or error}") from None
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -42,9 +42,9 @@ def read_json_lines(path: Path) -> list[Any]:
     rows = []
     for number, line in enumerate(read_unpacked(path).splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
+            rows.append(parse_json(line, is_line=True))
+        except InvalidJson as error:
+            raise UserError(f"{path}: {pointer_error(line) or f'line {number}: {error}'}") from None
     return rows
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
 
+TABLE_FORMS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}  # of files
+
 
 class Item(dict[str, Any]):
     """One record of a source, by column. Errors name its benchmark and position (`label`) and the column."""
@@ -112,11 +114,20 @@ class Source:
         try:
             if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
                 data = datasets.load_from_disk(self.path)
-                data = data[self.split] if isinstance(data, datasets.DatasetDict) else data
+                if isinstance(data, datasets.DatasetDict):
+                    self.require("split", *data)
+                    data = data[str(self.split)]
+            elif folder.is_file():  # one file of a data set, whatever split it is
+                form = TABLE_FORMS.get(folder.suffix)
+                if form is None:
+                    raise UserError(f"{self.key}.path={self.path}: valid are files of {', '.join(TABLE_FORMS)}")
+                data = datasets.load_dataset(form, data_files=self.path, split="train")
             elif folder.is_dir() and not (folder / "README.md").is_file():  # without one there are no subsets
                 data = datasets.load_dataset(self.path, split=self.split)
             else:
                 data = datasets.load_dataset(self.path, subset, split=self.split, revision=self.revision)
+        except UserError:
+            raise
         except Exception as error:  # `datasets`, the hub's client and the network raise many types
             raise UserError(f"{label}: {' '.join(str(error).split())[:300]}") from None
         assert isinstance(data, datasets.Dataset), "one split of a data set that is not streamed is one table"

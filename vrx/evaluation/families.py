@@ -10,7 +10,6 @@ a reader. It needs a new family only if its rows do not fit any of these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +18,11 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import BenchmarkConfig
+from vrx.data.chat_templates import IMAGE_TAG
+from vrx.data.record_checks import refuse_unreadable_texts
 from vrx.evaluation.question_rows import DocumentRow, GroundingRow, MultipleChoiceRow, ShortAnswerRow
 from vrx.metrics.answer import Answer
+from vrx.runs.json_text import parse_json
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -102,7 +104,7 @@ def document(name: str, config: BenchmarkConfig) -> list[Sample]:
         answer = Answer(str(row["id"]), "", (), question_type=row.get("question_type", ""))
         return Sample(text, None, replace(answer, num_words=words, num_bytes=size))
 
-    return list(_read(name, config, build))
+    return list(_read(name, config, build, may_have_tags=True))
 
 
 def _texts(value: object, key: str) -> tuple[str, ...]:
@@ -111,28 +113,36 @@ def _texts(value: object, key: str) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
-def _read(name: str, config: BenchmarkConfig, build: Callable[[Any], Sample]) -> Iterator[Sample]:
-    """The samples of a question file with their images; errors name file, line and key."""
+def _read(
+    name: str, config: BenchmarkConfig, build: Callable[[Any], Sample], *, may_have_tags: bool = False
+) -> Iterator[Sample]:
+    """The samples of a question file with their images; errors name file, line and key.
+
+    may_have_tags: an image tag is text like any other.
+    """
     if config.path is None:
         forms = f"conf/benchmark/{name}.yaml" if config.reader else "vrx/evaluation/families.py"
         raise UserError(f"benchmark.{name}.path=null: name its questions; {forms} lists the accepted forms")
     path = Path(config.path)
     if not path.is_file():
         raise UserError(f"benchmark.{name}.path={path}: no such file")
-    folder = Path(config.image_folder).resolve() if config.image_folder else None
+    folder = Path(config.image_folder).absolute() if config.image_folder else None
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):  # str would split at U+2028 too
         label = f"{path}: line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line, is_line=True)
+            refuse_unreadable_texts(row)
             sample = build(row)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{label}: not valid JSON: {error.msg}") from None
         except KeyError as error:
             raise UserError(f"{label}: key {error} is missing") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"{label}: {error}") from None
         if row.get("image") is not None:
             sample = replace(sample, image=_image(row["image"], folder, name, label))
+        num_tags = sample.prompt.count(IMAGE_TAG)
+        if num_tags > (sample.image is not None) and not may_have_tags:
+            images = "one image" if sample.image else "no image"
+            raise UserError(f"{label}: question {sample.answer.id} has {num_tags} {IMAGE_TAG} tags for {images}")
         yield sample
 
 

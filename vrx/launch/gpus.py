@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,18 @@ class Gpu:
 
 
 def gpu_numbers() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them: by number or by UUID."""
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them: by number or by UUID.
+
+    Names may be left over from another machine: without a GPU there is none, and as for CUDA the list ends at the first
+    number that no GPU has.
+    """
+    installed = list(map(str, range(_num_installed())))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible is not None else map(str, range(_num_installed()))
-    return [name.strip() for name in names if name.strip() not in ("", "-1")]
+    if visible is None or not installed:
+        return installed
+    names = [name.strip() for name in visible.split(",")]
+    is_gpu = (name in installed or not name.lstrip("-").isdigit() for name in names)
+    return [name for name in itertools.compress(names, itertools.takewhile(bool, is_gpu)) if name]
 
 
 def count_gpus() -> int:

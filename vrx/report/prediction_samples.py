@@ -124,7 +124,7 @@ def read_questions(name: str, config_json: str) -> Questions:
     """The questions of a benchmark; none where its data are gone. The configuration comes as JSON, to be hashable."""
     try:
         samples = benchmarks.samples(name, BenchmarkConfig(**json.loads(config_json)), limit=None)
-    except (ValueError, OSError):
+    except (ValueError, OSError, TypeError):
         return {}
     return {sample.answer.id: (sample.prompt, sample.image) for sample in samples}
 
@@ -137,6 +137,6 @@ def thumbnail(path: Path, side: int) -> str:
             small, file_format = image.convert("RGB"), "PNG" if max(image.size) <= side else "JPEG"
         small.thumbnail((side, side))
         small.save(file, file_format, **({"optimize": True} if file_format == "PNG" else {"quality": 80}))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises many kinds of errors for broken files
         return ""
     return f"data:image/{file_format.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -12,6 +12,9 @@ from typing import Any
 
 from vrx.config.errors import UserError
 from vrx.runs.durable import partial_file, remove_abandoned, sync
+from vrx.runs.json_text import InvalidJson, parse_json
+
+POINTER = b"version https://git-lfs.github.com/spec/"  # the beginning of a file that Git LFS keeps elsewhere
 
 
 def digest(value: Any) -> str:
@@ -44,16 +47,33 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a broken one is a `UserError` that names it."""
+    content = path.read_bytes()
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not valid JSON: nested too deep") from None
-    except ValueError:  # Python's limit to the digits of an integer
-        raise UserError(f"{path}: not valid JSON: a number with too many digits") from None
+        return parse_json(content)
+    except InvalidJson as error:
+        raise UserError(f"{path}: {pointer_error(content) or error}") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that must hold an object, such as a model's configuration; else `UserError`."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be a JSON object, is {str(content)[:40]!r}")
+    return content
+
+
+def pointer_error(content: bytes) -> str | None:
+    """What to say about a file that begins with this content, if Git LFS keeps the file elsewhere; else None."""
+    if not content.startswith(POINTER):
+        return None
+    return "a pointer of Git LFS, not the file itself; run: git lfs pull, or download it again"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file in whose place Git LFS has left a pointer: `UserError` names it and the command that fetches it."""
+    with path.open("rb") as file:
+        if message := pointer_error(file.read(len(POINTER))):
+            raise UserError(f"{path}: {message}")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -62,7 +82,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
     return rows
 

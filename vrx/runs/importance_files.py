@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.paths import below
 from vrx.config.schema import DataFractionConfig, JobConfig, RunConfig, SelectorConfig
 from vrx.runs.identity import base_identity, finetune_identity, legacy_identity
+from vrx.runs.json_text import parse_json
 
 VERSION = 1
 UNTOUCHED = "untouched"  # the source of scores of an LVLM that was not tuned
@@ -75,7 +75,7 @@ def _command(path: Path) -> str:
 def read_score_file(path: Path) -> dict[str, Any]:
     """The content of a score file; `UserError` names a file that is none of this version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         scores, model = content["scores"], content["model"]
         valid = content["version"] == VERSION and all(isinstance(values, list) for values in scores.values())
         valid = valid and bool(scores) and isinstance(model["model"], dict)

@@ -11,14 +11,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the check; `bad` means that a run would fail."""
+    """One line of the check; `bad` means that a run would fail, `note` that it would not do all one may expect."""
 
     name: str
     message: str
     bad: bool = False
+    note: bool = False
 
     def __str__(self) -> str:
-        return f"{'BAD' if self.bad else 'ok ':<4} {self.name}: {self.message}"
+        return f"{'BAD' if self.bad else 'note' if self.note else 'ok':<4} {self.name}: {self.message}"
 
 
 @dataclass

@@ -36,6 +36,7 @@ def score(run: RunConfig) -> None:
         raise UserError("score.base_model=true: valid without job.run, which names a tuned LVLM")
     k = min(num_selected(run), run.model.num_layers)
     evaluate_run.make_world(run)
+    calibration.draw_samples(run)  # what cannot be drawn is refused before a fine-tune, not after it
     is_base_model = required(run.score).base_model
     source = source_run.base_model(run) if is_base_model else source_run.finished_source(_run_to_score(run))
     run = source_run.with_source_settings(source, run)
