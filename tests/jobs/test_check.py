@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vrx.config.errors import UserError
 from vrx.data import instruction_dataset
@@ -55,6 +56,7 @@ def test_bad_images_are_listed_and_fail_the_check_unless_the_run_skips_them(data
     findings, _ = preflight.data(run)
     assert any(str(image) in finding.message for finding in findings)
     assert bool(failures(findings)) == (policy == "error")
+    assert not [finding for finding in findings if str(image) in str(finding) and str(finding).startswith("ok")]
     assert str(image) in (Path(run.runtime.output_root) / "check" / "bad_images.txt").read_text()
 
 
@@ -62,6 +64,13 @@ def test_a_truncated_image_passes_unless_images_are_decoded(data):
     run, image = data
     image.write_bytes(image.read_bytes()[:60])
     assert failures(preflight.data(run)[0]) == []
+
+
+def test_pictures_whose_grey_levels_are_scaled_are_noted(data):
+    run, image = data
+    Image.new("I;16", (48, 48)).save(image, "PNG")
+    notes = [str(finding) for finding in preflight.data(run)[0] if finding.note]
+    assert notes == [f"note images: 1 with 16-bit grey levels, which are scaled to 8 bits; the first: {image}"]
 
 
 def test_image_errors_keep_the_order_of_the_files(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -20,10 +21,12 @@ from support.layouts import (
     write,
 )
 from support.official import FAMILIES, model_config
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoImageProcessor, AutoProcessor, LlavaForConditionalGeneration
 
 from vrx.config.schema import LoraConfig
+from vrx.data import encoding
 from vrx.models import checkpoint_layouts, loading, lora, lora_checkpoint, surgery
+from vrx.models.plain_processor import plain_processor
 
 
 @pytest.mark.parametrize("layout", OTHER_LAYOUTS)
@@ -47,6 +50,20 @@ def test_saved_checkpoint_loads_as_with_transformers(tmp_path):
     ours = loading.load(config)
     assert same(ours, lvlm) and same(ours, LlavaForConditionalGeneration.from_pretrained(tmp_path / "pruned"))
     assert loading.load_model_tokenizer(config)("What?")["input_ids"] == tokenizer("What?")["input_ids"]
+
+
+def test_a_checkpoint_that_was_saved_with_its_processor_takes_the_same_prompts(tmp_path):
+    lvlm: Any = original()
+    config = model_config(FAMILY, FAMILIES[FAMILY]["lvlm"])
+    tokenizer = loading.load_model_tokenizer(config)
+    processor = plain_processor(config, tokenizer, lvlm.config)
+    surgery.save_pruned(lvlm, processor, tmp_path / "pruned", "None.")
+    assert type(AutoProcessor.from_pretrained(tmp_path / "pruned")) is type(processor)
+    assert AutoImageProcessor.from_pretrained(tmp_path / "pruned").size == processor.image_processor.size
+    again = loading.load_model_tokenizer(dataclasses.replace(config, lvlm=str(tmp_path / "pruned"), tokenizer=None))
+    assert loading.image_token_id(config, again) == loading.image_token_id(config, tokenizer)
+    ids = [encoding.tokenize_prompt("What?", each, config.template, has_image=True) for each in (tokenizer, again)]
+    assert ids[0] == ids[1]
 
 
 def test_finished_run_loads_with_its_adapter_merged(tmp_path):

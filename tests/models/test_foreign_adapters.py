@@ -29,7 +29,16 @@ def adapter(folder: Path, *, empty: bool = False, **changed: Any) -> Path:
 
 
 def test_a_plain_adapter_is_read(tmp_path: Path):
-    assert len(Adapter(adapter(tmp_path, init_lora_weights="gaussian"))) == 1
+    plain = {"init_lora_weights": "gaussian", "use_qalora": False, "megatron_core": "megatron.core"}
+    for targets in (["q_proj"], ["model.layers.0.self_attn.q_proj"], r".*\.layers\.\d+\..*q_proj", "all-linear", None):
+        assert len(Adapter(adapter(tmp_path, **plain, target_modules=targets, layers_to_transform=[0]))) == 1
+
+
+def test_a_run_whose_configuration_was_damaged_is_refused_by_its_file(tmp_path: Path):
+    for content in ("model: [", "a: &a [1]\nb: *a\n", "- 1\n", "model: {}\n"):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(UserError, match=r"config\.yaml: not "):
+            require_same_backbone(tmp_path, "/x/vicuna-tiny", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,16 @@ def test_a_plain_adapter_is_read(tmp_path: Path):
         ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
         ({"r": 999}, "not r=999|r=999"),
         ({"r": 0}, "r=0: must be"),
+        ({"r": True}, "r=True|r=1"),
+        ({"lora_alpha": "x"}, "lora_alpha=x: must be"),
+        ({"target_modules": ["q_proj", "k_proj"]}, "target_modules of adapter_config.json: no tensors of k_proj"),
+        ({"target_modules": ["k_proj", "self_attn.q"]}, "no tensors of k_proj, self_attn.q"),
+        ({"target_modules": r".*\.k_proj"}, "tensors of model.layers.0.self_attn.q_proj too"),
+        ({"target_modules": "("}, "no regular expression"),
+        ({"layers_to_transform": [1]}, r"of the layers \[0\], not of adapter_config.json's layers_to_transform=\[1\]"),
+        ({"layer_replication": [[0, 1], [0, 1]]}, "this is LORA layer_replication"),
+        ({"use_qalora": True}, "this is LORA use_qalora"),
+        ({"a key of tomorrow": 1}, "this is LORA a key of tomorrow"),
         ({"empty": True}, "empty ones were saved under ZeRO-3"),
     ],
 )

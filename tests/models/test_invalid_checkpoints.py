@@ -108,6 +108,9 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
     refused(r"an adapter for another base: .*up_proj\.weight is \(112, 64\), the adapter's \(96, 64\)", folder)
     deeper = {key.replace("layers.5.", "layers.9."): value for key, value in tensors.items()}
     save_file(deeper, folder / "adapter_model.safetensors")
+    refused(r"not of the target_modules of adapter_config\.json: no tensors of model\.layers\.5", folder)
+    modules = {key.split(".lora_")[0].rpartition(".")[2] for key in tensors}
+    edited(folder / "adapter_config.json", target_modules=sorted(modules))
     refused(r"an adapter for another base; this one has no model\.language_model\.layers\.9", folder)
     save_file({key: value for key, value in tensors.items() if key != name}, folder / "adapter_model.safetensors")
     refused(r"an incomplete adapter, .* is missing for .*layers\.1\.mlp\.up_proj", folder)

@@ -12,6 +12,7 @@ from vrx.config.schema import LoraConfig
 from vrx.models import probe
 from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.lora import apply_lora
+from vrx.selectors.formulas import FORMULAS
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "sharded bin"])
@@ -54,3 +55,7 @@ def test_layer_without_a_finite_score_is_refused():
     broken = {**state, "model.layers.2.mlp.up_proj.weight": state["model.layers.2.mlp.up_proj.weight"] * math.nan}
     with pytest.raises(ValueError, match=r"without a finite score: 2 \(nan\)"):
         probe.weight_scores(broken, state)
+
+
+def test_the_names_of_all_scores_are_known_without_torch():
+    assert set(FORMULAS) == {*probe.ACTIVATION_SCORES, *probe.WEIGHT_SCORES}

@@ -14,6 +14,7 @@ from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig, RunConfig
 from vrx.config.shuffled_images import is_shuffled
 from vrx.metrics.aggregate import AGGREGATES
+from vrx.selectors.formulas import FORMULAS
 
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
@@ -49,6 +50,8 @@ def _layers(run: RunConfig) -> None:
     if run.selector.layers is None and not 1 <= num_selected(run) <= depth:
         raise UserError(f"layer_count={count.k}: valid are 1 to {depth}, the decoder layers of the model")
     resolve_name("rule", run.selector.rule, key="selector.rule")
+    if run.selector.scores is None:
+        among("selector.formula", run.selector.formula, FORMULAS)
     if not needs_scores(run) and not needs_kinds(run):
         apply_rule(run)
 
@@ -135,6 +138,8 @@ def validate_benchmark(key: str, benchmark: BenchmarkConfig) -> None:
 def _job_options(run: RunConfig) -> None:
     depth = run.model.num_layers
     if run.prune is not None:
+        if run.prune.scores is None:
+            among("prune.score", run.prune.score, FORMULAS)
         within("prune.num_layers", run.prune.num_layers, 0, depth - 1)
         _distinct_layers("prune.layers", run.prune.layers, depth)
     if run.revert is not None:

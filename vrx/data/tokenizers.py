@@ -7,10 +7,13 @@ ids. Tokenizer classes are fixed, so no remote code can run.
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrx.config.errors import UserError
 from vrx.data.chat_templates import IMAGE_TAG, Template, get_template
+from vrx.runs.content_digest import TOKENIZER_FILES
+from vrx.runs.files import read_json_object, refuse_pointer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +36,7 @@ def load_tokenizer(
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+    _require_readable(Path(folder_or_id))
     tokenizer_class = LlamaTokenizer if template.tokenizer_files == "llama" else PreTrainedTokenizerFast
     try:
         tokenizer = tokenizer_class.from_pretrained(folder_or_id, padding_side="right")
@@ -56,6 +60,15 @@ def load_tokenizer(
     if add_bos_token is not None and add_bos_token != adds_bos(tokenizer):
         _set_bos(tokenizer, add_bos_token)
     return tokenizer
+
+
+def _require_readable(folder: Path) -> None:
+    """Refuse files of a tokenizer that are pointers of Git LFS, or not JSON: `UserError` names the file."""
+    for path in (folder / name for name in TOKENIZER_FILES):
+        if path.is_file():
+            refuse_pointer(path)
+            if path.suffix == ".json":
+                read_json_object(path)
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase, *, has_image: bool) -> list[int]:

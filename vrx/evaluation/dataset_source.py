@@ -115,7 +115,7 @@ class Source:
             if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
                 data = datasets.load_from_disk(self.path)
                 if isinstance(data, datasets.DatasetDict):
-                    self.require("split", *data)
+                    self.require("split", *map(str, data))
                     data = data[str(self.split)]
             elif folder.is_file():  # one file of a data set, whatever split it is
                 form = TABLE_FORMS.get(folder.suffix)

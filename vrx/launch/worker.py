@@ -26,6 +26,7 @@ STAGES = {
     "generate": "vrx.jobs.evaluate.worker:generate",
     "score": "vrx.jobs.score.worker:score",
     "revert": "vrx.jobs.revert.worker:revert",
+    "check": "vrx.jobs.check.worker:check",
     "prune": "vrx.jobs.prune.worker:prune",
     "write_synthetic_inputs": "vrx.jobs.bench.worker:write_synthetic_inputs",
     "train_baseline": "vrx.jobs.bench.worker:train_baseline",

@@ -9,9 +9,11 @@ from typing import Any, TypedDict
 
 import yaml
 
+from vrx.config.errors import UserError
 from vrx.config.paths import PACKAGE
 from vrx.config.schema import LoraConfig, ModelConfig
-from vrx.runs.files import read_json
+from vrx.models.part_settings import BACKBONE_SIZES, TOWER_SIZES, require_sizes, with_defaults
+from vrx.runs.files import read_json_object
 from vrx.runs.hub import cached_checkpoint, split_revision
 
 
@@ -138,7 +140,7 @@ def counts_from_configs(text: dict[str, Any], vision: dict[str, Any], *, num_pat
         query=heads * width,
         key_value=(text.get("num_key_value_heads") or heads) * width,
         vocabulary=text["vocab_size"],
-        fused=text["model_type"] in ("phi3", "bunny-phi3"),
+        fused=text.get("model_type") in ("phi3", "bunny-phi3"),
         tied=bool(text.get("tie_word_embeddings")),
     )
     tower = Tower(vision["hidden_size"], _tower_intermediate(vision), vision["num_hidden_layers"], num_patches)
@@ -160,6 +162,11 @@ def part_config(name: str, key: str) -> dict[str, Any] | None:
     """The config.json of a part, from this machine or as published; `key` is its key in the config.json of an LVLM."""
     folder = cached_checkpoint(name)
     if folder is not None and (folder / "config.json").is_file():
-        config = read_json(folder / "config.json")
-        return {**config, **config.get(key, {})}
+        path = folder / "config.json"
+        config = read_json_object(path)
+        if not isinstance(config.get(key, {}), dict):
+            raise UserError(f"{path}: {key} must be a JSON object")
+        config = with_defaults({**config, **config.get(key, {})})
+        require_sizes(config, BACKBONE_SIZES if key == "text_config" else TOWER_SIZES, path)
+        return config
     return published_facts()["parts"].get(split_revision(name)[0])

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from transformers import LlamaConfig, LlavaConfig, Phi3Config, PreTrainedConfig
 
 from vrx.config.errors import UserError
 from vrx.models.file_names import MODEL_WEIGHTS, OFFICIAL_PROJECTOR, PROJECTOR_FILE, shard_index
 from vrx.models.lvlm import DECODER, PROJECTOR, TOWER
-from vrx.runs.files import read_json
+from vrx.runs.files import read_json_object
 
 RENAMES = [  # checkpoint -> memory; the first match applies
     (r"model\.mm_projector\.0\.", f"{PROJECTOR}linear_1."),
@@ -104,7 +104,15 @@ def require_full_checkpoint(folder: Path) -> None:
 
 def is_official(folder: Path) -> bool:
     """Whether a checkpoint or LoRA output was written by LLaVA's or Bunny's own code."""
-    return (folder / "config.json").is_file() and "text_config" not in read_json(folder / "config.json")
+    return (folder / "config.json").is_file() and "text_config" not in read_json_object(folder / "config.json")
+
+
+def is_lvlm(folder: Path) -> bool:
+    """Whether a folder is that of a whole LVLM, by its config.json, not that of a backbone."""
+    if not (folder / "config.json").is_file():
+        return False
+    config = read_json_object(folder / "config.json")
+    return "text_config" in config or config.get("model_type") in BACKBONES
 
 
 def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: LlavaOptions) -> LlavaConfig:
@@ -112,16 +120,12 @@ def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: Llav
 
     tower: the vision tower's configuration, for a checkpoint without one.
     """
-    config = read_json(folder / "config.json")
-    layer = config.get("mm_vision_select_layer", config.get("vision_feature_layer", options["vision_feature_layer"]))
-    if layer != options["vision_feature_layer"]:
-        raise UserError(f"model.vision_feature_layer={options['vision_feature_layer']}: {folder} was made with {layer}")
+    config, model_type = _lvlm_settings(folder, options)
     if "text_config" in config:
         try:
             return LlavaConfig.from_dict({**config, **options})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{folder / 'config.json'}: not the configuration of an LVLM: {error}") from None
-    model_type = config.get("model_type")
+        except Exception as error:  # its checks raise many kinds
+            raise _not_a_configuration(folder, error) from None
     if model_type not in BACKBONES:
         raise UserError(f"model.lvlm={folder}: model_type={model_type}; valid are {', '.join(BACKBONES)}")
     known_keys = (BACKBONES[model_type]().to_dict().keys() | OLD_KEYS) - {
@@ -130,8 +134,36 @@ def read_lvlm_config(folder: Path, tower: PreTrainedConfig | None, options: Llav
         "_name_or_path",
         "dtype",
     }
-    backbone = BACKBONES[model_type].from_dict({key: value for key, value in config.items() if key in known_keys})
+    try:
+        backbone = BACKBONES[model_type].from_dict({key: value for key, value in config.items() if key in known_keys})
+    except Exception as error:
+        raise _not_a_configuration(folder, error) from None
     assert tower is not None
     return LlavaConfig(
         vision_config=tower, text_config=backbone, tie_word_embeddings=backbone.tie_word_embeddings, **options
     )
+
+
+def _lvlm_settings(folder: Path, options: LlavaOptions) -> tuple[dict[str, Any], str | None]:
+    """`config.json` of an LVLM and its model_type; `UserError` where it was made with other options."""
+    config = read_json_object(folder / "config.json")
+    made_with = {
+        "vision_feature_layer": config.get("mm_vision_select_layer", config.get("vision_feature_layer")),
+        "vision_feature_select_strategy": config.get("vision_feature_select_strategy"),
+    }
+    for key, value in made_with.items():
+        if value is not None and value != options[key]:
+            raise UserError(f"model.{key}={options[key]}: {folder} was made with {value}")
+    if config.get("projector_hidden_act", "gelu") != "gelu":
+        raise UserError(
+            f"{folder / 'config.json'}: projector_hidden_act={config['projector_hidden_act']}: valid is gelu"
+        )
+    model_type = config.get("model_type")
+    if "text_config" in config and model_type not in ("llava", None):
+        raise UserError(f"model.lvlm={folder}: model_type={model_type}; valid are {', '.join(BACKBONES)}")
+    return config, model_type
+
+
+def _not_a_configuration(folder: Path, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"{folder / 'config.json'}: not the configuration of an LVLM: {reason}")

@@ -13,7 +13,7 @@ from vrx.data.image_size import PREPROCESSOR, processed_size
 from vrx.models.architecture import part_config
 from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.native_facts import require_native
-from vrx.runs.files import read_json
+from vrx.runs.files import read_json_object
 from vrx.runs.hub import cached_checkpoint
 
 INTERPOLATING = "dinov2"  # the tower that takes images of any size; the positions of others are fixed
@@ -84,7 +84,7 @@ def _require_image_tokens(model: ModelConfig, tower: dict[str, Any], folder: Pat
     source = f"model.vision_tower={model.vision_tower}: {PREPROCESSOR}"
     is_padded = model.image_aspect_ratio == "pad"
     height, width = processed_size(
-        read_json(folder / PREPROCESSOR), model.image_processor, is_padded=is_padded, source=source
+        read_json_object(folder / PREPROCESSOR), model.image_processor, is_padded=is_padded, source=source
     )
     side, patch = tower["image_size"], tower["patch_size"]
     if model.image_processor != INTERPOLATING and (height, width) != (side, side):

@@ -19,6 +19,7 @@ from vrx.models.assemble import TOWERS, load_vision_tower
 from vrx.models.checkpoint_layouts import LlavaOptions, summarize_names
 from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.lvlm import TOWER
+from vrx.models.part_settings import require_obeyed_in
 from vrx.runs.hub import resolve_checkpoint
 
 HEAD = "lm_head.weight"
@@ -26,9 +27,9 @@ FINAL_NORMS = (f"{TOWER}post_layernorm.", f"{TOWER}layernorm.")  # after the las
 
 
 def load_full_checkpoint(
-    config: ModelConfig, folder: Path, options: LlavaOptions, dtype: torch.dtype
+    config: ModelConfig, folder: Path, options: LlavaOptions, dtype: torch.dtype, *, on_meta: bool = False
 ) -> LlavaForConditionalGeneration:
-    """Load a full checkpoint of an LVLM, tensor by tensor.
+    """Load a full checkpoint of an LVLM, tensor by tensor; on_meta: check everything, but load no weights.
 
     A checkpoint without a vision tower gets `model.vision_tower`. Vision layers after `model.vision_feature_layer` are
     unused and may be absent.
@@ -41,12 +42,20 @@ def load_full_checkpoint(
     if config.image_processor == "siglip":
         lvlm_config.vision_config.vision_use_head = False  # see load_vision_tower  # type: ignore[union-attr]
         names = {name: stored_name for name, stored_name in names.items() if not name.startswith(f"{TOWER}head.")}
-    with init_empty_weights(include_buffers=False):
-        model = LlavaForConditionalGeneration(lvlm_config)
+    if checkpoint_layouts.is_official(folder):
+        require_obeyed_in(folder, config)
+    try:
+        with init_empty_weights(include_buffers=False):
+            model = LlavaForConditionalGeneration(lvlm_config)
+    except Exception as error:  # of a configuration with nonsense
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder / 'config.json'}: no model can be made of it: {reason}") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if lvlm_config.tie_word_embeddings:
         shapes.pop(HEAD)
     _require_complete(config, names, shapes=shapes, stored=stored, lvlm_config=lvlm_config)
+    if on_meta:
+        return model
     state: dict[str, Tensor] = {
         name: stored[stored_name].to(dtype) for name, stored_name in names.items() if name in shapes
     }
@@ -87,7 +96,7 @@ def tower_config(config: ModelConfig) -> PreTrainedConfig:
     folder = resolve_checkpoint("model.vision_tower", config.vision_tower, weights=False)
     try:
         return TOWERS[config.image_processor].config_class.from_pretrained(folder)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # its checks raise many kinds
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model.vision_tower={config.vision_tower}: config.json cannot be read: {reason}") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +13,8 @@ from torch import Tensor
 
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
-from vrx.models.file_names import MODEL_WEIGHTS, shard_index
-from vrx.runs.files import read_json
+from vrx.models.file_names import MODEL_WEIGHTS, indexed_files, shard_index
+from vrx.runs.files import refuse_pointer
 
 
 class LazyStateDict(Mapping[str, Tensor]):
@@ -51,7 +53,10 @@ class LazyStateDict(Mapping[str, Tensor]):
 def read_bin(path: Path) -> dict[str, Tensor]:
     """The tensors of one `.bin` file, mapped into memory; `UserError` for a damaged file or one that contains code."""
     try:
+        refuse_pointer(path)
         return _mapped(path)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path}: damaged or not a file of tensors ({_first_line(error)}); download it again") from None
 
@@ -61,6 +66,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise UserError(f"{path}: missing, although the index names it; download it again")
     if path.suffix == ".bin":
         return {name: tuple(tensor.shape) for name, tensor in read_bin(path).items()}
+    refuse_pointer(path)
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -73,15 +79,24 @@ def _first_line(error: Exception) -> str:
 
 
 def _shards(folder: Path, name: str) -> list[Path]:
-    index = shard_index(folder, name)
-    if index.is_file():
-        try:
-            shards = set(read_json(index)["weight_map"].values())
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{index}: damaged, has no weight_map; download it again") from None
-        return sorted(inside(folder, shard) for shard in shards)
-    return [folder / name] if (folder / name).is_file() else []
+    if (folder / name).is_file():  # an index beside it is left over from an earlier save, as for transformers
+        return [folder / name]
+    return [inside(folder, shard) for shard in indexed_files(shard_index(folder, name))]
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not zipfile.is_zipfile(path):
+        return _read_old(path, path.stat().st_mtime_ns)
+    return _tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_old(path: Path, _: int) -> dict[str, Tensor]:
+    """A file of PyTorch before 1.6, which cannot be mapped; it is read as a whole, and not for each tensor again."""
+    return _tensors(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise TypeError(f"holds {type(content).__name__}, not tensors by name")
+    return {str(name): tensor for name, tensor in content.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,15 +15,18 @@ from vrx.config.schema import ModelConfig
 from vrx.data.chat_templates import IMAGE_TAG, get_template
 from vrx.data.tokenizers import load_tokenizer
 from vrx.models.assemble import assemble
-from vrx.models.checkpoint_layouts import LlavaOptions, is_official
+from vrx.models.checkpoint_layouts import LlavaOptions, is_lvlm, is_official
 from vrx.models.file_names import TOKENIZERS
 from vrx.models.fit import require_fit
 from vrx.models.full_checkpoint import load_full_checkpoint
 from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
 from vrx.models.native import load_native
+from vrx.models.part_settings import require_obeyed_in
 from vrx.models.projector_weights import fresh_projector, read_projector
 from vrx.runs.hub import resolve_checkpoint, split_revision
+
+LOOKED_AT = 4096  # elements of each tensor of weights
 
 
 def load_model_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -60,7 +64,11 @@ def llava_options(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Ll
 
 
 def load(
-    config: ModelConfig, *, dtype: torch.dtype = torch.float32, projector_seed: int | None = None
+    config: ModelConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    projector_seed: int | None = None,
+    on_meta: bool = False,
 ) -> PreTrainedModel:
     """Load an LVLM on the CPU: from the checkpoint or run in `model.lvlm`, or assembled from its parts, before tuning.
 
@@ -69,12 +77,13 @@ def load(
     LLaVA-1.5 and Bunny are the same architecture: features of one vision tower layer, Linear-GELU-Linear into the
     embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. `UserError` for parts
     that do not fit together names the first tensors that are missing, unexpected or of another shape.
-    projector_seed: start from a fresh projector of this seed in place of `model.projector`.
+    projector_seed: start from a fresh projector of this seed in place of `model.projector`. on_meta: check all files,
+    but load no weights; the LVLM is of no use then.
     config: also the part `model` of a `config.yaml`, as OmegaConf reads it.
     """
     config = _typed(config)
     if not config.is_assembled:
-        return load_native(config, dtype=dtype)
+        return load_native(config, dtype=dtype, on_meta=on_meta)
     tokenizer = load_model_tokenizer(config)
     options = llava_options(config, tokenizer)
     for key in ("vision_tower", *(() if config.lvlm else ("backbone",))):  # the small files alone
@@ -82,20 +91,24 @@ def load(
     require_fit(config)
     if config.lvlm is None:
         if projector_seed is None:
-            projector_state = read_projector(resolve_checkpoint("model.projector", config.projector))
+            folder = resolve_checkpoint("model.projector", config.projector)
+            require_obeyed_in(folder, config, is_projector=True)
+            projector_state = read_projector(folder)
         else:
             projector_state = fresh_projector(config, seed=projector_seed)
-        model = assemble(config, options, projector_state, dtype)
+        model = assemble(config, options, projector_state, dtype, on_meta=on_meta)
     else:
         folder = resolve_checkpoint("model.lvlm", config.lvlm)
         adapter = find_adapter(folder)
         if adapter is None:
-            model = load_full_checkpoint(config, folder, options, dtype)
+            model = load_full_checkpoint(config, folder, options, dtype, on_meta=on_meta)
         else:
-            model = _load_lora_output(config, folder, adapter, options=options, dtype=dtype)
-        if is_official(folder):  # as the official code does after loading
+            model = _load_lora_output(config, folder, adapter, options=options, dtype=dtype, on_meta=on_meta)
+        if is_official(folder) and not on_meta:  # as the official code does after loading
             model.resize_token_embeddings(len(tokenizer))
-    _require_fit(config, model, len(tokenizer))
+    _require_fit(config, model, 0 if on_meta else len(tokenizer))
+    if not on_meta:
+        _require_numbers(config, model)
     end = tokenizer.convert_tokens_to_ids(get_template(config.template).end)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False
@@ -111,26 +124,51 @@ def _typed(config: ModelConfig | Any) -> ModelConfig:
 
 
 def _load_lora_output(
-    config: ModelConfig, folder: Path, adapter: Path, *, options: LlavaOptions, dtype: torch.dtype
+    config: ModelConfig, folder: Path, adapter: Path, *, options: LlavaOptions, dtype: torch.dtype, on_meta: bool
 ) -> LlavaForConditionalGeneration:
-    """The LVLM of a LoRA output or a run: its parts, the tensors tuned besides the adapter, and the merged adapter."""
+    """The LVLM of a LoRA output or a run: its parts, the tensors tuned besides the adapter, and the merged adapter.
+
+    `model.backbone` may also be a whole LVLM that was tuned further.
+    """
     backbone = resolve_checkpoint("model.backbone", config.backbone, weights=False)
     require_same_backbone(folder, split_revision(config.backbone)[0], backbone)
-    tensors = tensors_beside_adapter(adapter)
+    if adapter == folder:  # not of a run of ours
+        require_obeyed_in(folder, config)
+    tensors = tensors_beside_adapter(adapter, base_has_projector=is_lvlm(backbone))
+    if is_lvlm(backbone):
+        base = dataclasses.replace(config, lvlm=config.backbone)
+        backbone = resolve_checkpoint("model.backbone", config.backbone)
+        model = load_full_checkpoint(base, backbone, options, dtype, on_meta=on_meta)
+        _replace_tensors(model, tensors, folder, on_meta=on_meta)
+        merge_adapter(model, adapter, on_meta=on_meta)
+        return model
     projector_state = {
         name.removeprefix(PROJECTOR): tensor for name, tensor in tensors.items() if name.startswith(PROJECTOR)
     }
-    model = assemble(config, options, projector_state, dtype)
-    model.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(TOWER)}, strict=False)
-    merge_adapter(model, adapter)
+    model = assemble(config, options, projector_state, dtype, on_meta=on_meta)
+    towers = {name: tensor for name, tensor in tensors.items() if name.startswith(TOWER)}
+    _replace_tensors(model, towers, folder, on_meta=on_meta)
+    merge_adapter(model, adapter, on_meta=on_meta)
     return model
 
 
-def merge_adapter(model: PreTrainedModel, folder: Path, *, is_native: bool = False) -> None:
+def _replace_tensors(
+    model: LlavaForConditionalGeneration, tensors: dict[str, torch.Tensor], folder: Path, *, on_meta: bool
+) -> None:
+    """Copy tensors that were tuned besides an adapter into the model; `UserError` where one is of another shape."""
+    weights = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        if name in weights and weights[name].shape != tensor.shape:
+            raise UserError(f"{folder}: {name} is {tuple(tensor.shape)}, the base's {tuple(weights[name].shape)}")
+    if not on_meta:
+        model.load_state_dict(tensors, strict=False)
+
+
+def merge_adapter(model: PreTrainedModel, folder: Path, *, is_native: bool = False, on_meta: bool = False) -> None:
     """Merge an adapter into the weights of its base, in place; `UserError` for an adapter of another base."""
     adapter, weights = Adapter(folder, is_native=is_native), dict(model.named_parameters())
     adapter.require_fit({name: tuple(tensor.shape) for name, tensor in weights.items()})
-    for name in adapter:
+    for name in () if on_meta else adapter:
         weights[name].data.copy_(adapter.merge(name, weights[name].data))
 
 
@@ -142,5 +180,11 @@ def _require_fit(config: ModelConfig, model: LlavaForConditionalGeneration, num_
     rows = getattr(embeddings, "ds_shape", embeddings.shape)[0]  # ds_shape: if ZeRO-3 has partitioned it
     if num_tokens > rows:
         raise UserError(f"model.tokenizer={config.tokenizer}: has {num_tokens} tokens, {weights} has {rows} embeddings")
-    meta = [name for name, tensor in model.named_parameters() if tensor.is_meta]
-    assert not meta, f"parameters without weights: {meta}"
+
+
+def _require_numbers(config: ModelConfig, model: LlavaForConditionalGeneration) -> None:
+    """Refuse weights that were never loaded, or that are not numbers; of each tensor the beginning is looked at."""
+    for name, tensor in model.named_parameters():
+        assert not tensor.is_meta, f"a parameter without weights: {name}"
+        if not tensor.detach().flatten()[:LOOKED_AT].isfinite().all():
+            raise UserError(f"{config.lvlm or config.backbone}: {name} has weights that are infinite or no numbers")

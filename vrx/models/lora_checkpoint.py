@@ -6,25 +6,24 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import peft
 import torch
-import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vrx.config.errors import UserError
+from vrx.config.frozen import read_yaml
+from vrx.models.adapter_config import read_adapter_config, require_same_targets
 from vrx.models.checkpoint_layouts import map_names, memory_name, summarize_names
 from vrx.models.file_names import ADAPTER_WEIGHTS, OFFICIAL_BESIDE_ADAPTER, PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict, read_bin
 from vrx.models.lvlm import PROJECTOR
 from vrx.models.projector_weights import save_projector
 from vrx.models.saved_modules import WRAPPED, add_saved_modules
-from vrx.runs.files import read_json
+from vrx.runs.files import read_json_object
 
-PLAIN = {"fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}  # other values are refused
-PLAIN_STARTS = ("none", "true", "false", "gaussian")  # of init_lora_weights: they leave the base as it is
 TENSOR_NAME = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)")
 Part = Literal["A", "B", "magnitude_vector"]
 SaveBeside = Callable[[dict[str, Tensor], Path], None]  # full tensors by name, an existing folder
@@ -38,17 +37,13 @@ class Adapter(Mapping[str, Tensor]):
     """
 
     def __init__(self, folder: Path, *, is_native: bool = False) -> None:
-        config = read_json(folder / "adapter_config.json")
-        unsupported = [key for key, plain in PLAIN.items() if (config.get(key) or plain) != plain]
-        if config.get("peft_type") != "LORA" or unsupported:
-            found_type = " ".join([str(config.get("peft_type")), *unsupported])
-            raise UserError(f"{folder}/adapter_config.json: valid is plain LoRA or DoRA, this is {found_type}")
-        _require_plain_start(folder, config)
+        config = read_adapter_config(folder)
         self.folder, self._stored = folder, LazyStateDict(folder, ADAPTER_WEIGHTS)
         self.use_dora = bool(config.get("use_dora"))
         self.scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
         self._tensor_names: dict[str, dict[str, str]] = {}
         beside = _beside(folder, self._stored)
+        modules: set[str] = set()
         for name in self._stored:
             if name in beside:
                 continue
@@ -58,6 +53,7 @@ class Adapter(Mapping[str, Tensor]):
             if match is None or weight is None:
                 raise UserError(f"{folder}: {name} is not a LoRA tensor of a decoder layer")
             self._tensor_names.setdefault(weight, {})[match[2] or match[3]] = name
+            modules.add(match[1].removeprefix(WRAPPED))
         parts = {"A", "B", "magnitude_vector"} if self.use_dora else {"A", "B"}
         incomplete = [name for name, tensors in self._tensor_names.items() if tensors.keys() != parts]
         if incomplete or not self._tensor_names:
@@ -65,6 +61,7 @@ class Adapter(Mapping[str, Tensor]):
             raise UserError(
                 f"{folder}: an incomplete adapter, one of {needed} is missing for {summarize_names(incomplete)}"
             )
+        require_same_targets(folder, config, modules)
         for name, tensors in self._tensor_names.items():
             shape_a, shape_b = (self._stored.shapes[tensors[part]] for part in ("A", "B"))
             if len(shape_a) != 2 or len(shape_b) != 2 or not shape_a[0] == shape_b[1] == config["r"]:
@@ -154,12 +151,17 @@ def find_adapter(folder: Path) -> Path | None:
     return next((candidate for candidate in candidates if (candidate / "adapter_config.json").is_file()), None)
 
 
-def tensors_beside_adapter(folder: Path) -> dict[str, Tensor]:
-    """Tensors tuned besides an adapter, by name in memory: the projector, and the tower if it was not frozen."""
+def tensors_beside_adapter(folder: Path, *, base_has_projector: bool = False) -> dict[str, Tensor]:
+    """Tensors tuned besides an adapter, by name in memory: the projector, and the tower if it was not frozen.
+
+    base_has_projector: the base is a whole LVLM, whose projector may have been frozen.
+    """
     if (folder / PROJECTOR_FILE).is_file():
         stored = LazyStateDict(folder, (PROJECTOR_FILE,))
         return {PROJECTOR + name: stored[name] for name in stored}
     path = folder / OFFICIAL_BESIDE_ADAPTER
+    if not path.is_file() and base_has_projector:
+        return {}
     if not path.is_file():
         adapter = LazyStateDict(folder, ADAPTER_WEIGHTS)
         if beside := _beside(folder, adapter):
@@ -167,7 +169,7 @@ def tensors_beside_adapter(folder: Path) -> dict[str, Tensor]:
         raise UserError(f"{folder}: an adapter without its projector, {OFFICIAL_BESIDE_ADAPTER} is missing")
     tensors = read_bin(path)
     by_memory_name = {name: tensors[stored_name] for name, stored_name in map_names(tensors, path).items()}
-    if not any(name.startswith(PROJECTOR) for name in by_memory_name):
+    if not any(name.startswith(PROJECTOR) for name in by_memory_name) and not base_has_projector:
         raise UserError(f"{path}: holds no projector (model.mm_projector.…), only {summarize_names(tensors)}")
     return by_memory_name
 
@@ -180,28 +182,18 @@ def require_same_backbone(folder: Path, backbone: str, backbone_folder: Path) ->
     """
     tuned_on, source = None, folder / "config.yaml"
     if source.is_file():
-        tuned_on = yaml.safe_load(source.read_text(encoding="utf-8"))["model"]["backbone"]
+        content = read_yaml(source)
+        model = content.get("model") if isinstance(content, dict) else None
+        if not isinstance(model, dict) or not isinstance(model.get("backbone"), str):
+            raise UserError(f"{source}: not the configuration of a run: has no model.backbone")
+        tuned_on = model["backbone"]
     elif (source := folder / "adapter_config.json").is_file():
-        tuned_on = read_json(source).get("base_model_name_or_path")
+        tuned_on = read_json_object(source).get("base_model_name_or_path")
     own_names = [backbone, *re.split("/|--", str(backbone_folder.resolve()))]
     if (backbone_folder / "config.json").is_file():
-        own_names.append(read_json(backbone_folder / "config.json").get("_name_or_path") or "")
-    if tuned_on and _plain(tuned_on) not in map(_plain, own_names):
+        own_names.append(str(read_json_object(backbone_folder / "config.json").get("_name_or_path") or ""))
+    if tuned_on and _plain(str(tuned_on)) not in map(_plain, own_names):
         raise UserError(f"model.backbone={backbone}: {folder} was tuned on {tuned_on}, see its {source.name}")
-
-
-def _require_plain_start(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse an adapter that changes the base beside its tensors, or has no rank: `UserError`."""
-    start, rank = config.get("init_lora_weights"), config.get("r")
-    if str(start).lower() not in PLAIN_STARTS:
-        raise UserError(
-            f"{folder}/adapter_config.json: init_lora_weights={start}: it changed the base too; valid is "
-            "an adapter converted to plain LoRA"
-        )
-    if config.get("alora_invocation_tokens"):
-        raise UserError(f"{folder}/adapter_config.json: alora_invocation_tokens: valid is plain LoRA, not aLoRA")
-    if not isinstance(rank, int) or rank < 1:
-        raise UserError(f"{folder}/adapter_config.json: r={rank}: must be a whole number >= 1")
 
 
 def _plain(name: str) -> str:

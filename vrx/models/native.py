@@ -18,20 +18,22 @@ from vrx.models.native_facts import architecture_of, require_architecture
 from vrx.runs.hub import resolve_checkpoint
 
 
-def load_native(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load `model.lvlm` on the CPU, frozen, without code of its repository.
+def load_native(config: ModelConfig, *, dtype: torch.dtype = torch.float32, on_meta: bool = False) -> PreTrainedModel:
+    """Load `model.lvlm` on the CPU, frozen, without code of its repository; on_meta: without its weights.
 
     `UserError` for a checkpoint of another architecture or depth, and for tensors that are missing or of another shape.
     """
     folder = resolve_checkpoint("model.lvlm", str(config.lvlm))
-    model = load_folder(folder, architecture_of(config), dtype=dtype, config=config)
+    model = load_folder(folder, architecture_of(config), dtype=dtype, config=config, on_meta=on_meta)
     depth = len(decoder_layers(model))
     if depth != config.num_layers:
         raise UserError(f"model.num_layers={config.num_layers}: {config.lvlm} has {depth} decoder layers")
     return model
 
 
-def load_folder(folder: Path, row: Architecture, *, dtype: torch.dtype, config: ModelConfig) -> PreTrainedModel:
+def load_folder(
+    folder: Path, row: Architecture, *, dtype: torch.dtype, config: ModelConfig, on_meta: bool = False
+) -> PreTrainedModel:
     """Load the checkpoint in a folder, of any depth; otherwise as `load_native`."""
     require_architecture(folder, row, config)
     LazyStateDict(folder)  # raises UserError for a damaged file
@@ -44,9 +46,11 @@ def load_folder(folder: Path, row: Architecture, *, dtype: torch.dtype, config: 
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             attn_implementation="eager" if row.eager else None,
+            **({"device_map": "meta", "ignore_mismatched_sizes": True} if on_meta else {}),
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"model.lvlm={config.lvlm}: {str(error).strip().splitlines()[0]}") from None
+    except Exception as error:  # of configurations and files of any kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"model.lvlm={config.lvlm}: cannot be loaded: {type(error).__name__}: {reason}") from None
     misfits = loading_info["missing_keys"] | {name for name, *_ in loading_info["mismatched_keys"]}
     if misfits:
         raise UserError(f"model.lvlm={config.lvlm}: missing or of another shape: {summarize_names(misfits)}")

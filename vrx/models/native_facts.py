@@ -15,7 +15,7 @@ from vrx.config.schema import LoraConfig, ModelConfig, RunConfig
 from vrx.models.architecture import Backbone, ParameterCounts, Tower, matches_target, parameter_counts
 from vrx.models.architectures import Architecture
 from vrx.runs.counted_model import counted
-from vrx.runs.files import read_json
+from vrx.runs.files import read_json_object
 from vrx.runs.hub import cached_checkpoint
 
 Linears = dict[str, tuple[int, int]]  # name within a layer -> (in, out)
@@ -104,7 +104,7 @@ def require_architecture(folder: Path, row: Architecture, config: ModelConfig) -
     """The config.json of a checkpoint; `UserError` where it is not of `model.architecture`, or needs remote code."""
     if not (folder / "config.json").is_file():
         raise UserError(f"model.lvlm={config.lvlm}: has no config.json; valid is a checkpoint of transformers")
-    settings = read_json(folder / "config.json")
+    settings = read_json_object(folder / "config.json")
     model_type, expected = settings.get("model_type"), row.model_type or config.architecture
     if model_type != expected:
         remote = "; it needs code of its repository, which is never run" if "auto_map" in settings else ""

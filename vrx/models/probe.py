@@ -18,10 +18,10 @@ from vrx.data.batch import MicroBatch
 from vrx.models.layer_matching import Match, match_layers
 from vrx.models.lvlm import decoder, decoder_layers, forward_inputs
 from vrx.selectors import importance
+from vrx.selectors.formulas import FINAL_NORM
 
 # Scores with this suffix use the state after the decoder's final norm as the last layer's output, as the released code
 # does. The norm changes a state's direction only by its learned weights.
-FINAL_NORM = "_final_norm"
 STATE_SCORES = {
     "block_influence": importance.block_influence,
     "multimodal_block_influence": importance.multimodal_block_influence,

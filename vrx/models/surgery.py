@@ -16,6 +16,7 @@ from vrx.config.errors import UserError
 from vrx.models import lvlm
 from vrx.models.architectures import Architecture
 from vrx.models.layer_matching import match_layers
+from vrx.models.plain_processor import save_processor
 from vrx.runs.durable import partial_folder, put_in_place
 
 
@@ -113,7 +114,7 @@ def save_pruned(
     partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    save_processor(tokenizer, partial)
     name, depth = type(model).__name__, len(lvlm.decoder(model).layers)
     (partial / "README.md").write_text(
         f"---\nlibrary_name: transformers\ntags: [pruned]\n---\n# {folder.name}\n\n{description.strip()}\n\n"

@@ -10,6 +10,7 @@ from vrx.config.schema import RunConfig
 from vrx.jobs.check import estimate, model_files, preflight
 from vrx.jobs.check.estimate import RunCost
 from vrx.jobs.check.findings import Finding, Findings
+from vrx.jobs.check.loaders import loaders
 from vrx.models.native_facts import counts_of
 from vrx.runs.layer_selection import select_layers
 
@@ -41,9 +42,12 @@ def _check_run(run: RunConfig, findings: Findings, *, in_sweep: bool) -> tuple[s
 
     in_sweep: the sweep computes importance scores that do not exist yet, so their absence is no failure.
     """
-    findings.add(findings.once(lambda: model_files.parts(run.model), run.model))
+    of_parts = findings.once(lambda: model_files.parts(run.model), run.model)
+    findings.add(of_parts)
     data_findings, table = findings.once(lambda: preflight.data(run), run.instructions)
     findings.add(data_findings)
+    if not any(finding.bad for finding in of_parts):
+        findings.add(findings.once(lambda: loaders(run, table), "loaders", run.model, run.instructions))
     findings.add(findings.once(lambda: list(preflight.questions(run)), run.benchmark))
     processes, finding = preflight.processes(run)
     findings.add([finding, *preflight.environment(run)])

@@ -20,9 +20,10 @@ from vrx.models.file_names import (
     OFFICIAL_PROJECTOR,
     PROJECTOR_FILE,
     TOKENIZERS,
+    indexed_files,
     shard_index,
 )
-from vrx.runs.files import read_json
+from vrx.runs.files import read_json_object, refuse_pointer
 from vrx.runs.hub import cached_checkpoint, download_command
 
 WEIGHTS = (*MODEL_WEIGHTS, *ADAPTER_WEIGHTS)
@@ -92,34 +93,32 @@ def _problem(folder: Path, names: tuple[str, ...]) -> str | None:
     """What is wrong with a folder that needs one of these files, in one piece or in shards; None if nothing is."""
     folder = folder / "adapter" if (folder / "adapter").is_dir() else folder  # a fine-tuned run
     for name in names:
-        index = shard_index(folder, name)
-        if index.is_file():
-            files = sorted(set(read_json(index)["weight_map"].values()))
-        elif (folder / name).is_file():
-            files = [name]
-        else:
+        files = [name] if (folder / name).is_file() else indexed_files(shard_index(folder, name))
+        if not files:
             continue
         missing = [file for file in files if not (folder / file).is_file()]
         if missing:
             return f"{len(missing)} of {len(files)} shards missing, the first {missing[0]}"
-        damaged = next((file for file in files if _is_damaged(folder / file)), None)
-        return f"{damaged} is truncated or damaged; delete it and download it again" if damaged else None
+        return next(filter(None, (_damage(folder / file) for file in files)), None)
     return f"contains no {' or '.join(names)}"
 
 
-def _is_damaged(path: Path) -> bool:
-    """Whether a file is empty, is no valid JSON or safetensors file, or is an incomplete zip archive (`.bin`)."""
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file of weights, a tokenizer or a configuration, which is not read; None if nothing is."""
+    damaged = f"{path.name} is truncated or damaged; delete it and download it again"
     if path.stat().st_size == 0:
-        return True
+        return damaged
     try:
+        refuse_pointer(path)
         if path.suffix == ".json":
-            read_json(path)
+            read_json_object(path)
         if path.suffix == ".safetensors":
             with safe_open(path, framework="np"):  # compares the size of the file with its header; reads no tensor
-                return False
-    except (UserError, SafetensorError):
-        return True
-    if path.suffix != ".bin":
-        return False
+                return None
+    except UserError as error:
+        return f"{damaged} ({str(error).removeprefix(f'{path}: ')})"
+    except SafetensorError:
+        return damaged
     with path.open("rb") as file:
-        return file.read(2) == b"PK" and not zipfile.is_zipfile(path)
+        is_cut = path.suffix == ".bin" and file.read(2) == b"PK" and not zipfile.is_zipfile(path)
+    return damaged if is_cut else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -41,7 +42,7 @@ def data(run: RunConfig) -> tuple[list[Finding], Path | None]:
     Returns the findings and the folder of the converted table, None where the data cannot be read.
     """
     config, root = run.instructions, run.runtime.output_path
-    if run.world is not None and config.path and not Path(config.path).is_file():
+    if _is_made_later(run, config.path, config.image_folder):
         return [Finding("instructions", f"{config.path} is made by the first run")], None
     try:
         digest = run_data.digest(run, root / "data")
@@ -69,10 +70,22 @@ def _named(config: InstructionsConfig) -> str:
     return ", ".join(str(source.path) for source in conversation_table.sources(config).values())
 
 
+def _is_made_later(run: RunConfig, path: str | None, image_folder: str | None) -> bool:
+    """Whether a file of data that does not exist, and its pictures, are those that the model's world is made of."""
+    if run.world is None or path is None or Path(path).exists():
+        return False
+    folder = Path(run.world.folder)
+    if not Path(path).is_relative_to(folder) or not Path(image_folder or folder).is_relative_to(folder):
+        return False
+    of_world = re.compile(rf"instructions\.json|captions\.json|benchmarks/{run.world.name}_\w+\.jsonl")
+    return of_world.fullmatch(Path(path).relative_to(folder).as_posix()) is not None
+
+
 def _images(run: RunConfig, files: dict[str, Path], folder: str, root: Path) -> Iterator[Finding]:
     """Counts pictures by their folder; files: by their name in the data; folder: what holds them, for messages."""
     names = list(files)
-    errors = image_errors(list(files.values()), decode=required(run.check).decode)
+    deep: list[Path] = []
+    errors = image_errors(list(files.values()), decode=required(run.check).decode, deep=deep)
     bad = {names[index]: message for index, message in errors}
     is_fatal = run.instructions.on_bad_image == "error"
     totals, bad_counts = (Counter(str(PurePosixPath(name).parent) for name in group) for group in (names, bad))
@@ -88,24 +101,35 @@ def _images(run: RunConfig, files: dict[str, Path], folder: str, root: Path) -> 
         list_path = root / "check" / "bad_images.txt"
         write_atomic(list_path, "".join(f"{message}\n" for message in bad.values()))
         for message in list(bad.values())[:SHOWN]:
-            yield Finding("image", message)
+            yield Finding("image", message, bad=is_fatal, note=True)
         policy = f"instructions.on_bad_image={run.instructions.on_bad_image}"
         advice = "repair them, or set instructions.on_bad_image to skip or replace" if is_fatal else policy
-        yield Finding("images", f"{len(bad):,} bad, all listed in {list_path}; {advice}", bad=is_fatal)
+        yield Finding("images", f"{len(bad):,} bad, all listed in {list_path}; {advice}", bad=is_fatal, note=True)
+    yield from _deep_images("images", deep)
+
+
+def _deep_images(name: str, deep: list[Path]) -> Iterator[Finding]:
+    if deep:
+        message = f"{len(deep):,} with 16-bit grey levels, which are scaled to 8 bits; the first: {min(deep)}"
+        yield Finding(name, message, note=True)
 
 
 def questions(run: RunConfig) -> Iterator[Finding]:
     """Checks the questions of every benchmark and their images."""
     for name, config in run.benchmark.items():
-        if run.world is not None and config.path and not Path(config.path).is_file():
+        if _is_made_later(run, config.path, config.image_folder):
             yield Finding(f"benchmark.{name}", f"{config.path} is made by the first run")
             continue
         try:
             samples = benchmarks.samples(name, config, limit=run.eval.limit)
             images = sorted({sample.image for sample in samples if sample.image is not None})
-            first = next(image_errors(images, decode=required(run.check).decode), None)
-            message = f"{len(samples):,} questions" + (f", {first[1]}" if first else "")
-            yield Finding(f"benchmark.{name}", message, bad=first is not None)
+            deep: list[Path] = []
+            errors = list(image_errors(images, decode=required(run.check).decode, deep=deep))
+            message = f"{len(samples):,} questions"
+            if errors:
+                message += f", {len(errors):,} of their {len(images):,} images bad, the first: {errors[0][1]}"
+            yield Finding(f"benchmark.{name}", message, bad=bool(errors))
+            yield from _deep_images(f"benchmark.{name}", deep)
         except (UserError, OSError) as error:
             yield _failure(f"benchmark.{name}", error)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from vrx.config.errors import UserError
 from vrx.config.job_options import required
 from vrx.config.schema import JobConfig, RunConfig
-from vrx.evaluation import evaluate_run
+from vrx.evaluation import calibration, evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.evaluation.evaluate_run import BenchmarkSamples
 from vrx.jobs import source_run
@@ -54,6 +54,8 @@ def prune(run: RunConfig) -> None:
     """
     evaluate_run.make_world(run)
     samples = evaluate_run.check_benchmarks(run)
+    if _needs_scores(run) and required(run.prune).scores is None and source_run.find_source(run) is None:
+        calibration.draw_samples(run)  # what scoring would refuse after the fine-tune is refused before it
     source = source_run.finished_source(run)
     run = source_run.with_source_settings(source, run)
     if _needs_scores(run) and not _scores_path(run, source).is_file() and required(run.prune).scores is None:

@@ -27,6 +27,7 @@ from vrx.models.architectures import Architecture
 from vrx.models.lvlm import forward_inputs
 from vrx.models.native import load_folder
 from vrx.models.native_facts import architecture_of
+from vrx.models.plain_processor import plain_processor
 from vrx.models.surgery import prune_layers, save_pruned
 from vrx.runs.files import write_json
 from vrx.runs.run_dir import RunDir
@@ -54,7 +55,7 @@ def prune(run: RunConfig, run_dir: Path) -> None:
         if required(run.prune).save:
             description = _model_card(run, surgery)
             verify = _verification(generator, pruned, run, row)
-            save_pruned(pruned, generator.processor, RunDir(run_dir).pruned, description, verify=verify)
+            save_pruned(pruned, _processor(generator, pruned, run), RunDir(run_dir).pruned, description, verify=verify)
         result = {
             "parameters": {"before": original.num_parameters(), "after": pruned.num_parameters()},
             "weights_gb": {"before": _gigabytes(original), "after": _gigabytes(pruned)},
@@ -89,6 +90,14 @@ def _verification(
             )
 
     return verify
+
+
+def _processor(generator: Generator, pruned: PreTrainedModel, run: RunConfig) -> Any:
+    """What prepares prompts and images for the saved checkpoint."""
+    if not run.model.is_assembled:
+        return generator.processor
+    config: Any = pruned.config
+    return plain_processor(run.model, generator.tokenizer, config)
 
 
 def _model_card(run: RunConfig, surgery: LayerSurgery) -> str:
