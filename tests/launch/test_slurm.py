@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import started
-from support.whole_runs import SMOKE, ZERO, command, has_steps, left_behind
+from support.whole_runs import PLAIN, SMOKE, ZERO, command, has_steps, left_behind
 
 needed = ("munged", "slurmctld", "slurmd", "sbatch")
 missing = [name for name in needed if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
@@ -29,7 +29,7 @@ SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/munge.sock
+AuthInfo=socket={folder}/munge/munge.sock,cred_expire=5
 CryptoType=crypto/munge
 SlurmctldPort=16817
 StateSaveLocation={folder}/state
@@ -119,6 +119,25 @@ def test_a_job_that_is_cancelled_goes_on_by_the_same_command(slurm: dict[str, st
     )
     assert told.returncode == 0, told.stderr
     assert left_behind(tmp_path) == left_behind(calm_sweep) and len(left_behind(tmp_path)) == 2
+
+
+def test_a_job_that_is_preempted_goes_back_to_the_queue_and_ends_in_the_same_bits(
+    slurm: dict[str, str], undisturbed: Path, tmp_path: Path
+):
+    """SLURM sends a preempted job SIGTERM; the command that waits for the job notices nothing."""
+    preempted = (*PLAIN, "-m", "seed=0", *LAUNCHER)
+    with started(command(*preempted), cwd=tmp_path, env=slurm, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 300
+        while not has_steps(2)(tmp_path):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        subprocess.run(["scancel", "--user=root", "--signal=TERM"], env=slurm, check=True)
+        stderr = process.communicate(timeout=400)[1]
+    assert process.returncode == 0, stderr
+    messages = "".join(path.read_text() for path in tmp_path.glob("outputs/sweeps/.submitit/*/*_log.err"))
+    assert "stopped by SIGTERM; run the same command to resume; SLURM has queued this job again" in messages
+    assert "resuming from step" in messages
+    assert left_behind(tmp_path) == left_behind(undisturbed)
 
 
 def test_a_run_over_two_nodes_is_the_one_of_two_processes(slurm: dict[str, str], two_ranks: Path, tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 from vrx.config.errors import RunFailed
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig, RuntimeConfig
-from vrx.launch.workers import launch
+from vrx.launch.workers import ended_text, launch
 
 STAGE = """
 import sys, time, types
@@ -76,6 +76,38 @@ def test_a_user_error_is_one_line_without_a_traceback(run_stage):
 
 def test_a_user_error_in_a_dataloader_process_is_the_same_line(run_stage):
     assert run_stage(IN_A_DATALOADER)[:2] == ("record 7: image: no such file", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (-9, "was killed by SIGKILL"),
+        (137, "was killed by SIGKILL"),
+        (247, "was killed by SIGKILL"),
+        (-15, "was killed by SIGTERM"),
+        (143, "was killed by SIGTERM"),
+        (1, "ended with status 1"),
+        (75, "ended with status 75"),
+    ],
+)
+def test_the_signal_that_ended_a_process_is_named(status: int, text: str):
+    assert ended_text(status) == text
+
+
+KILLED = """
+    import os, signal
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_of_several_workers_one_that_was_killed_is_named_without_a_traceback(run_stage, tmp_path: Path):
+    line, log, stderr = run_stage(KILLED, cpu_processes=2)
+    assert line == f"generate was killed by SIGKILL ({tmp_path}/run); run the same command to resume"
+    assert log is None and "Traceback" not in stderr
 
 
 @pytest.mark.slow
