@@ -12,7 +12,7 @@ from vrx.report.figures.heat_map import HeatMap
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
 from vrx.report.figures.strip_plot import StripPlot, StripRow
 from vrx.report.page.charts import MAX_CELLS, Point, charts_of, thinned
-from vrx.report.page.training_curves import MAX_POINTS, curve_charts, read_train_log
+from vrx.report.page.training_curves import FEW_POINTS, MAX_POINTS, curve_charts, read_train_log
 
 
 def test_a_line_plot_gives_a_chart_a_panel_with_its_points():
@@ -59,7 +59,10 @@ def test_curves_of_the_same_layers_share_name_and_colour(tmp_path: Path):
         rows = [{"step": step, "loss": 1.0 / (step + 1), "grad_norm": None} for step in range(3 * MAX_POINTS)]
         (run.folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 9')
     assert len(read_train_log(runs[0].folder)) == 3 * MAX_POINTS
-    (chart,) = curve_charts(runs)
+    means, chart = curve_charts(runs)
+    assert [each.name for each in means.series] == ["all 32 layers", "8 layers"]
+    alone, both = (each.points for each in means.series)
+    assert len(both) == FEW_POINTS and both == alone  # all three logs are equal
     assert [(each.name, each.colour, len(each.points)) for each in chart.series] == [
         ("all 32 layers", 0, MAX_POINTS),
         ("8 layers", 1, MAX_POINTS),

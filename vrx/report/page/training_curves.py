@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vrx.runs.run_dir import RunDir
 
 QUANTITIES = {"loss": "training loss", "grad_norm": "gradient norm"}  # columns of train.jsonl
 MAX_POINTS = 100  # of a curve
+FEW_POINTS = 20  # of a smoothed one
 MAX_CURVES = 120  # of a chart
 
 
@@ -37,9 +39,27 @@ def curve_charts(runs: Sequence[Run]) -> list[PageChart]:
             if len(points) > 1:
                 colour = groups.index(_name(run)) % len(STYLES)
                 series.append(Series(_name(run), thinned(points, MAX_POINTS), colour, markers=False))
+        if len(series) > 1:
+            charts.append(PageChart(f"{title}, mean over seeds, smoothed", Axis("step"), Axis(title), _means(series)))
         if series:
             charts.append(PageChart(title, Axis("step"), Axis(title), tuple(series)))
     return charts
+
+
+def _means(series: Sequence[Series]) -> tuple[Series, ...]:
+    """For each name one curve of few points: the mean over its curves, where they have the same steps."""
+    by_name: dict[str, list[Series]] = {}
+    for each in series:
+        by_name.setdefault(each.name, []).append(each)
+    means = []
+    for name, curves in by_name.items():
+        number = min(len(curve.points) for curve in curves)
+        points = [
+            Point(curves[0].points[index].x, statistics.fmean(curve.points[index].y for curve in curves))
+            for index in range(number)
+        ]
+        means.append(Series(name, thinned(points, FEW_POINTS), curves[0].colour))
+    return tuple(means)
 
 
 def read_train_log(folder: Path) -> list[dict[str, Any]]:
