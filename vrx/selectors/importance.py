@@ -71,8 +71,7 @@ def attention_received(
 
     queries: (batch, heads, length, head size), keys: (batch, key heads, length, head size), both after RoPE, one key
     head serving heads / key heads queries; image, real: (batch, length) bool; mask: (batch, 1, length, length), bool
-    (True is visible) or additive, None for causal; cap: that a tanh bends scores to, as in Gemma 2. Attention weights
-    are in memory for a few queries at a time.
+    (True is visible) or additive, None for causal; cap: that a tanh bends scores to, as in Gemma 2.
     """
     batch, heads, length, _ = queries.shape
     grouped = queries.unflatten(1, (keys.shape[1], -1))  # (batch, key heads, group, length, head size)
@@ -83,8 +82,7 @@ def attention_received(
     for first in range(0, length, step):
         part = slice(first, min(first + step, length))
         weights = (grouped[:, :, :, part].float() @ keys) * scaling  # (batch, key heads, group, part, length)
-        if cap is not None:
-            weights = cap * (weights / cap).tanh()
+        weights = weights if cap is None else cap * (weights / cap).tanh()
         visible = (positions[part, None] >= positions)[None, None] if mask is None else mask[:, :, part]
         if visible.dtype == torch.bool:
             weights = weights.masked_fill(~visible.unsqueeze(2), torch.finfo(weights.dtype).min)
@@ -199,8 +197,8 @@ class RunningMean:
         if not self.num_samples:
             raise UserError("no samples were scored")
         means = (self.total / self.num_samples).tolist()
-        require_finite([0.0 if layer in without else mean for layer, mean in enumerate(means)])
-        return [None if layer in without else mean for layer, mean in enumerate(means)]
+        finite = require_finite([0.0 if layer in without else mean for layer, mean in enumerate(means)])
+        return [None if layer in without else mean for layer, mean in enumerate(finite)]
 
 
 def require_finite(scores: Sequence[float]) -> list[float]:
@@ -228,8 +226,7 @@ def _cosine_distance(before: Tensor, after: Tensor) -> Tensor:
 
 def _angle(before: Tensor, after: Tensor) -> Tensor:
     """Angle over pi as 2 atan2(|u - v|, |u + v|) of the unit vectors: arccos is inaccurate near 0."""
-    u, v = _unit(before), _unit(after)
-    norm = torch.linalg.vector_norm
+    u, v, norm = _unit(before), _unit(after), torch.linalg.vector_norm
     return 2 / math.pi * torch.atan2(norm(u - v, dim=-1), norm(u + v, dim=-1))
 
 
