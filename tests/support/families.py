@@ -21,7 +21,7 @@ from vrx.data.batch import MicroBatch, TrainingSample, collate
 from vrx.data.chat_encoding import ChatEncoder
 from vrx.data.processors import forward_keys, load_processor
 from vrx.models import lora, native
-from vrx.training.native_loss import NativeLvlmWithLoss, blank_picture
+from vrx.training.native_loss import NativeLvlmWithLoss
 
 LAYERS = (1, 5)
 NEED_TORCHVISION = ("mistral3",)  # their processors
@@ -72,7 +72,7 @@ class TinyFamily:
         config = LoraConfig(r=4, alpha=8, dropout=0.0)
         lora.apply_lora(model, layers, config, beside=self.row.connector if connector else ())
         switches = EngineConfig(name="torch", packed=packed, supervised_head=True)
-        module = NativeLvlmWithLoss(model, self.row, blank_picture(self.config, model), switches)
+        module = NativeLvlmWithLoss(model, self.row, switches)
         move(lora.trainable_parameters(module))
         return module.eval()
 

@@ -90,7 +90,7 @@ def test_llava_is_the_same_through_both_paths(tiny_family):
         lora.apply_lora(lvlm, LAYERS, LoraConfig(r=4, alpha=8, dropout=0.0))
         blank = torch.zeros(3, 56, 56)
         if is_native:
-            module: nn.Module = NativeLvlmWithLoss(lvlm, family.row, {"pixel_values": blank[None]}, switches)
+            module: nn.Module = NativeLvlmWithLoss(lvlm, family.row, switches)
             of_path = batch
         else:
             module = LvlmWithLoss(lvlm, blank, switches)

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from vrx.config.errors import UserError
-from vrx.config.schema import EngineConfig, ModelConfig
+from vrx.config.schema import EngineConfig
 from vrx.data.encoding import IGNORE
-from vrx.data.processors import load_processor
+from vrx.launch.ranks import world_size
 from vrx.models.architectures import Architecture
 from vrx.models.lvlm import answers_after_prefix
 from vrx.training import packing
@@ -30,9 +29,8 @@ NEEDED_WITH_PICTURES = ("mm_token_type_ids", "token_type_ids", "image_grid_thw")
 class NativeLvlmWithLoss(nn.Module):
     """An LVLM with its loss, which takes what the model's own processor gives.
 
-    Every rank runs the same modules in the same order, whatever its samples are: at ZeRO-3 a batch without pictures
-    sends `blank` through the tower and adds it with factor 0. Elsewhere the trained connector of such a batch gets a
-    gradient of exactly 0 without that pass.
+    The trained connector of a batch without pictures gets a gradient of exactly 0. At ZeRO-3 with several ranks such a
+    batch is refused: the ranks would run other modules.
 
     The switches of `EngineConfig` change the cost, not the result: `packed` takes rows without padding, by the row's
     `packing`; `supervised_head` runs the language head only where there are labels.
@@ -42,14 +40,13 @@ class NativeLvlmWithLoss(nn.Module):
         self,
         lvlm: PreTrainedModel,
         row: Architecture,
-        blank: dict[str, Tensor],
         switches: EngineConfig | None = None,
     ) -> None:
-        """blank: what the processor gives for one picture, without the tensors along the tokens."""
         super().__init__()
-        self.lvlm, self.row, self.blank = lvlm, row, blank
+        self.lvlm, self.row = lvlm, row
         self.switches = switches or EngineConfig()
-        self.is_sharded = self.switches.name == "deepspeed" and self.switches.zero_stage == 3
+        is_sharded = self.switches.name == "deepspeed" and self.switches.zero_stage == 3
+        self.is_shared = is_sharded and world_size() > 1  # ranks gather the same weights in the same order
         parameters = inspect.signature(lvlm.forward).parameters
         self.needed = [name for name in NEEDED_WITH_PICTURES if name in parameters]
         if self.switches.packed and row.packing == "plain":
@@ -86,13 +83,19 @@ class NativeLvlmWithLoss(nn.Module):
         if not self.switches.supervised_head:
             places = torch.arange(targets.shape[1], device=targets.device)
         forget_positions(self.lvlm)
+        has_pictures = "pixel_values" in tensors
+        if self.is_shared and not has_pictures:
+            raise UserError(
+                "engine.zero_stage=3: a batch without pictures does not work with several processes and a model of "
+                "transformers' own class, as the others would wait for it in the tower; valid is engine.zero_stage=2"
+            )
         logits = self.lvlm(
             input_ids=input_ids, **{**tensors, **floating}, **layout, use_cache=False, logits_to_keep=places
         ).logits
         loss = nn.functional.cross_entropy(
             logits.float().flatten(0, 1), targets[:, places].flatten(), ignore_index=IGNORE, reduction="sum"
         )
-        return loss if "pixel_values" in tensors else loss + self._nothing()
+        return loss if has_pictures else loss + self._nothing()
 
     def _require_inputs(self, tensors: dict[str, Tensor]) -> None:
         """Refuse pictures without what else the model takes with them: it would compute other numbers in silence."""
@@ -100,34 +103,14 @@ class NativeLvlmWithLoss(nn.Module):
         if "pixel_values" in tensors and absent:
             raise UserError(f"{type(self.lvlm).__name__}: pictures come without {', '.join(absent)}, which it needs")
 
-    def _nothing(self) -> Tensor | float:
-        """0, which depends on every module or parameter that a batch with pictures would use."""
-        if self.is_sharded:
-            if not self.blank:
-                name = type(self.lvlm).__name__
-                raise UserError(f"engine.zero_stage=3: a batch without pictures does not work with {name}; valid is 2")
-            model: Any = self.lvlm
-            device = self.lvlm.device
-            blank = {name: tensor.to(device) for name, tensor in self.blank.items()}
-            blank = {k: v.to(self.lvlm.dtype) if v.is_floating_point() else v for k, v in blank.items()}
-            return 0.0 * sum(tensor.float().sum() for tensor in _tensors(model.get_image_features(**blank)))
+    def _nothing(self) -> Tensor:
+        """0, which depends on the trained connector."""
         trained = [p for name, p in self.lvlm.named_parameters() if p.requires_grad and "lora_" not in name]
         return 0.0 * sum((parameter.float().sum() for parameter in trained), start=torch.zeros((), device=self.device))
 
     @property
     def device(self) -> torch.device:
         return self.lvlm.device
-
-
-def blank_picture(config: ModelConfig, lvlm: PreTrainedModel) -> dict[str, Tensor]:
-    """What the model's image features of one grey picture are computed from; empty where no method computes them."""
-    model: Any = lvlm
-    if not hasattr(model, "get_image_features"):
-        return {}
-    keys = inspect.signature(model.get_image_features).parameters
-    processor = load_processor(config)
-    output = processor.image_processor(images=[Image.new("RGB", (64, 64), "gray")], return_tensors="pt")
-    return {name: tensor for name, tensor in output.items() if name in keys}
 
 
 def packed_positions(
@@ -167,11 +150,3 @@ def forget_positions(lvlm: PreTrainedModel) -> None:
     core: Any = lvlm.base_model
     if hasattr(core, "rope_deltas"):
         core.rope_deltas = None
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """Every tensor of a model's output, nested or not."""
-    if isinstance(output, Tensor):
-        return [output]
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else []
-    return [tensor for part in parts for tensor in _tensors(part)]

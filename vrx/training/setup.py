@@ -27,7 +27,7 @@ from vrx.training.activation_checkpointing import Mode
 from vrx.training.deepspeed_engine import zero3_loading
 from vrx.training.flops import Workload
 from vrx.training.loss import LvlmWithLoss
-from vrx.training.native_loss import NativeLvlmWithLoss, blank_picture
+from vrx.training.native_loss import NativeLvlmWithLoss
 
 BYTES_PER_TRAINABLE = 12  # fp32 gradient and two moments
 
@@ -98,7 +98,7 @@ def _load_native(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
     peft_model = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed, beside=beside)
     if run.engine.fused_lora:
         fused_lora.fuse(lvlm)
-    module = NativeLvlmWithLoss(lvlm, row, blank_picture(run.model, lvlm), run.engine)
+    module = NativeLvlmWithLoss(lvlm, row, run.engine)
     return TrainableModel(lvlm, peft_model, module, lora.trainable_parameters(module), counts_of(run))
 
 
