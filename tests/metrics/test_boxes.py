@@ -97,3 +97,9 @@ def test_boxes_are_read_from_the_same_texts_as_by_the_published_patterns(text):
 def test_iou_is_a_symmetric_fraction(a, b):
     assert 0 <= boxes.iou(a, b) <= 1
     assert boxes.iou(a, b) == boxes.iou(b, a)
+
+
+@pytest.mark.parametrize("text", ["[1e-1, 0.2, 5E-1, +0.8]", "[.1 .2 .5 .8]", "1e-1 2e-1 then 5e-1 and 8e-1"])
+def test_numbers_with_signs_and_exponents_make_a_box(text: str):
+    gold = Answer(id="1", text=text, references=(), box=(10.0, 20.0, 50.0, 80.0), image_size=(100, 100))
+    assert other_toolkits.box_iou_vlmevalkit(gold) == pytest.approx(1.0)

@@ -96,7 +96,16 @@ def test_samples_with_every_label_masked_are_listed_and_reported_once(make_run, 
     listed = [row["masked_samples"] for row in rows(folder)]
     assert [len(messages) for messages in listed] == [1, 1] and all("2" in messages[0] for messages in listed)
     assert read_train_summary(RunDir(folder).train_summary).masked_samples == [*listed[0], *listed[1]]
-    assert capsys.readouterr().err.count("teach nothing") == 1
+    told = capsys.readouterr().err
+    assert told.count("teach nothing") == 1 and "2 of 8 samples taught nothing" in told
+
+
+def test_training_stops_where_nothing_can_be_learnt(make_run, tmp_path):
+    turns = [{"from": "human", "value": "Two and two?"}]
+    (tmp_path / "data.json").write_text(json.dumps([{"id": number, "conversations": turns} for number in range(4)]))
+    options = (*SHORT, "train.micro_batch_size=2", f"instructions.path={tmp_path}/data.json", "train.max_steps=2")
+    with pytest.raises(UserError, match="nothing can be learnt from 4 samples, such as record"):
+        train_here(make_run(*options), tmp_path / "run")
 
 
 def test_the_summary_adds_up_the_rows(make_run, tmp_path):

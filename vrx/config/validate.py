@@ -19,6 +19,7 @@ from vrx.selectors.formulas import FORMULAS
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
 GLOBAL_BATCH_JOBS = ("finetune", "pretrain", "check")  # other jobs share out samples, not a global batch
+UNTUNED_JOBS = ("evaluate", "report", "score")  # that do not take the layers which the configuration chooses
 SHUFFLING_JOBS = ("evaluate", "finetune")  # that take eval.shuffle_images
 
 
@@ -47,12 +48,13 @@ def _layers(run: RunConfig) -> None:
     count, depth = run.layer_count, run.model.num_layers
     if (count.k is None) == (count.fraction is None):
         raise UserError(f"layer_count.k={count.k}: give either layer_count.k or layer_count.fraction")
-    if run.selector.layers is None and not 1 <= num_selected(run) <= depth:
+    is_used = run.job.name not in UNTUNED_JOBS or run.selector.layers is not None
+    if run.selector.layers is None and not 1 <= num_selected(run) <= depth and is_used:
         raise UserError(f"layer_count={count.k}: valid are 1 to {depth}, the decoder layers of the model")
     resolve_name("rule", run.selector.rule, key="selector.rule")
     if run.selector.scores is None:
         among("selector.formula", run.selector.formula, FORMULAS)
-    if not needs_scores(run) and not needs_kinds(run):
+    if is_used and not needs_scores(run) and not needs_kinds(run):
         apply_rule(run)
 
 

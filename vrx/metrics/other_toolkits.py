@@ -112,7 +112,8 @@ def box_iou_tri(answer: Answer) -> float:
     return boxes.iou((box[0], box[1], box[2], box[3]), rounded)
 
 
-NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
+NUMBER = r"[+-]?(?:\d*\.)?\d+(?:[eE][+-]?\d+)?"
+BETWEEN = r"(?:\s*,\s*|\s+)"  # two numbers of a box
 
 
 def box_iou_vlmevalkit(answer: Answer) -> float:
@@ -122,7 +123,7 @@ def box_iou_vlmevalkit(answer: Answer) -> float:
     image, and its corners may come in any order.
     """
     reference, (width, height) = boxes.gold(answer)
-    bracketed = re.search(rf"\[\s*({NUMBER})\s*,\s*({NUMBER})\s*,\s*({NUMBER})\s*,\s*({NUMBER})\s*\]", answer.text)
+    bracketed = re.search(rf"\[\s*{BETWEEN.join([f'({NUMBER})'] * 4)}\s*\]", answer.text)
     numbers = list(map(float, bracketed.groups() if bracketed else re.findall(NUMBER, answer.text)[:4]))
     if len(numbers) < 4:
         return 0.0

@@ -28,6 +28,8 @@ from vrx.training.schedule import lr_factor
 from vrx.training.step_stats import StepStats, all_reduce_sum, step_stats
 from vrx.training.train_log import StepRow, TrainLog
 
+ENOUGH_SAMPLES = 32  # to say that nothing can be learnt, where none of them has a label
+
 
 def train(
     engine: Engine,
@@ -51,10 +53,15 @@ def train(
     bar = tqdm(total=plan.num_steps, initial=start, desc="train", unit="step", disable=not is_main(), mininterval=0.5)
     engine.module.train()
     has_reported_masked = False
+    num_samples = num_masked = 0
     with TrainLog(run_dir) as train_log, preemption.deferred():
         for step in range(start, plan.num_steps):
             row = _run_step(engine, plan, batches, config, step, flops=flops)
             train_log.write(row)
+            num_samples, num_masked = num_samples + row.samples, num_masked + len(row.masked_samples)
+            is_last = step + 1 == plan.num_steps
+            if num_masked == num_samples and (num_samples >= min(ENOUGH_SAMPLES, len(plan.rows)) or is_last):
+                raise UserError(f"nothing can be learnt from {num_samples} samples, such as {row.masked_samples[0]}")
             if row.masked_samples and not has_reported_masked:
                 has_reported_masked = True
                 log(f"{row.masked_samples[0]}; such samples teach nothing, train.jsonl lists them all")
@@ -68,6 +75,8 @@ def train(
             if is_asked:
                 preemption.stop()
     bar.close()
+    if num_masked:
+        log(f"{num_masked:,} of {num_samples:,} samples taught nothing; train.json lists them")
 
 
 def _is_asked_to_stop(run_dir: Path) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig
 from vrx.data.batch import MicroBatch
 from vrx.data.encoding import IGNORE
@@ -75,8 +76,12 @@ class LvlmWithLoss(nn.Module):
             width = self.lvlm.config.vision_config.hidden_size  # type: ignore[union-attr]
             return projector(self.lvlm)(embeddings.new_zeros(1, width))
         images = (self.blank if pixels is None else pixels).to(embeddings.device, embeddings.dtype)
-        features: Any = core.get_image_features(pixel_values=images).pooler_output
-        return torch.cat(list(features)).to(embeddings.dtype)
+        features: Any = torch.cat(list(core.get_image_features(pixel_values=images).pooler_output))
+        expected = self.lvlm.config.image_seq_length
+        if len(features) != expected * len(images):  # they would shift from sample to sample
+            found = len(features) / len(images)
+            raise UserError(f"model.num_image_tokens={expected}: the vision tower yields {found:g} features an image")
+        return features.to(embeddings.dtype)
 
     def nll_sum(self, states: Tensor, labels: Tensor) -> Tensor:
         """Sum of the negative log-likelihoods, by the language head in chunks where `supervised_head` is on.

@@ -15,7 +15,11 @@ TURN = 1_000_000  # rotation k of question i has the index i + k * TURN
 
 
 def rows(source: Source) -> Iterator[MultipleChoiceRow]:
-    """Rotations are rows, of one group; options end at the first that is missing, as in LLaVA's script."""
+    """Rotations are rows, of one group.
+
+    Options end at the first that is missing, as in LLaVA's script, but an option before the right one, or that one
+    itself, may be the word None.
+    """
     files = source.find_files("*.tsv")
     pictures: dict[int, bytes] = {}
     splits = set()
@@ -28,9 +32,10 @@ def rows(source: Source) -> Iterator[MultipleChoiceRow]:
             pictures[index] = item["image"]
         if source.split is not None and (item.get("split") or source.split) != source.split:
             continue
-        choices = []
+        choices, answer = [], item.text("answer")
         for letter in "ABCD":
-            if _missing(item[letter]):
+            is_word = letter <= answer and isinstance(item[letter], str) and bool(item[letter].strip())
+            if _missing(item[letter]) and not is_word:
                 break
             choices.append(str(item[letter]))
         number += 1
@@ -41,7 +46,7 @@ def rows(source: Source) -> Iterator[MultipleChoiceRow]:
             "hint": None if _missing(item["hint"]) else str(item["hint"]),
             "question": item.text("question"),
             "choices": choices,
-            "answer": item.text("answer"),
+            "answer": answer,
             "question_type": str(item.get("category") or ""),
         }
     if not number:
