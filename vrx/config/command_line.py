@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from vrx.config.errors import UserError
 from vrx.config.explain import did_you_mean
 from vrx.config.number_options import expand_number
@@ -10,6 +12,7 @@ from vrx.config.renames import rename_error
 
 VALUE_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package", "-c", "--cfg")
 VALUE_FLAGS += ("-i", "--info", "--experimental-rerun")
+FREE_TEXTS = ("image", "question")  # keys whose values are taken as they are typed
 HELP_FLAGS = ("-h", "--help")
 
 
@@ -23,7 +26,21 @@ def read_arguments(arguments: list[str]) -> list[str]:
             raise UserError(message)
         if override.startswith("~"):
             raise UserError(f"{override}: no key can be taken away; give it a value, null where that is valid")
-    return [*flags, *map(expand_number, overrides)]
+    return [*flags, *(_quoted(expand_number(override)) for override in overrides)]
+
+
+def _quoted(override: str) -> str:
+    """The value of a free text in quotes, so that Hydra reads its commas, brackets and signs as text."""
+    key, _, value = override.partition("=")
+    if key not in FREE_TEXTS or value in ("", "null") or _is_quoted(value):
+        return override
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count only before a quote
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", "\\${")
+    return f"{key}='{escaped}'"
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -17,7 +17,17 @@ from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
 
 REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError, AssertionError)
-OPTIONAL_SECTIONS = ("score", "revert", "prune", "check", "bench", "world")  # null in some runs
+OPTIONAL_SECTIONS = (
+    "score",
+    "revert",
+    "prune",
+    "check",
+    "bench",
+    "export",
+    "ask",
+    "compare",
+    "world",
+)  # null in some runs
 NUMBER_AS_OPTION = "Config group override must be a string or a list"  # Hydra's ValueError for model=7, model=null
 BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
 

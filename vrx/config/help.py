@@ -38,9 +38,11 @@ def job_help(job: str) -> str:
     """The purpose of a job, what it makes, an example, and its options with defaults and comments."""
     comments, body = _parts(job)
     options = [line for line in body if not line.startswith("job:")]
+    sections = [number for number, line in enumerate(options) if line.rstrip().endswith(":") or ": #" in line]
     text = [f"vrx {job}: {comments[0]}", "", *comments[1:], ""]
     if options:
-        first = f"{options[0].partition(':')[0]}.{options[1].partition(':')[0].strip()}"
+        start = sections[0]
+        first = f"{options[start].partition(':')[0]}.{options[start + 1].partition(':')[0].strip()}"
         text += [f"Options and their defaults; on the command line {first}=…", "", *options]
     else:
         text.append("This job has no options of its own.")

@@ -89,3 +89,32 @@ class BenchConfig:
     warmup: int = number(2, 0, 10**6)  # untimed steps before them
     rounds: int = number(2, 1, 10**4)  # how often everything is measured, in turn
     inference: bool = True  # also measure generation and scoring
+
+
+@dataclass
+class ExportConfig:
+    """What `vrx export` writes: a whole model for other programs, or one PEFT adapter."""
+
+    folder: str | None = None  # null: below outputs/export
+    adapter: bool = False  # one PEFT adapter that holds the projector too, not the whole model
+    dtype: str | None = None  # float32 or bfloat16; null: as train.dtype
+    shard_gb: float = number(4.0, 1e-4, 1000.0)  # GiB of one file of weights, and about what the export needs of memory
+    push_to_hub: str | None = None  # owner/name: also upload it there, as a private repository
+
+
+@dataclass
+class AskConfig:
+    """How `vrx ask` answers; the keys image and question say what is asked."""
+
+    max_new_tokens: int = number(128, 1, 10**5)
+
+
+@dataclass
+class CompareConfig:
+    """Which runs `vrx compare` asks; the keys image and question say what."""
+
+    runs: list[str] = field(default_factory=list)  # directories of finished runs
+    untouched: bool = True  # also the LVLM before tuning
+    options: list[str] | None = None  # answers to tell the probability of; null: the most probable first tokens
+    first_tokens: int = number(5, 1, 100)
+    max_new_tokens: int = number(32, 1, 10**5)

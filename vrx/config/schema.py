@@ -10,8 +10,11 @@ from omegaconf import MISSING
 from vrx.config.bounds import MANY, MAX_LAYERS, MAX_SEED, number
 from vrx.config.instruction_sources import InstructionsConfig
 from vrx.config.job_options import (
+    AskConfig,
     BenchConfig,
     CheckConfig,
+    CompareConfig,
+    ExportConfig,
     PruneConfig,
     ReportConfig,
     RevertConfig,
@@ -210,6 +213,11 @@ class RunConfig:
     check: CheckConfig | None = None
     bench: BenchConfig | None = None
     report: ReportConfig | None = None
+    export: ExportConfig | None = None
+    ask: AskConfig | None = None
+    compare: CompareConfig | None = None
+    image: str | None = None  # of vrx ask and vrx compare: the file of a picture; none: a question about text alone
+    question: str | None = None  # of vrx ask and vrx compare
     score_answers: ScoreAnswersConfig | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = number(0, 0, MAX_SEED)

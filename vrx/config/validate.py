@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from vrx.config.bounds import among, check_bounds, within
@@ -152,6 +153,10 @@ def _job_options(run: RunConfig) -> None:
                 raise UserError(f"revert.blocks={run.revert.blocks}: valid are {valid}")
     if run.bench is not None:
         _bench(run)
+    if run.export is not None:
+        among("export.dtype", run.export.dtype, DTYPES)
+        if run.export.push_to_hub is not None and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", run.export.push_to_hub):
+            raise UserError(f"export.push_to_hub={run.export.push_to_hub}: valid is owner/name, or null")
 
 
 def _bench(run: RunConfig) -> None:

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import tokenizers
@@ -131,9 +132,23 @@ class Generator:
         opening = f"{template.gpt}{template.mark}"
         return [tokenizers.encode(opening + letter, self.tokenizer, has_image=False)[-1] for letter in letters]
 
-    def answer(self, batch: Sequence[EncodedSample], max_new_tokens: int) -> list[str]:
-        """The greedy answers to a batch, stripped of outer blanks; prompts are padded on the left."""
-        return self._generate(batch, max_new_tokens, [])
+    def encode_turns(self, sample: Sample, later_turns: Sequence[str]) -> EncodedSample:
+        """As `encode`, of a conversation that begins with the sample's prompt: answers and questions in turn."""
+        conversation = [_question(sample), *({"from": who, "value": text} for who, text in _roles(later_turns))]
+        template, has_image = self.config.template, sample.image is not None
+        ids = tokenize_prompt(conversation, self.tokenizer, template, has_image=has_image)
+        number, token = self.config.num_image_tokens, self.image_token_id
+        prompt_ids = expand_images(ids, None, image_token_id=token, num_image_tokens=number)[0]
+        return EncodedSample(sample, prompt_ids, load_image(sample, self.image_processor))
+
+    def answer(
+        self, batch: Sequence[EncodedSample], max_new_tokens: int, *, streamer: BaseStreamer | None = None
+    ) -> list[str]:
+        """The greedy answers to a batch, stripped of outer blanks; prompts are padded on the left.
+
+        streamer: gets the tokens of a batch of one as they come.
+        """
+        return self._generate(batch, max_new_tokens, [], streamer)
 
     def answer_with_letter_log_probs(
         self, batch: Sequence[EncodedSample], max_new_tokens: int
@@ -148,7 +163,11 @@ class Generator:
 
     @torch.inference_mode()
     def _generate(
-        self, batch: Sequence[EncodedSample], max_new_tokens: int, processors: list[LogitsProcessor]
+        self,
+        batch: Sequence[EncodedSample],
+        max_new_tokens: int,
+        processors: list[LogitsProcessor],
+        streamer: BaseStreamer | None = None,
     ) -> list[str]:
         rows = [encoded.row for encoded in batch]
         inputs = forward_inputs(self.lvlm, collate(rows, pad_token_id=self.pad_token_id, side="left"))
@@ -157,6 +176,7 @@ class Generator:
             do_sample=False,
             max_new_tokens=max_new_tokens,
             logits_processor=LogitsProcessorList(processors),
+            streamer=streamer,
             past_key_values=preallocated_cache(self.lvlm.config.get_text_config()),
         )
         texts = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -206,7 +226,16 @@ def prompt_batches(
         yield collate([sample.row for sample in batch], pad_token_id=generator.pad_token_id)
 
 
-def _turns(sample: Sample) -> list[dict[str, str]]:
+def _roles(later_turns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The turns after the first question, each with its role."""
+    for number, text in enumerate(later_turns):
+        yield ("gpt", "human")[number % 2], text
+
+
+def _question(sample: Sample) -> dict[str, str]:
     needs_tag = sample.image is not None and IMAGE_TAG not in sample.prompt
-    question = f"{IMAGE_TAG}\n{sample.prompt}" if needs_tag else sample.prompt
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": sample.answer.references[0]}]
+    return {"from": "human", "value": f"{IMAGE_TAG}\n{sample.prompt}" if needs_tag else sample.prompt}
+
+
+def _turns(sample: Sample) -> list[dict[str, str]]:
+    return [_question(sample), {"from": "gpt", "value": sample.answer.references[0]}]

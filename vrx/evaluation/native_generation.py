@@ -41,6 +41,15 @@ class NativeGenerator(Generator):
         """A sample with its prompt and image encoded; `BadImage` names the sample."""
         return _encoded(self.encoder, sample)
 
+    def encode_turns(self, sample: Sample, later_turns: Sequence[str]) -> EncodedSample:
+        """As `encode`, of a conversation that begins with the sample's prompt: answers and questions in turn."""
+        later = [
+            {"role": ("assistant", "user")[number % 2], "content": [{"type": "text", "text": text}]}
+            for number, text in enumerate(later_turns)
+        ]
+        row = self.encoder.prompt([question(sample), *later], _pictures(sample))
+        return EncodedSample(sample, row.input_ids, tensors=row.tensors, num_pictures=row.num_pictures)
+
     def encode_all(
         self, prompts: Sequence[tuple[list[int], Sample]], *, num_workers: int, num_ahead: int
     ) -> Iterator[EncodedSample]:

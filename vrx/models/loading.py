@@ -63,6 +63,14 @@ def llava_options(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Ll
     }
 
 
+def greedy_settings(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Greedy generation that ends at the end token of the model's conversation template."""
+    end = tokenizer.convert_tokens_to_ids(get_template(config.template).end)
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+
+
 def load(
     config: ModelConfig,
     *,
@@ -109,10 +117,7 @@ def load(
     _require_fit(config, model, 0 if on_meta else len(tokenizer))
     if not on_meta:
         _require_numbers(config, model)
-    end = tokenizer.convert_tokens_to_ids(get_template(config.template).end)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False
-    )
+    model.generation_config = greedy_settings(config, tokenizer)
     model.requires_grad_(False)
     return model.eval()
 

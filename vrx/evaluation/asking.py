@@ -1,0 +1,50 @@
+"""One question about one picture: the answer as it comes, and how probable other answers are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import TextStreamer
+
+from vrx.data.batch import collate
+from vrx.evaluation.families import Sample
+from vrx.evaluation.generation import EncodedSample, Generator
+from vrx.evaluation.loglikelihood import loglikelihoods
+from vrx.metrics.answer import Answer
+from vrx.models.lvlm import forward_inputs
+
+
+def encode_conversation(generator: Generator, turns: Sequence[str], image: Path | None) -> EncodedSample:
+    """The conversation so far, questions and answers in turn, a question last; the picture is in the first one."""
+    sample = Sample(turns[0], image, Answer("question", "", ()))
+    return generator.encode(sample) if len(turns) == 1 else generator.encode_turns(sample, turns[1:])
+
+
+def stream_answer(generator: Generator, encoded: EncodedSample, max_new_tokens: int) -> str:
+    """Answer greedily and write each word to the terminal as it is there; returns the answer."""
+    streamer = TextStreamer(generator.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    return generator.answer([encoded], max_new_tokens, streamer=streamer)[0]
+
+
+def option_probabilities(generator: Generator, encoded: EncodedSample, options: Sequence[str]) -> list[float]:
+    """The probability of each option as the whole answer: of its tokens and the end token after them."""
+    batch = []
+    for option in options:
+        answer = dataclasses.replace(encoded.sample.answer, references=(option,))
+        batch.append(dataclasses.replace(encoded, sample=dataclasses.replace(encoded.sample, answer=answer)))
+    answers = [loglikelihoods(generator, [row])[0] for row in batch]
+    return [torch.tensor(answer.log_likelihood).exp().item() for answer in answers]
+
+
+@torch.inference_mode()
+def first_tokens(generator: Generator, encoded: EncodedSample, number: int) -> list[tuple[str, float]]:
+    """The most probable first tokens of the answer, as text, with their probabilities."""
+    row = encoded.row
+    inputs = forward_inputs(generator.lvlm, collate([row], pad_token_id=generator.pad_token_id, side="left"))
+    probabilities = generator.lvlm(**inputs).logits[0, -1].float().softmax(-1)
+    values, ids = probabilities.topk(min(number, len(probabilities)))
+    texts = [generator.tokenizer.decode([token]) for token in ids.tolist()]
+    return list(zip(texts, values.tolist(), strict=True))

@@ -1,0 +1,40 @@
+"""The stage `compare`: the answers of several LVLMs to one question, one in memory at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vrx.config.job_options import required
+from vrx.config.schema import RunConfig
+from vrx.data.image_processing import open_rgb
+from vrx.evaluation.asking import encode_conversation, first_tokens, option_probabilities
+from vrx.evaluation.generation import Generator
+from vrx.jobs.compare import answers_file, model_folders
+from vrx.launch.ranks import set_ready
+from vrx.runs.files import write_json
+from vrx.runs.run_config import read_command_config
+
+
+def compare(_: RunConfig, folder: Path) -> None:
+    """Write `answers.json`: of each model its answer, and the probability of each option or of the first tokens."""
+    answers = []
+    for model_folder in model_folders(folder):
+        answers.append(_answer(read_command_config(model_folder), model_folder))
+        set_ready(folder)
+    write_json(answers_file(folder), answers)
+
+
+def _answer(run: RunConfig, folder: Path) -> dict[str, Any]:
+    options = required(run.compare)
+    image = None if run.image is None else Path(run.image)
+    if image is not None:
+        open_rgb(image)  # `BadImage` before the weights are loaded
+    generator = Generator.load(run, folder if run.job.run is None else Path(run.job.run))
+    encoded = encode_conversation(generator, [str(run.question)], image)
+    if options.options:
+        shares = option_probabilities(generator, encoded, options.options)
+        probabilities = list(zip(options.options, shares, strict=True))
+    else:
+        probabilities = first_tokens(generator, encoded, options.first_tokens)
+    return {"text": generator.answer([encoded], options.max_new_tokens)[0], "probabilities": probabilities}
