@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.config_runs import composed, run_of
 
+from vrx.config.command_line import read_arguments
 from vrx.config.layers import num_selected
 from vrx.config.paths import CONF
 from vrx.runs.layer_selection import select_layers
@@ -153,3 +154,10 @@ def test_the_fast_recipe_learns_as_the_papers_does(model: str):
     assert (fast.recipe, fast.lora) == ("fast", paper.lora)
     for key in ("epochs", "max_steps", "global_batch_size", "lr", "projector_lr", "weight_decay", "warmup_ratio"):
         assert getattr(fast.train, key) == getattr(paper.train, key), key
+
+
+@pytest.mark.parametrize(
+    "text", ["What is it?", "red, blue or 'green'?", r"a\'b\\", "back\\", 'say "yes"', "${seed} {a: [1]} = $x %", "a=b"]
+)
+def test_a_question_is_taken_as_it_is_typed(text: str):
+    assert composed(*read_arguments(["ask", f"question={text}"])).question == text

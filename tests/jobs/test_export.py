@@ -171,5 +171,5 @@ def test_transformers_alone_gives_the_same_token_ids(make_run: Make, tuned: Path
     )
     for folder, rows in json.loads((tmp_path / "answers.json").read_text()).items():
         assert [{key: row[key] for key in ("prompt", "answer")} for row in rows] == expected[Path(folder).name], folder
-        assert all(row["pipeline"] == row["text"] for row in rows)
+        assert all(row["pipeline"] == row["prompt"] + row["answer"] for row in rows)
     assert not RunDir(tuned).pruned.exists()

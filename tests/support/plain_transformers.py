@@ -3,7 +3,7 @@
     python plain_transformers.py questions.json answers.json
 
 questions.json: folder of an export -> pairs of a picture and a question. answers.json: folder -> for each question the
-ids of the prompt, those of the answer, and the text that the pipeline gives.
+ids of the prompt, those of the answer, and those of both by the pipeline.
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ def answers(folder: str, questions: list[list[str]]) -> list[dict[str, Any]]:
         with torch.inference_mode():
             output = model.generate(**inputs, max_new_tokens=NUM_NEW_TOKENS)
         prompt_length = inputs["input_ids"].shape[1]
-        (told,) = pipe(text=messages, return_full_text=False, max_new_tokens=NUM_NEW_TOKENS)
+        (told,) = pipe(text=messages, return_tensors=True, max_new_tokens=NUM_NEW_TOKENS)
         rows.append(
             {
                 "prompt": inputs["input_ids"][0].tolist(),
                 "answer": output[0, prompt_length:].tolist(),
-                "text": processor.decode(output[0, prompt_length:], skip_special_tokens=True),
-                "pipeline": told["generated_text"],
+                "pipeline": told["generated_token_ids"].tolist(),
             }
         )
     return rows

@@ -46,5 +46,5 @@ def first_tokens(generator: Generator, encoded: EncodedSample, number: int) -> l
     inputs = forward_inputs(generator.lvlm, collate([row], pad_token_id=generator.pad_token_id, side="left"))
     probabilities = generator.lvlm(**inputs).logits[0, -1].float().softmax(-1)
     values, ids = probabilities.topk(min(number, len(probabilities)))
-    texts = [generator.tokenizer.decode([token]) for token in ids.tolist()]
+    texts = [str(generator.tokenizer.decode([token])) for token in ids.tolist()]
     return list(zip(texts, values.tolist(), strict=True))
