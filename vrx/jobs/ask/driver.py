@@ -6,6 +6,7 @@ import dataclasses
 
 from vrx.config.schema import RunConfig
 from vrx.jobs.asked_model import finished_model, one_process, picture_of, working_folder
+from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.runs.run_config import write_config
 
@@ -14,6 +15,8 @@ def ask(run: RunConfig) -> None:
     """Print the answer; without `question` read questions from the terminal. Leaves no file."""
     picture = picture_of(run)
     run, _ = finished_model(run, run.job.run)
+    if run.question is None:
+        log("type a question; an empty line ends the conversation")
     run = dataclasses.replace(
         run, image=None if picture is None else str(picture.absolute()), runtime=one_process(run.runtime)
     )
