@@ -72,7 +72,10 @@ class Judgement:
 
     def numbers(self) -> str:
         """The comparisons in words: `vs. lower layers +1.2 [0.3, 2.1]; no run of: …`."""
-        parts = [f"vs. {each.label} {each.value:+.1f} [{each.low:.1f}, {each.high:.1f}]" for each in self.comparisons]
+        against = "below" if self.claim.is_lower else "vs."
+        parts = [
+            f"{against} {each.label} {each.value:+.1f} [{each.low:.1f}, {each.high:.1f}]" for each in self.comparisons
+        ]
         return "; ".join([*parts, *([f"no runs of: {', '.join(self.missing)}"] if self.missing else [])])
 
 
