@@ -29,15 +29,15 @@ def run(*arguments: str, cwd: Path, python: tuple[str, ...] = ()) -> subprocess.
 
 REFUSED = {  # overrides, the last of them bad: what the line says
     ("trian.max_steps=3",): ("trian.max_steps=3: no such key", "did you mean train.max_steps?", "valid: job, model,"),
-    ("train.lrr=1",): ("train.lrr=1: no such key", "did you mean train.lr?", "train.projector_lr, train.weight_decay"),
+    ("train.lrr=1",): ("train.lrr=1: no such key", "did you mean train.lr?", "valid: train.epochs, train.max_steps"),
     ("+train.lrr=1",): ("+train.lrr=1: no such key", "did you mean train.lr?", "train.projector_lr"),
-    ("model=llava",): ("model=llava: no such option", "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b"),
+    ("model=llava",): ("model=llava: no such option", "bunny-llama3-8b, bunny-phi3-mini-4b, gemma3-4b"),
     ("layer_count=seven",): ("layer_count=seven: no such option", "10_layers, 16_layers, 1_layer, 25pct"),
     ("layer_count=33",): ("layer_count=33: valid are 1 to 32",),
     ("data_fraction=1.5",): ("data_fraction.fraction=1.5: must be between 0 and 1",),
     ("prune.num_layers=3",): ("prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",),
     ("report", "check.decode=true"): ("check.decode=true: an option of job check; run: vrx check check.decode=true",),
-    ("prun", "seed=1"): ("prun: no such job; did you mean prune? valid: bench, check, evaluate, finetune, pretrain",),
+    ("prun", "seed=1"): ("prun: no such job; did you mean prune? valid: ask, bench, check, compare, evaluate",),
     ("table2",): ("table2: not a job but a sweep; run: vrx sweep=table2",),
     ("score.untouched=true",): ("score.untouched: renamed to score.base_model",),
     ("hydra/sweeper=optuna",): ("hydra/sweeper=optuna: no such option; see vrx --hydra-help",),

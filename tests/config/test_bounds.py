@@ -13,7 +13,8 @@ from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig, RunConfig, WorldConfig
 
 JOBS = {"score": "Score", "revert": "Revert", "prune": "Prune", "check": "Check", "bench": "Bench", "report": "Report"}
-JOBS |= {"score_answers": "ScoreAnswers"}
+JOBS |= {"score_answers": "ScoreAnswers", "export": "Export", "ask": "Ask", "compare": "Compare"}
+TEXTS = ["data_root", "image", "question"]  # optional, and no sections
 
 
 def whole_config() -> RunConfig:
@@ -25,7 +26,7 @@ def whole_config() -> RunConfig:
 def test_every_number_has_bounds():
     config = whole_config()
     parts = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) is None]
-    assert parts == ["data_root"]  # every optional section is there
+    assert parts == TEXTS  # every optional section is there
     assert unbounded_keys(config) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from vrx.config import paths
 from vrx.main import main
 
-MODELS = "bunny-llama3-8b, bunny-phi3-mini-4b, llava-1.5-13b, llava-1.5-7b, small, tiny"
+MODELS = ", ".join(sorted(path.stem for path in (paths.CONF / "model").glob("*.yaml")))
 LINES = {
     "unknown key": (
         ["eval.limt=3"],

@@ -20,7 +20,8 @@ from vrx.runs.layer_selection import select_layers
 
 Command = Callable[..., subprocess.CompletedProcess]
 ARTIFACTS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml") if path.stem != "none")
-MODELS = {"figure3": ("bunny-llama3-8b", "llava-1.5-7b"), "table4": ("bunny-llama3-8b", "llava-1.5-7b")}
+TWO = ("bunny-llama3-8b", "llava-1.5-7b")
+MODELS = {"figure3": TWO, "table4": TWO, "calibration": (*TWO, "llava-1.5-13b", "llava-1.5-7b-hf", "llava-next-7b")}
 FINE_TUNES = ("table1", "table2", "table3_llava_7b", "table3_llava_13b", "figure2")
 
 

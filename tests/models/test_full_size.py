@@ -73,6 +73,7 @@ def take_a_step(run, text, vision, device: str) -> None:
         vision_feature_layer=run.model.vision_feature_layer,
         vision_feature_select_strategy=run.model.vision_feature_select_strategy,
         image_token_index=5,
+        image_seq_length=run.model.num_image_tokens,
     )
     with torch.device(device):
         lvlm = LlavaForConditionalGeneration(shape).requires_grad_(False).bfloat16()

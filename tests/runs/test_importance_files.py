@@ -65,7 +65,7 @@ def test_scores_are_read_as_they_were_written(fresh: MakeRun):
         ({"a": RISING[:-1]}, r"a has 31 scores, the model has 32 decoder layers"),
         ({"a": RISING, "b": [*RISING, 1.0]}, r"b has 33 scores, the model has 32 decoder layers"),
         ({"a": [math.nan, *RISING[1:]]}, r"a has no finite score for the layers 0 \(nan\)"),
-        ({"a": [*RISING[:-2], math.inf, None]}, r"a has no finite score for the layers 30 \(inf\), 31 \(None\)"),
+        ({"a": [*RISING[:-2], math.inf, math.nan]}, r"a has no finite score for the layers 30 \(inf\), 31 \(nan\)"),
         ({}, "no importance scores of version 1; delete it"),
         ({"a": 1.0}, "no importance scores of version 1; delete it"),
     ],

@@ -119,6 +119,7 @@ def train_by_our_loop(texts: list[dict], folder: Path, plan: TrainConfig = PLAN)
         folder,
         start=0,
         checkpoint_every=1000,
+        executions=[],
         flops=lambda workload: 0.0,
     )
     rates = recording.rates[:: order.chunks_per_step]

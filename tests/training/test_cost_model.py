@@ -16,7 +16,8 @@ from vrx.models.lora import apply_lora, trainable_parameters
 from vrx.training import cost_model
 from vrx.training.flops import Workload
 
-OFFICIAL = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem not in ("tiny", "small"))
+ASSEMBLED = [path.stem for path in (CONF / "model").glob("*.yaml") if "  architecture:" not in path.read_text()]
+OFFICIAL = sorted(set(ASSEMBLED) - {"tiny", "small"})
 TRAINABLE = [  # LoRA of rank 128 and the projector; counted from the published configurations
     ("llava-1.5-7b", 8, 100_933_632),
     ("llava-1.5-7b", 32, 340_795_392),

@@ -13,6 +13,7 @@ from vrx.config.renames import rename_error
 VALUE_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package", "-c", "--cfg")
 VALUE_FLAGS += ("-i", "--info", "--experimental-rerun")
 FREE_TEXTS = ("image", "question")  # keys whose values are taken as they are typed
+REMOVABLE = ("~benchmark.", "~hydra")  # what may be taken away: entries of a dictionary, and Hydra's own keys
 HELP_FLAGS = ("-h", "--help")
 
 
@@ -24,7 +25,7 @@ def read_arguments(arguments: list[str]) -> list[str]:
     for override in overrides:
         if message := rename_error(override):
             raise UserError(message)
-        if override.startswith("~"):
+        if override.startswith("~") and not override.startswith(REMOVABLE):
             raise UserError(f"{override}: no key can be taken away; give it a value, null where that is valid")
     return [*flags, *(_quoted(expand_number(override)) for override in overrides)]
 

@@ -10,9 +10,9 @@ from vrx.config.paths import as_file_name
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report import wandb_report
-from vrx.report.calibration import calibration_as_markdown
+from vrx.report.calibration import calibrate, calibration_as_markdown
 from vrx.report.claims import Judgement, claims_as_markdown, judge_claims
-from vrx.report.collect import find_runs, record_files
+from vrx.report.collect import Run, find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
 from vrx.report.markdown_blocks import insert_blocks, markdown_blocks
@@ -42,7 +42,7 @@ def report(run: RunConfig) -> None:
     files = {
         **_table_files(folder / "tables", tables),
         **_claim_files(folder / "tables", claims),
-        folder / "tables" / "calibration.md": calibration_as_markdown(runs).encode(),
+        **_calibration_file(folder / "tables", runs),
         **_figure_files(folder / "figures", figures),
     }
     pngs = {figure.name: files[folder / "figures" / f"{figure.name}.png"] for figure in figures}
@@ -85,6 +85,10 @@ def _insert_into(path: Path, blocks: dict[str, str]) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"report.insert_into: {path}: cannot be read: {error}") from None
     write_atomic(path, insert_blocks(text, blocks, source=f"report.insert_into: {path}").encode())
+
+
+def _calibration_file(folder: Path, runs: list[Run]) -> dict[Path, bytes]:
+    return {folder / "calibration.md": calibration_as_markdown(runs).encode()} if calibrate(runs) else {}
 
 
 def _claim_files(folder: Path, judgements: list[Judgement]) -> dict[Path, bytes]:
