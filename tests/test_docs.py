@@ -158,12 +158,14 @@ def test_the_configuration_is_shown(vrx: Callable[..., subprocess.CompletedProce
 
 
 @pytest.mark.slow
-def test_the_experiments_of_the_readme_run(vrx: Callable[..., subprocess.CompletedProcess]):
+def test_the_experiments_of_the_readme_run(vrx: Callable[..., subprocess.CompletedProcess], tmp_path: Path):
     """All of them, on the tiny model and little data; sweeps are listed."""
     for command in [command for command in commands(ROOT / "README.md") if command.startswith("vrx")]:
         if "--" in command:
             continue  # test_the_configuration_is_shown
         is_sweep = "sweep=" in command or " -m " in command
+        finished = next((path.parent for path in tmp_path.glob("outputs/finetune/tiny/*/record.json")), None)
+        command = command.replace(FINISHED_RUN, str(finished))
         result = vrx(*words_of(command), *TINY, *(["sweep.dry_run=true"] if is_sweep else []))
         assert result.returncode == 0, f"{command}: {result.stderr}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,8 +64,10 @@ def test_a_family_is_trained_and_asked(tiny_family: Callable, data: list[str], t
     train(run, run_dir)
     losses = [json.loads(line)["loss"] for line in RunDir(run_dir).train_log.read_text().splitlines()]
     assert len(losses) == 4
-    assert losses[-1] < losses[0]
-    tuned = {name.partition(".layers.")[2].partition(".")[0] for name in load_file(adapter(run_dir))}
+    assert all(map(math.isfinite, losses))
+    tensors = load_file(adapter(run_dir))
+    assert all(tensor.any() for name, tensor in tensors.items() if "lora_B" in name)  # starts at 0 and has moved
+    tuned = {name.partition(".layers.")[2].partition(".")[0] for name in tensors}
     assert tuned == {str(layer) for layer in layers}
     generate(run, run_dir)
     assert len(RunDir(run_dir).predictions("gqa").read_text().splitlines()) >= 3
@@ -79,7 +82,7 @@ def test_all_jobs_work_on_one_checkpoint(tiny_family: Callable, data: list[str],
     def vrx(job: str, *overrides: str) -> str:
         command = [sys.executable, "-m", "vrx.main", job, *model, *data, *overrides]
         result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 
     model = ["model=qwen3.5-4b", f"model.lvlm={tiny_family('qwen3_5').folder}", "train.connector=true"]

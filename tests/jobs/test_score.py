@@ -121,7 +121,7 @@ def test_weights_scaled_by_a_tenth_change_by_a_tenth_and_by_no_angle(factor: flo
 
 def peak(num_samples: int, root: str) -> None:
     """Print the most memory that scoring so many samples took, in a process of its own."""
-    run = composed([*SMALL, f"runtime.output_root={root}", "job=score"])
+    run = composed([*SMALL, f"runtime.output_root={root}", f"world.folder={root}/data/tiny", "job=score"])
     generator = Generator(loading.load(run.model), loading.load_model_tokenizer(run.model), run.model)
     drawn = [sample for _, sample in calibration.draw_samples(run)][:8]
     probe.mean_scores(generator.lvlm, prompt_batches(generator, drawn * (num_samples // 8), batch_size=8))

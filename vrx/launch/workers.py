@@ -237,11 +237,18 @@ def torchrun() -> None:
     api._get_default_signal = lambda: signal.SIGKILL  # for workers that remain when one has failed
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
+    close, noticed = api.PContext.close, {}
+
+    def close_after_noting(context: api.PContext, *arguments: Any, **options: Any) -> None:
+        noticed.update(vars(context).get("_failures", {}))  # before it kills the others, which then count as failed too
+        close(context, *arguments, **options)
+
+    api.PContext.close = close_after_noting
     die_with_parent()
     try:
         main()
     except ChildFailedError as error:
-        statuses = [failure.exitcode for failure in error.failures.values()]
+        statuses = [failure.exitcode for failure in (noticed or error.failures).values()]
         killed = [status for status in statuses if status < 0 and signal_name(status) in KILLERS]
         sys.exit(next(iter([128 - status for status in killed] or [status % 256 for status in statuses])) or 1)
 

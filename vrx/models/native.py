@@ -46,7 +46,7 @@ def load_folder(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             attn_implementation="eager" if row.eager else None,
-            **({"device_map": "meta", "ignore_mismatched_sizes": True} if on_meta else {}),
+            **({"device_map": "meta"} if on_meta else {}),
         )
     except Exception as error:  # of configurations and files of any kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
