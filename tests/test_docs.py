@@ -16,6 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 from support.composing import composed
 
 from vrx.config.command_line import read_arguments
@@ -160,6 +161,7 @@ def test_the_configuration_is_shown(vrx: Callable[..., subprocess.CompletedProce
 @pytest.mark.slow
 def test_the_experiments_of_the_readme_run(vrx: Callable[..., subprocess.CompletedProcess], tmp_path: Path):
     """All of them, on the tiny model and little data; sweeps are listed."""
+    Image.new("RGB", (48, 48)).save(tmp_path / "picture.png")
     for command in [command for command in commands(ROOT / "README.md") if command.startswith("vrx")]:
         if "--" in command:
             continue  # test_the_configuration_is_shown

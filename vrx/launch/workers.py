@@ -186,8 +186,6 @@ def launch(
     if preemption.requested() or status == preemption.RESUME:
         preemption.stop()
     own_failure = f"{stage} {ended_text(status)} ({run_dir}); run the same command to resume" if status else ""
-    if status and signal_name(status) in KILLERS and not other_nodes:
-        line = ""  # of workers that missed the one that was killed
     if message := _first_cause(line, own_failure, status, other_nodes, node_failure):
         raise RunFailed(message)
 
@@ -237,18 +235,11 @@ def torchrun() -> None:
     api._get_default_signal = lambda: signal.SIGKILL  # for workers that remain when one has failed
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
-    close, noticed = api.PContext.close, {}
-
-    def close_after_noting(context: api.PContext, *arguments: Any, **options: Any) -> None:
-        noticed.update(vars(context).get("_failures", {}))  # before it kills the others, which then count as failed too
-        close(context, *arguments, **options)
-
-    api.PContext.close = close_after_noting
     die_with_parent()
     try:
         main()
     except ChildFailedError as error:
-        statuses = [failure.exitcode for failure in (noticed or error.failures).values()]
+        statuses = [failure.exitcode for failure in error.failures.values()]
         killed = [status for status in statuses if status < 0 and signal_name(status) in KILLERS]
         sys.exit(next(iter([128 - status for status in killed] or [status % 256 for status in statuses])) or 1)
 
