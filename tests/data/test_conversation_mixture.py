@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from vrx.config.errors import UserError
 from vrx.config.instruction_sources import InstructionsConfig, MixedSource, check_sources
-from vrx.data import conversation_table
+from vrx.data import arrow_table
 from vrx.data.conversation_mixture import MixedRows
 from vrx.data.conversation_table import build_mixture, mixture_digest
 
@@ -112,9 +112,9 @@ def test_digest_depends_on_contents_and_weights_alone(tmp_path: Path) -> None:
 def test_data_are_converted_once_and_shared_between_mixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     questions(mixture(tmp_path, a=1, b=1), cache)
-    before = {file: file.stat().st_mtime_ns for file in cache.rglob(conversation_table.TABLE)}
+    before = {file: file.stat().st_mtime_ns for file in cache.rglob(arrow_table.TABLE)}
     questions(mixture(tmp_path, a=3, b=0.5), cache)
-    assert {file: file.stat().st_mtime_ns for file in cache.rglob(conversation_table.TABLE)} == before
+    assert {file: file.stat().st_mtime_ns for file in cache.rglob(arrow_table.TABLE)} == before
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from vrx.config.paths import inside
+from vrx.data.arrow_table import open_table
 from vrx.runs.files import read_json
 
-TABLE, PICTURES, MIXTURE = "rows.arrow", "pictures", "mixture.json"
+PICTURES, MIXTURE = "pictures", "mixture.json"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,8 @@ class MixedRows(Sequence[ConversationRow]):
     """The conversations of a mixture in a fixed order; each data set's rows as often as its weight says."""
 
     def __init__(self, folder: Path) -> None:
-        import datasets
-
         self.entries: list[dict[str, Any]] = read_json(folder / MIXTURE)
-        self.tables = [datasets.Dataset.from_file(str(Path(entry["table"]) / TABLE)) for entry in self.entries]
+        self.tables = [open_table(Path(entry["table"])) for entry in self.entries]
         drawn = [
             drawn_rows(len(table), entry["weight"], seed=entry["digest"])
             for table, entry in zip(self.tables, self.entries, strict=True)
@@ -60,10 +59,20 @@ class MixedRows(Sequence[ConversationRow]):
 
     def picture_files(self) -> list[Path]:
         """The distinct pictures of all data sets."""
-        files: dict[Path, None] = {}
-        for table, entry in zip(self.tables, self.entries, strict=True):
-            files |= dict.fromkeys(file for _, file in pictures_of(table, Path(entry["table"]), entry["image_folder"]))
-        return list(files)
+        return _picture_files(zip(self.tables, self.entries, strict=True))
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The distinct pictures of a mixture, whichever of its rows are drawn."""
+    return _picture_files((open_table(Path(entry["table"])), entry) for entry in read_json(folder / MIXTURE))
+
+
+def _picture_files(parts: Iterable[tuple[Any, dict[str, Any]]]) -> list[Path]:
+    """parts: the table of each data set and its entry in the mixture."""
+    files: dict[Path, None] = {}
+    for table, entry in parts:
+        files |= dict.fromkeys(file for _, file in pictures_of(table, Path(entry["table"]), entry["image_folder"]))
+    return list(files)
 
 
 def drawn_rows(num_rows: int, weight: float, *, seed: str) -> np.ndarray:

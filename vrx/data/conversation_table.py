@@ -7,10 +7,7 @@ were part of the data, named after their content. `vrx.data.conversation_mixture
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,12 +17,12 @@ from tqdm import tqdm
 
 from vrx.config.errors import UserError
 from vrx.config.instruction_sources import InstructionsConfig, InstructionSource, MixedSource
+from vrx.data.arrow_table import TABLE, open_table, write_table
 from vrx.data.conversation_files import conversation_files, source_digest, stream_records
-from vrx.data.conversation_mixture import MIXTURE, PICTURES, TABLE, pictures_of
+from vrx.data.conversation_mixture import MIXTURE, PICTURES, pictures_of
 from vrx.data.conversation_records import PECULIARITIES, Conversation, read_record
 from vrx.data.image_checks import image_errors
 from vrx.launch.logging import log
-from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.files import read_json, write_json
 
 ROWS_PER_BATCH = 256
@@ -88,25 +85,18 @@ def _convert(source: InstructionSource, key: str, folder: Path) -> None:
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
     columns = {"id": text, "messages": text, "pictures": texts, "has_own_pictures": pyarrow.bool_()}
     schema = pyarrow.schema({**columns, "length": pyarrow.int32()})
-    partial = partial_folder(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / PICTURES).mkdir(parents=True)
-    try:
-        empty = True
-        with pyarrow.OSFile(str(partial / TABLE), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-            rows = _rows(source, key, partial / PICTURES)
-            while batch := list(itertools.islice(rows, ROWS_PER_BATCH)):
-                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-                empty = False
-        if empty:
-            raise UserError(f"{key}.path={source.path}: holds no conversation")
-        put_in_place(partial, folder)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:  # Arrow does not name the file
-            raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+    def rows_into(unfinished: Path) -> Iterator[Mapping[str, Any]]:
+        (unfinished / PICTURES).mkdir()
+        return _rows(source, key, unfinished / PICTURES)
+
+    write_table(
+        folder,
+        schema,
+        rows_into,
+        rows_per_batch=ROWS_PER_BATCH,
+        when_empty=f"{key}.path={source.path}: holds no conversation",
+    )
 
 
 def _rows(source: InstructionSource, key: str, pictures: Path) -> Iterator[Mapping[str, Any]]:
@@ -148,13 +138,11 @@ def _saved(content: bytes, folder: Path) -> str:
 
 def _check_pictures(source: InstructionSource, key: str, folder: Path, config: InstructionsConfig) -> None:
     """Refuse a data set with a picture that cannot be opened; each table and image folder is checked once."""
-    import datasets
-
     image_folder = str(Path(source.image_folder).resolve()) if source.image_folder else None
     marker = folder / CHECKED
     if marker.is_file() and read_json(marker) == image_folder:
         return
-    table = datasets.Dataset.from_file(str(folder / TABLE))
+    table = open_table(folder)
     first_rows: dict[Path, int] = {}
     for row, file in pictures_of(table, folder, image_folder):
         first_rows.setdefault(file, row)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +15,11 @@ from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import InstructionsConfig
 from vrx.data import json_stream
+from vrx.data.arrow_table import TABLE, open_table, write_table
 from vrx.data.chat_templates import IMAGE_TAG
 from vrx.data.image_checks import image_errors
 from vrx.data.record_checks import HALF_PAIR, check_image, has_lone_surrogate, refuse_unknown
 from vrx.launch.logging import log
-from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.files import cached_file_digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-TABLE = "rows.arrow"
 ROWS_PER_BATCH = 1000
 PECULIARITIES = {
     "leading answer": "begin with an answer, which is left out",
@@ -172,32 +168,13 @@ def _convert(path: Path, folder: Path) -> None:
 
     columns = {"id": pyarrow.string(), "image": pyarrow.string(), "conversations": pyarrow.string()}
     schema = pyarrow.schema({**columns, "length": pyarrow.int32()})
-    partial = partial_folder(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        empty = True
-        with pyarrow.OSFile(str(partial / TABLE), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-            rows = _rows(path)
-            while batch := list(itertools.islice(rows, ROWS_PER_BATCH)):
-                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-                empty = False
-        if empty:
-            raise UserError(f"{path}: must be a JSON list of conversations with at least one")
-        put_in_place(partial, folder)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:  # Arrow does not name the file
-            raise OSError(error.errno, os.strerror(error.errno), str(folder)) from None
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def open_table(folder: Path) -> Dataset:
-    """The table in a folder, mapped into memory; its rows are `InstructionRow`."""
-    import datasets
-
-    return datasets.Dataset.from_file(str(folder / TABLE))
+    write_table(
+        folder,
+        schema,
+        lambda _: _rows(path),
+        rows_per_batch=ROWS_PER_BATCH,
+        when_empty=f"{path}: must be a JSON list of conversations with at least one",
+    )
 
 
 def first_row_of_images(rows: Dataset) -> dict[str, int]:

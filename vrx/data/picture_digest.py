@@ -29,15 +29,7 @@ def files_of_run(run: RunConfig, table: Path) -> list[Path]:
         source = run.captions if is_pretrain(run) else run.instructions
         names = instruction_dataset.first_row_of_images(instruction_dataset.open_table(table))
         return [inside(Path(source.image_folder), name) for name in names] if source.image_folder else []
-    import datasets
-
-    files: dict[Path, None] = {}
-    for entry in read_json(table / conversation_mixture.MIXTURE):
-        folder = Path(entry["table"])
-        rows = datasets.Dataset.from_file(str(folder / conversation_mixture.TABLE))
-        named = conversation_mixture.pictures_of(rows, folder, entry["image_folder"])
-        files |= dict.fromkeys(file for _, file in named)
-    return list(files)
+    return conversation_mixture.picture_files(table)
 
 
 def pictures_digest(files: Sequence[Path], cache: Path) -> str:
