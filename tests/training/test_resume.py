@@ -114,7 +114,7 @@ def test_a_position_beyond_the_training_is_refused(stopped, tmp_path: Path, step
 def test_a_checkpoint_of_an_earlier_version_is_resumed(run, straight, tmp_path: Path, monkeypatch):
     """It has its rank's tensors by number, no log and no digests."""
     with monkeypatch.context() as patch:
-        patch.setattr("vrx.training.engine.is_resharded", lambda optimizer: False)
+        patch.setattr("vrx.training.optimizer_state.is_resharded", lambda optimizer: False)
         run_dir = stopped_by(signal.SIGUSR2, run, tmp_path / "run")
     folder = checkpoint_files.folders(run_dir)[0]
     (folder / "position.json").write_text(json.dumps({"step": 2, "processes": 1}))

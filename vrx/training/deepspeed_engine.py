@@ -17,17 +17,7 @@ from vrx.launch.devices import device
 from vrx.launch.ranks import world_size
 from vrx.training.engine import total_grad_norm
 from vrx.training.optimizer import master_weights, scale_lr
-from vrx.training.optimizer_state import (
-    Fragment,
-    State,
-    is_by_ranks,
-    is_resharded,
-    load_state_by_ranks,
-    load_state_of_parameters,
-    state_by_ranks,
-    state_of_parameters,
-    whole,
-)
+from vrx.training.optimizer_state import Fragment, State, load_optimizer_state, optimizer_state, whole
 
 RELEASE = "0.19"  # whose internals are used: fp32_partitioned_groups_flat, build_shm_op
 
@@ -66,15 +56,10 @@ class DeepSpeedEngine:
             return {name: tensor.detach().float().cpu().clone() for name, tensor in named.items()}
 
     def optimizer_state(self) -> State:
-        if is_resharded(self.optimizer):
-            return state_of_parameters(self.optimizer, self._fragments())
-        return state_by_ranks(self.optimizer, self._masters())
+        return optimizer_state(self.optimizer, self._fragments, self._masters())
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
-        if is_by_ranks(state):
-            load_state_by_ranks(self.optimizer, self._masters(), state)
-        else:
-            load_state_of_parameters(self.optimizer, self._fragments(), state)
+        load_optimizer_state(self.optimizer, self._fragments, self._masters(), state)
 
     def _fragments(self) -> list[Fragment]:
         named = [(name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad]

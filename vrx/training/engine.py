@@ -15,17 +15,7 @@ from vrx.config.schema import EngineConfig, TrainConfig
 from vrx.launch.devices import device
 from vrx.launch.ranks import world_size
 from vrx.training.optimizer import make_optimizer, master_weights, scale_lr
-from vrx.training.optimizer_state import (
-    Fragment,
-    State,
-    is_by_ranks,
-    is_resharded,
-    load_state_by_ranks,
-    load_state_of_parameters,
-    state_by_ranks,
-    state_of_parameters,
-    whole,
-)
+from vrx.training.optimizer_state import Fragment, State, load_optimizer_state, optimizer_state, whole
 
 
 class Engine(Protocol):
@@ -124,15 +114,10 @@ class TorchEngine:
         return {name: tensor.detach().float().cpu().clone() for name, tensor in named if tensor.requires_grad}
 
     def optimizer_state(self) -> State:
-        if is_resharded(self.optimizer):
-            return state_of_parameters(self.optimizer, self._fragments())
-        return state_by_ranks(self.optimizer, master_weights(self.optimizer))
+        return optimizer_state(self.optimizer, self._fragments, master_weights(self.optimizer))
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
-        if is_by_ranks(state):
-            load_state_by_ranks(self.optimizer, master_weights(self.optimizer), state)
-        else:
-            load_state_of_parameters(self.optimizer, self._fragments(), state)
+        load_optimizer_state(self.optimizer, self._fragments, master_weights(self.optimizer), state)
 
     def _fragments(self) -> list[Fragment]:
         masters = {id(weight): master for weight, master in self.low_precision}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,28 @@ class Fragment:
 def whole(name: str, master: Tensor) -> Fragment:
     """The fragment of a parameter that every rank updates as a whole."""
     return Fragment(name, master.shape, master, 0, 0, master.numel(), is_shared=True)
+
+
+def optimizer_state(
+    optimizer: torch.optim.Optimizer, fragments: Callable[[], Sequence[Fragment]], masters: Sequence[Tensor]
+) -> State:
+    """This rank's share of master weights and moments: by whole parameters where `is_resharded`, else by ranks."""
+    if is_resharded(optimizer):
+        return state_of_parameters(optimizer, fragments())
+    return state_by_ranks(optimizer, masters)
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer,
+    fragments: Callable[[], Sequence[Fragment]],
+    masters: Sequence[Tensor],
+    state: Mapping[str, Tensor],
+) -> None:
+    """Restore what `optimizer_state` gave on all ranks, in either form; `UserError` for one that does not fit."""
+    if is_by_ranks(state):
+        load_state_by_ranks(optimizer, masters, state)
+    else:
+        load_state_of_parameters(optimizer, fragments(), state)
 
 
 def is_resharded(optimizer: torch.optim.Optimizer) -> bool:
