@@ -83,10 +83,10 @@ def test_the_table_shows_each_claim_with_its_verdict_and_numbers(tmp_path: Path)
     write_run(tmp_path, ALL, skill=0.9)
     write_run(tmp_path, SPARSE, skill=0.2)
     judged = list(judgements(tmp_path).values())
-    text = claims_as_markdown(judged)
+    (text,) = claims_as_markdown(judged).values()
     for each in judged:
         assert f"| {each.claim.text} ({each.claim.source}) | **{each.verdict}** |" in text
-    assert claims_as_markdown([]) == ""
+    assert claims_as_markdown([]) == {}
 
 
 def test_pruning_compares_a_region_pruned_outside_itself_with_all_layers(tmp_path: Path):

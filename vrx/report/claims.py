@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vrx.config.paths import as_file_name
 from vrx.report.bootstrap import pair_scores, paired_bootstrap
 from vrx.report.cells import SEED, scores_of
 from vrx.report.collect import Run
@@ -105,12 +106,18 @@ def _judge_model(paper: Paper, model: str, runs: Sequence[Run], scores: Question
     return judgements
 
 
-def claims_as_markdown(judgements: Sequence[Judgement]) -> str:
-    """The judgements of one model as a table, with a note on how they are made."""
-    if not judgements:
-        return ""
+def claims_as_markdown(judgements: Sequence[Judgement]) -> dict[str, str]:
+    """The judgements of each model as a table with notes on how they are made, by the name `claims_<model>`."""
+    models = dict.fromkeys(each.model for each in judgements)
+    return {
+        f"claims_{as_file_name(model)}": _as_table(model, [each for each in judgements if each.model == model])
+        for model in models
+    }
+
+
+def _as_table(model: str, judgements: Sequence[Judgement]) -> str:
     lines = [
-        f"### The paper's claims, on {judgements[0].model}",
+        f"### The paper's claims, on {model}",
         "",
         "| claim | verdict | seeds | difference in points, with its 95 % interval |",
         "|---|---|---:|---|",
@@ -135,9 +142,9 @@ def _row_sides(claim: Claim, artifact: Artifact, paper: Paper, tuned: Sequence[R
         return [run for run in tuned if layers is not None and run.layers == set(layers)]
 
     own = runs_of(rows[claim.row])
-    found = {label: runs_of(rows[label]) for label in claim.against}
-    missing = [label for label, runs in {claim.row: own, **found}.items() if not runs]
-    return {label: (own, runs) for label, runs in found.items() if own and runs}, missing
+    others = {label: runs_of(rows[label]) for label in claim.against}
+    missing = [label for label, runs in {claim.row: own, **others}.items() if not runs]
+    return {label: (own, runs) for label, runs in others.items() if own and runs}, missing
 
 
 def _pruned_sides(runs: Sequence[Run]) -> tuple[Sides, list[str]]:
@@ -167,7 +174,11 @@ def _compare(
         return None
     difference = paired_bootstrap(pairs, SEED)
     ends = sorted((100 * sign * difference.low, 100 * sign * difference.high))
-    means = tuple(100 * sign * statistics.fmean(_mean(x) - _mean(y) for x, y in each) for each in by_seed if each)
+    means = tuple(
+        100 * sign * statistics.fmean(statistics.fmean(x) - statistics.fmean(y) for x, y in each)
+        for each in by_seed
+        if each
+    )
     if claim.share != 1:
         label = f"{100 * claim.share:g} % of {label}"
     return Comparison(label, 100 * sign * difference.value, ends[0], ends[1], means)
@@ -190,7 +201,3 @@ def _pairs(
 
 def _of_seed(runs: Sequence[Run], seed: int | None) -> list[Run]:
     return [run for run in runs if run.seed == seed]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vrx.config.errors import UserError
-from vrx.config.paths import as_file_name
 from vrx.report.claims import Judgement, claims_as_markdown
 from vrx.report.figures.figure import Figure
 from vrx.report.formats import render_markdown
@@ -22,14 +21,10 @@ BLOCK = re.compile(
 
 def markdown_blocks(tables: Sequence[Table], claims: Sequence[Judgement], figures: Sequence[Figure]) -> dict[str, str]:
     """What can be inserted, by name: tables, the claims of each model (`claims_<model>`), and figures as numbers."""
-    models = dict.fromkeys(each.model for each in claims)
     return {
         **{figure.name: f"```text\n{figure.as_text().strip()}\n```\n" for figure in figures},
         **{table.name: render_markdown(table) for table in tables},
-        **{
-            f"claims_{as_file_name(model)}": claims_as_markdown([each for each in claims if each.model == model])
-            for model in models
-        },
+        **claims_as_markdown(claims),
     }
 
 

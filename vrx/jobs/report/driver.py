@@ -6,12 +6,11 @@ import dataclasses
 from pathlib import Path
 
 from vrx.config.errors import UserError
-from vrx.config.paths import as_file_name
 from vrx.config.schema import RunConfig
 from vrx.launch.logging import log
 from vrx.report import wandb_report
 from vrx.report.calibration import calibrate, calibration_as_markdown
-from vrx.report.claims import Judgement, claims_as_markdown, judge_claims
+from vrx.report.claims import claims_as_markdown, judge_claims
 from vrx.report.collect import Run, find_runs, record_files
 from vrx.report.figures.figure import FILE_FORMATS, Figure, FigureInputs
 from vrx.report.formats import RENDERERS
@@ -41,7 +40,7 @@ def report(run: RunConfig) -> None:
     claims = judge_claims(paper, runs, scores)
     files = {
         **_table_files(folder / "tables", tables),
-        **_claim_files(folder / "tables", claims),
+        **{folder / "tables" / f"{name}.md": text.encode() for name, text in claims_as_markdown(claims).items()},
         **_calibration_file(folder / "tables", runs),
         **_figure_files(folder / "figures", figures),
     }
@@ -65,8 +64,10 @@ def report(run: RunConfig) -> None:
     if run.report is not None and run.report.copy_to is not None:
         num_copied = copy_results(root, Path(run.report.copy_to))
         log(f"{num_copied} runs copied without weights to {run.report.copy_to}")
-    for path in [] if run.report is None else map(Path, run.report.insert_into):
-        _insert_into(path, markdown_blocks(tables, claims, figures))
+    if run.report is not None and run.report.insert_into:
+        blocks = markdown_blocks(tables, claims, figures)
+        for path in map(Path, run.report.insert_into):
+            _insert_into(path, blocks)
     log(f"{len(runs)} records, {len(tables)} tables, {len(figures)} figures")
     print(f"report: {index}")
 
@@ -89,16 +90,6 @@ def _insert_into(path: Path, blocks: dict[str, str]) -> None:
 
 def _calibration_file(folder: Path, runs: list[Run]) -> dict[Path, bytes]:
     return {folder / "calibration.md": calibration_as_markdown(runs).encode()} if calibrate(runs) else {}
-
-
-def _claim_files(folder: Path, judgements: list[Judgement]) -> dict[Path, bytes]:
-    models = dict.fromkeys(each.model for each in judgements)
-    return {
-        folder / f"claims_{as_file_name(model)}.md": claims_as_markdown(
-            [each for each in judgements if each.model == model]
-        ).encode()
-        for model in models
-    }
 
 
 def _figure_files(folder: Path, figures: list[Figure]) -> dict[Path, bytes]:
