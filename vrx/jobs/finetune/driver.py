@@ -7,25 +7,23 @@ from pathlib import Path
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import run_data
-from vrx.data.picture_digest import recorded_pictures, require_same_pictures
+from vrx.data.picture_digest import require_same_pictures
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
+from vrx.jobs.training_stage import expected_hours, launch_training
 from vrx.launch.logging import log
-from vrx.launch.workers import launch, num_processes
+from vrx.launch.workers import num_processes
 from vrx.models import fit
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
-from vrx.runs.checkpoint_files import drop_damaged
 from vrx.runs.counted_model import layer_kinds
-from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.layer_selection import kinds_missed, select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import locate_finetune
 from vrx.runs.neighbours import all_layers_record
 from vrx.runs.record import Record, read_record, with_selectors
 from vrx.runs.results import is_copy
-from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Check, RunStatus, run_status, training_gap
 from vrx.runs.train_summary import read_train_summary
@@ -65,14 +63,9 @@ def finetune(run: RunConfig) -> None:
             if training_gap(run_dir) is not None:
                 with shared_resource_lock(data / "instructions"):
                     table = run_data.build(run, data, digest=digest)
-                pictures = recorded_pictures(run, table, data)
-                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest, **pictures})
                 with_kinds = layers if of_layers is None else {"layers": layers, "kinds": of_layers}
                 files.write_json(RunDir(run_dir).layers, with_kinds)
-                write_config(run_dir, run)
-                drop_damaged(run_dir, log)
-                launch("train", run_dir, run.runtime, while_running=wandb_run.follow)
-                require_same_pictures(run, run_dir, data)
+                launch_training("train", run, run_dir, table=table, digest=digest, while_running=wandb_run.follow)
             scores = evaluate_run.measure(run, run_dir, samples)
             record = evaluate_run.write_record(
                 run_dir,
@@ -96,12 +89,11 @@ def progress(run: RunConfig) -> RunStatus:
     data = run.runtime.output_path / "data"
     digest = run_data.digest(run, data, read_only=True)
     run_dir, identity = locate_finetune(run, select_layers(run), digest)
-    device_hours = expected_device_hours(run_dir, identity, run.runtime.results_paths)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:
         return RunStatus("to do", str(error), run_dir)
-    hours = None if device_hours is None else device_hours / num_processes(run.runtime)
+    hours = expected_hours(run, run_dir, identity)
     return run_status(run_dir, _checks(run, run_dir, samples), expected_hours=hours)
 
 

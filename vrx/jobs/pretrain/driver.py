@@ -9,20 +9,18 @@ from vrx.config.schema import LayerCountConfig, RunConfig, SelectorConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import captions, instruction_dataset
 from vrx.data.chat_templates import get_template
-from vrx.data.picture_digest import recorded_pictures, require_same_pictures
+from vrx.data.picture_digest import require_same_pictures
 from vrx.evaluation import evaluate_run
+from vrx.jobs.training_stage import expected_hours, launch_training
 from vrx.launch.logging import log
-from vrx.launch.workers import launch, num_processes
+from vrx.launch.workers import num_processes
 from vrx.models import fit
 from vrx.report.wandb_run import following
 from vrx.runs import files
-from vrx.runs.checkpoint_files import drop_damaged
-from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.identity import Identity
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import locate_pretrain
 from vrx.runs.record import Record, read_record
-from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Gap, RunStatus, run_status, training_gap
 from vrx.runs.train_summary import read_train_summary
@@ -49,12 +47,7 @@ def pretrain(run: RunConfig) -> None:
                 with shared_resource_lock(data / "instructions"):
                     table = instruction_dataset.build_table(run.captions, data, digest=digest)
                     captions.require_captions(table, run.captions)
-                pictures = recorded_pictures(run, table, data)
-                files.write_json(RunDir(run_dir).data, {"table": str(table), "sha256": digest, **pictures})
-                write_config(run_dir, run)
-                drop_damaged(run_dir, log)
-                launch("pretrain", run_dir, run.runtime, while_running=wandb_run.follow)
-                require_same_pictures(run, run_dir, data)
+                launch_training("pretrain", run, run_dir, table=table, digest=digest, while_running=wandb_run.follow)
             summary = read_train_summary(RunDir(run_dir).train_summary)
             record = evaluate_run.write_record(run_dir, run.model, identity, [], {}, train=summary)
             wandb_run.finish(record)
@@ -68,9 +61,7 @@ def progress(run: RunConfig) -> RunStatus:
         return RunStatus("to do", "data not made yet")
     digest = instruction_dataset.data_digest(run.captions, run.runtime.output_path / "data", read_only=True)
     run, run_dir, identity = _located(run, digest)
-    device_hours = expected_device_hours(run_dir, identity, run.runtime.results_paths)
-    hours = None if device_hours is None else device_hours / num_processes(run.runtime)
-    return run_status(run_dir, [lambda: _gap(run_dir)], expected_hours=hours)
+    return run_status(run_dir, [lambda: _gap(run_dir)], expected_hours=expected_hours(run, run_dir, identity))
 
 
 def _located(run: RunConfig, digest: str) -> tuple[RunConfig, Path, Identity]:
