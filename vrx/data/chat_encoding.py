@@ -114,19 +114,19 @@ class ChatEncoder:
 
     def _require_picture_tokens(self, ids: Sequence[int], output: Any, num_pictures: int) -> None:
         """Refuse ids that lack tokens of a picture, as from a tokenizer that does not know them."""
-        found = sum(token in self.picture_ids for token in ids)
-        if num_pictures and not found:
+        num_picture_tokens = sum(token in self.picture_ids for token in ids)
+        if num_pictures and not num_picture_tokens:
             raise UserError(f"messages: {num_pictures} pictures, but no token of a picture in the ids")
 
     def _ending(self, ids: list[int], end: int, offsets: list[list[int]], output: Any) -> int:
         """The place after the token that ends an answer, which may follow blanks; `end` where no such token follows."""
-        place = end
-        while place < len(ids) and ids[place] not in self.special_ids:
-            start, stop = offsets[place]
-            if self.tokenizer.decode([ids[place]]).strip() or start == stop:
+        position = end
+        while position < len(ids) and ids[position] not in self.special_ids:
+            start, stop = offsets[position]
+            if self.tokenizer.decode([ids[position]]).strip() or start == stop:
                 return end
-            place += 1
-        return place + 1 if place < len(ids) and ids[place] not in self.picture_ids else end
+            position += 1
+        return position + 1 if position < len(ids) and ids[position] not in self.picture_ids else end
 
     def _tensors(self, output: Any) -> dict[str, Tensor]:
         """The tensors that the model takes beside the ids, in the form of `vrx.data.joining`."""
@@ -175,10 +175,10 @@ class ChatEncoder:
     def _place_of_picture(self, text: str, number: int) -> int:
         """Where in a text the token of a picture stands, counted from 0."""
         assert self.picture_token is not None
-        place = -1
+        position = -1
         for _ in range(number + 1):
-            place = text.index(self.picture_token, place + 1)
-        return place
+            position = text.index(self.picture_token, position + 1)
+        return position
 
 
 def _moved(

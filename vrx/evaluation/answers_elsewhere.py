@@ -145,8 +145,8 @@ def _id(row: Any, known: set[str]) -> str | None:
     if not isinstance(row, dict):
         return None
     places = [row.get("doc"), row] if isinstance(row.get("doc"), dict) else [row]
-    found = [place[name] for place in places for name in ID_KEYS if place.get(name) is not None]
-    ids = [str(value) for value in found if isinstance(value, str | int)]
+    values = [place[name] for place in places for name in ID_KEYS if place.get(name) is not None]
+    ids = [str(value) for value in values if isinstance(value, str | int)]
     return next((each for each in ids if each in known), ids[0] if ids else None)
 
 

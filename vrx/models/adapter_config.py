@@ -59,18 +59,18 @@ def require_same_targets(folder: Path, config: dict[str, Any], modules: Iterable
         unused = [str(target) for target in targets if not any(matches_target(name, [str(target)]) for name in modules)]
         unnamed = [name for name in modules if not matches_target(name, list(map(str, targets)))]
         if unused or unnamed:
-            found = (
+            misfit = (
                 f"no tensors of {summarize_names(unused)}" if unused else f"tensors of {summarize_names(unnamed)} too"
             )
-            raise UserError(f"{folder}: its weights are not of the target_modules of {FILE}: {found}")
+            raise UserError(f"{folder}: its weights are not of the target_modules of {FILE}: {misfit}")
     if isinstance(targets, str) and targets != "all-linear":
         try:
             unnamed = [name for name in modules if not re.fullmatch(targets, name)]
         except re.error as error:
             raise UserError(f"{folder / FILE}: target_modules={targets}: no regular expression: {error}") from None
         if unnamed:
-            found = summarize_names(unnamed)
-            raise UserError(f"{folder}: its weights are not of the target_modules of {FILE}: tensors of {found} too")
+            names = summarize_names(unnamed)
+            raise UserError(f"{folder}: its weights are not of the target_modules of {FILE}: tensors of {names} too")
     _require_same_layers(folder, config, modules)
 
 
@@ -79,8 +79,8 @@ def _require_same_layers(folder: Path, config: dict[str, Any], modules: list[str
     if layers is None:
         return
     named = {layers} if isinstance(layers, int) else set(layers) if isinstance(layers, list) else set()
-    found = {int(match[1]) for name in modules if (match := re.search(r"\.layers\.(\d+)\.", name))}
-    if found != named:
+    actual = {int(match[1]) for name in modules if (match := re.search(r"\.layers\.(\d+)\.", name))}
+    if actual != named:
         raise UserError(
-            f"{folder}: its weights are of the layers {sorted(found)}, not of {FILE}'s layers_to_transform={layers}"
+            f"{folder}: its weights are of the layers {sorted(actual)}, not of {FILE}'s layers_to_transform={layers}"
         )

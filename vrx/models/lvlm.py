@@ -46,15 +46,15 @@ def projector(model: nn.Module) -> nn.Module:
 def connector(model: nn.Module, paths: Sequence[str]) -> dict[str, nn.Parameter]:
     """The parameters of an LVLM at the paths of modules or parameters, by full name within the LVLM."""
     lvlm = _require_lvlm(model)
-    found = {
+    parameters = {
         name: parameter
         for name, parameter in lvlm.named_parameters()
         if any(f"{name}.".startswith(f"{path}.") for path in paths)
     }
-    missing = [path for path in paths if not any(f"{name}.".startswith(f"{path}.") for name in found)]
+    missing = [path for path in paths if not any(f"{name}.".startswith(f"{path}.") for name in parameters)]
     if missing:
         raise TypeError(f"{type(lvlm).__name__} has no {', '.join(missing)}")
-    return found
+    return parameters
 
 
 def decoder(model: PreTrainedModel) -> Any:

@@ -41,12 +41,12 @@ class Calibration:
 def calibrate(runs: Sequence[Run], released: Released | None = None) -> list[Calibration]:
     """Each published score that a run of the untouched checkpoint has, or answers of it from elsewhere."""
     released = released or load_released()
-    found = []
+    comparisons = []
     for checkpoint in released.checkpoints:
         for run in (run for run in runs if _is_of(run, checkpoint)):
             names = [name for name in checkpoint.scores if name in run.record.scores]
-            found += [_compare(checkpoint, name, run, released) for name in names]
-    return found
+            comparisons += [_compare(checkpoint, name, run, released) for name in names]
+    return comparisons
 
 
 def calibration_as_markdown(runs: Sequence[Run], *, model: str | None = None, released: Released | None = None) -> str:

@@ -96,13 +96,13 @@ def _conversation(rng: random.Random, number: int, stocks: Stocks, images: Path)
     record: dict[str, object] = {"id": f"small_{number}"}
     turns: list[dict[str, str]] = []
     if rng.random() < TEXT_ONLY:
-        asked = [benchmarks.text_question(rng, stocks, stocks.train.names) for _ in range(TURNS)]
+        chosen = [benchmarks.text_question(rng, stocks, stocks.train.names) for _ in range(TURNS)]
     else:
         record["image"] = f"train/{number}.png"
         scene, makers = sample_scene(rng, stocks.train)
         benchmarks.save(scene, stocks.train, images / str(record["image"]), rng)
-        asked = _different(scene, makers, rng, stocks.train)
-    for question in asked:
+        chosen = _different(scene, makers, rng, stocks.train)
+    for question in chosen:
         turns.append({"from": "human", "value": questions.prompt(question)})
         turns.append({"from": "gpt", "value": questions.reply(question)})
     if "image" in record:

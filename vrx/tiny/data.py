@@ -91,8 +91,8 @@ def _conversation(rng: random.Random, number: int, images: Path) -> tuple[Row, l
     _save(scene, images / image, rng)
     turns[0]["value"] = f"<image>\n{turns[0]['value']}"
     record["image"] = image
-    asked = description(scene, rng)
-    described = [{"from": "human", "value": f"<image>\n{asked.text}"}, {"from": "gpt", "value": asked.answer}]
+    caption = description(scene, rng)
+    described = [{"from": "human", "value": f"<image>\n{caption.text}"}, {"from": "gpt", "value": caption.answer}]
     return {**record, "conversations": turns}, [{**record, "conversations": described}]
 
 

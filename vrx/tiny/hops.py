@@ -12,8 +12,8 @@ def colour_beside(scene: Scene, rng: random.Random) -> Question:
     """The colour of a thing's neighbour."""
     cell, thing = pick(scene, rng)  # type: ignore[misc]
     words, other = rng.choice(neighbours(cell))
-    found = scene[other]
-    return Question(f"What color is {words} the {thing}?", found.colour if found else "none", "hops")
+    beside = scene[other]
+    return Question(f"What color is {words} the {thing}?", beside.colour if beside else "none", "hops")
 
 
 def two_steps(scene: Scene, rng: random.Random) -> Question:

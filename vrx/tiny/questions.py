@@ -54,8 +54,8 @@ def kind_at(scene: Scene, cell: int) -> str:
 
 def neighbours(cell: int) -> list[tuple[str, int]]:
     """The cells beside a cell, each after the words for where it lies."""
-    found = [(words, neighbour(cell, *step)) for words, step in RELATIONS.items()]
-    return [(words, other) for words, other in found if other is not None]
+    cells = [(words, neighbour(cell, *step)) for words, step in RELATIONS.items()]
+    return [(words, other) for words, other in cells if other is not None]
 
 
 def recognition(scene: Scene, rng: random.Random) -> Question:

@@ -79,8 +79,10 @@ class LvlmWithLoss(nn.Module):
         features: Any = torch.cat(list(core.get_image_features(pixel_values=images).pooler_output))
         expected = self.lvlm.config.image_seq_length
         if len(features) != expected * len(images):  # they would shift from sample to sample
-            found = len(features) / len(images)
-            raise UserError(f"model.num_image_tokens={expected}: the vision tower yields {found:g} features an image")
+            per_image = len(features) / len(images)
+            raise UserError(
+                f"model.num_image_tokens={expected}: the vision tower yields {per_image:g} features an image"
+            )
         return features.to(embeddings.dtype)
 
     def nll_sum(self, states: Tensor, labels: Tensor) -> Tensor:

@@ -33,12 +33,12 @@ def compare(run: RunConfig) -> None:
     base = finished[0][0] if finished else run  # before its tuning
     models = [(dataclasses.replace(base, job=run.job), None), *finished] if options.untouched else finished
     image = None if picture is None else str(picture.absolute())
+    runtime = one_process(run.runtime)
     with working_folder(run) as folder:
         for number, (model, _) in enumerate(models):
-            asked = dataclasses.replace(model, image=image, runtime=one_process(run.runtime))
-            write_config(folder / f"{number:03}", asked)
-        write_config(folder, dataclasses.replace(run, runtime=one_process(run.runtime)))
-        launch("compare", folder, one_process(run.runtime))
+            write_config(folder / f"{number:03}", dataclasses.replace(model, image=image, runtime=runtime))
+        write_config(folder, dataclasses.replace(run, runtime=runtime))
+        launch("compare", folder, runtime)
         answers = read_json(answers_file(folder))
     print(table([describe(model, record) for model, record in models], answers))
 

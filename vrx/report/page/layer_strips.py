@@ -95,10 +95,10 @@ def find_importance(runs: Sequence[Run], roots: Sequence[Path]) -> dict[str, Imp
     """By model the importance scores that colour its strips: of the first file of `vrx score` for the same weights,
     by its first formula. A file that cannot be read is left out with one line that names it."""
     weights = {run.model: digest(run.record.identity.get("weights")) for run in reversed(runs)}
-    found: dict[str, Importance] = {}
+    by_model: dict[str, Importance] = {}
     for path in (path for root in roots for path in sorted(root.glob("score/*/*/scores.json"))):
         model = path.parents[1].name
-        if model not in weights or model in found:
+        if model not in weights or model in by_model:
             continue
         try:
             content = read_score_file(path)
@@ -107,8 +107,8 @@ def find_importance(runs: Sequence[Run], roots: Sequence[Path]) -> dict[str, Imp
             log(f"left out of the report: {error}")
             continue
         if importance and digest(content["model"]["weights"]) == weights[model]:
-            found[model] = importance
-    return found
+            by_model[model] = importance
+    return by_model
 
 
 def _first(scores: Mapping[str, list[float]], source: str) -> Importance | None:

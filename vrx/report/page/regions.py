@@ -101,7 +101,7 @@ class ModelRegions:
 
 def model_regions(runs: Sequence[Run]) -> list[ModelRegions]:
     """The regions of each model that has a finished fine-tune with scores."""
-    found = []
+    models = []
     for model in sorted({run.model for run in runs if run.is_tuned}):
         group = [run for run in group_by_setting(runs, model)[0] if accuracy_benchmarks(run.record)]
         if not group:
@@ -114,8 +114,8 @@ def model_regions(runs: Sequence[Run]) -> list[ModelRegions]:
             if mean_score(run.record, benchmarks) is not None:
                 by_layers.setdefault((run.layers, run.fraction), []).append(run)
         regions = [_region(members, benchmarks) for members in by_layers.values()]
-        found.append(ModelRegions(model, tuple(sorted(regions, key=lambda each: -each.score)), benchmarks))
-    return found
+        models.append(ModelRegions(model, tuple(sorted(regions, key=lambda each: -each.score)), benchmarks))
+    return models
 
 
 def cost_charts(regions: ModelRegions) -> list[PageChart]:
