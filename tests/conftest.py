@@ -56,7 +56,7 @@ def tuned(world: Path) -> Path:
     import torch
 
     from vrx.config.frozen import freeze
-    from vrx.data import instruction_dataset
+    from vrx.data.instructions import instruction_dataset
     from vrx.evaluation import evaluate_run
     from vrx.models import loading, lora, lora_checkpoint
     from vrx.runs import files, lookup

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vrx.data.batch import TrainingSample, collate
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 
 PAD = 9
 SAMPLES = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vrx.data.batch import TrainingSample, collate
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 
 
 def sample(length: int, tiles: list[int], *, side: int = 4) -> TrainingSample:

@@ -15,7 +15,7 @@ from support.generating import answer_in_batches, samples_of
 
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig, RunConfig
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.evaluation import benchmarks, scoring
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import Generator

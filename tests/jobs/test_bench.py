@@ -14,7 +14,7 @@ from vrx.config.compose import composing
 from vrx.config.errors import UserError
 from vrx.config.paths import CONF
 from vrx.config.schema import ModelConfig
-from vrx.data import dataset
+from vrx.data.instructions import dataset
 from vrx.jobs.bench import results, synthetic
 from vrx.jobs.bench.results import VariantCost
 from vrx.jobs.bench.synthetic_run import NUM_LENGTHS, lengths_of_data

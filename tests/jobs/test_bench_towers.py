@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.dinov2_models import dinov2_model
 
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.jobs.bench import synthetic
 from vrx.models import fit, loading
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from vrx.config.errors import UserError
-from vrx.data import instruction_dataset
-from vrx.data.image_checks import image_errors
+from vrx.data.images.checks import image_errors
+from vrx.data.instructions import instruction_dataset
 from vrx.evaluation.evaluate_run import write_record
 from vrx.jobs.check import preflight
 from vrx.jobs.check.driver import check, together

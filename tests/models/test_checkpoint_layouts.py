@@ -24,7 +24,7 @@ from support.official import FAMILIES, model_config
 from transformers import AutoImageProcessor, AutoProcessor, LlavaForConditionalGeneration
 
 from vrx.config.schema import LoraConfig
-from vrx.data import encoding
+from vrx.data.instructions import encoding
 from vrx.models import checkpoint_layouts, loading, lora, lora_checkpoint, surgery
 from vrx.models.plain_processor import plain_processor
 

@@ -11,7 +11,7 @@ from support.dinov2_models import SIDE, dinov2_model, write_tower
 from support.official import GOLDEN, near
 from transformers import BitImageProcessorPil, Dinov2Model
 
-from vrx.data.image_processing import Pixels, open_rgb, pad_to_square
+from vrx.data.images.processing import Pixels, open_rgb, pad_to_square
 from vrx.models import loading
 from vrx.models.architecture import parameter_counts
 from vrx.models.projector_weights import read_projector

@@ -14,10 +14,10 @@ from support.composing import composed
 from support.official import GOLDEN
 from transformers import AutoConfig, AutoModelForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-from vrx.data import dataset
 from vrx.data.batch import collate
-from vrx.data.encoding import IGNORE
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
+from vrx.data.instructions import dataset
+from vrx.data.instructions.encoding import IGNORE
 from vrx.models import loading, lora
 from vrx.models.assemble import TOWERS
 from vrx.models.lvlm import decoder_layers

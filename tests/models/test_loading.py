@@ -28,8 +28,8 @@ from support.official import (
     tuning,
 )
 
-from vrx.data.encoding import IGNORE, expand_images, tokenize_prompt
-from vrx.data.image_processing import Pixels, open_rgb
+from vrx.data.images.processing import Pixels, open_rgb
+from vrx.data.instructions.encoding import IGNORE, expand_images, tokenize_prompt
 from vrx.models import loading, lora
 
 

@@ -11,7 +11,7 @@ from support.small_models import IMAGE, forward_inputs, rows_of, small_backbone,
 from torch import nn
 
 from vrx.data.batch import MicroBatch
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.models import log_likelihood
 
 

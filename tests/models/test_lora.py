@@ -8,8 +8,9 @@ import peft
 import pytest
 import torch
 
-from vrx.data import batch, dataset, instruction_dataset
-from vrx.data.image_processing import Pixels
+from vrx.data import batch
+from vrx.data.images.processing import Pixels
+from vrx.data.instructions import dataset, instruction_dataset
 from vrx.models import from_run, loading, lora, lora_checkpoint
 from vrx.runs.layer_selection import select_layers
 from vrx.training import engine, loss

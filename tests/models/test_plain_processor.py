@@ -13,8 +13,8 @@ from support.official import FAMILIES, GOLDEN, loaded, model_config
 from transformers import AutoProcessor
 
 from vrx.config.schema import ModelConfig
-from vrx.data.encoding import expand_images, tokenize_prompt
-from vrx.data.image_processing import Pixels, open_rgb
+from vrx.data.images.processing import Pixels, open_rgb
+from vrx.data.instructions.encoding import expand_images, tokenize_prompt
 from vrx.models import loading
 from vrx.models.plain_processor import plain_processor, save_processor
 from vrx.models.run_weights import RunWeights

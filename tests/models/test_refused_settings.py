@@ -19,7 +19,7 @@ from support.official import FAMILIES, model_config
 from vrx.config.errors import UserError
 from vrx.config.paths import PACKAGE
 from vrx.config.schema import ModelConfig
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.models import loading
 from vrx.models.lora_checkpoint import Adapter
 from vrx.models.lvlm import PROJECTOR

@@ -15,7 +15,7 @@ from support.small_world import build_world, make_pictures
 
 from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig, WorldConfig
-from vrx.data import instruction_dataset
+from vrx.data.instructions import instruction_dataset
 from vrx.evaluation import benchmarks as evaluation
 from vrx.evaluation import evaluate_run, scoring
 from vrx.small import benchmarks, data, questions

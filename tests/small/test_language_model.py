@@ -5,8 +5,8 @@ from __future__ import annotations
 from support.small_world import prepared_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from vrx.data.chat_templates import render
-from vrx.data.encoding import IGNORE, tokenize, tokenize_prompt
+from vrx.data.instructions.chat_templates import render
+from vrx.data.instructions.encoding import IGNORE, tokenize, tokenize_prompt
 from vrx.data.tokenizers import load_tokenizer
 
 

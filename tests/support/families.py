@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vrx.config.schema import EngineConfig, LoraConfig, ModelConfig
 from vrx.data.batch import MicroBatch, TrainingSample, collate
-from vrx.data.chat_encoding import ChatEncoder
-from vrx.data.processors import forward_keys, load_processor
+from vrx.data.conversations.chat_encoding import ChatEncoder
+from vrx.data.conversations.processors import forward_keys, load_processor
 from vrx.models import lora, native
 from vrx.training.native_loss import NativeLvlmWithLoss
 

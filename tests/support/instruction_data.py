@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import settings
 
 from vrx.config.schema import InstructionsConfig
-from vrx.data.instruction_dataset import build_table, data_digest
+from vrx.data.instructions.instruction_dataset import build_table, data_digest
 
 Make = Callable[..., InstructionsConfig]
 unhurried = settings(deadline=None, derandomize=True)  # reproducible, and independent of the machine's load

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from vrx.config.schema import LoraConfig, ModelConfig
-from vrx.data import batch, dataset
-from vrx.data.encoding import expand_images
-from vrx.data.image_processing import Pixels, open_rgb
+from vrx.data import batch
+from vrx.data.images.processing import Pixels, open_rgb
+from vrx.data.instructions import dataset
+from vrx.data.instructions.encoding import expand_images
 from vrx.models import loading, lora
 from vrx.models.lora_checkpoint import Adapter, tensors_beside_adapter
 from vrx.training import loss

@@ -22,8 +22,8 @@ from transformers import AutoModelForCausalLM, CLIPVisionModel, get_cosine_sched
 
 from vrx.config.schema import EngineConfig, TrainConfig
 from vrx.data import sampler
-from vrx.data.encoding import IGNORE, tokenize
-from vrx.data.image_processing import Pixels, open_rgb
+from vrx.data.images.processing import Pixels, open_rgb
+from vrx.data.instructions.encoding import IGNORE, tokenize
 from vrx.data.tokenizers import IMAGE_TOKEN
 from vrx.models import loading, lora
 from vrx.training import loop

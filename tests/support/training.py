@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig
-from vrx.data import instruction_dataset
 from vrx.data.batch import collate
-from vrx.data.dataset import TrainingDataset
+from vrx.data.instructions import instruction_dataset
+from vrx.data.instructions.dataset import TrainingDataset
 from vrx.models import loading
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.run_dir import RunDir

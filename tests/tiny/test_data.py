@@ -17,7 +17,7 @@ from support.tiny_reader import find_thing, parse, reply, see, solve
 
 from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig, WorldConfig
-from vrx.data import instruction_dataset
+from vrx.data.instructions import instruction_dataset
 from vrx.evaluation import benchmarks, scoring
 from vrx.tiny import data
 from vrx.tiny.scenes import CELL, GRID, SIZE, Scene

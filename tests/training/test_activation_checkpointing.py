@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.models import loading, lora
 from vrx.training import activation_checkpointing, loss
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.models import loading
 from vrx.training.flops import Workload
 from vrx.training.setup import add_adapters

@@ -12,7 +12,7 @@ from support.whole_runs import curve, rows
 
 from vrx.config.errors import RunFailed, UserError
 from vrx.data.batch import collate
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.jobs.finetune.driver import finetune
 from vrx.models import loading
 from vrx.runs.run_dir import RunDir

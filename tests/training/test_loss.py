@@ -8,7 +8,7 @@ from support.training import training_dataset
 
 from vrx.config.schema import EngineConfig
 from vrx.data.batch import collate
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.models import loading
 from vrx.models.lvlm import projector
 from vrx.training.loss import LvlmWithLoss, num_supervised

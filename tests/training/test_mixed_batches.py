@@ -11,7 +11,8 @@ from support.training import assert_same_course
 from support.whole_runs import rows, run_dir
 
 from vrx.config.schema import TrainConfig
-from vrx.data import instruction_dataset, sampler
+from vrx.data import sampler
+from vrx.data.instructions import instruction_dataset
 
 STEPS = ("train.max_steps=3", "train.global_batch_size=4", "train.micro_batch_size=2", "train.warmup_ratio=0")
 HAS_IMAGE = [[False, False, True, True], [True, True, False, False], [True, False, False, True]]  # of each step's rows

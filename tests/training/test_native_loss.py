@@ -11,7 +11,7 @@ from torch import nn
 
 from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig, LoraConfig
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.models import lora
 from vrx.models.lvlm import answers_after_prefix
 from vrx.training.loss import LvlmWithLoss

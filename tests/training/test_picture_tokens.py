@@ -15,8 +15,8 @@ from support.families import picture, question, slow_families
 
 from vrx.config.errors import UserError
 from vrx.config.schema import InstructionsConfig, RunConfig
-from vrx.data.chat_encoding import ChatEncoder
-from vrx.data.processors import forward_keys, load_processor
+from vrx.data.conversations.chat_encoding import ChatEncoder
+from vrx.data.conversations.processors import forward_keys, load_processor
 from vrx.training.picture_tokens import require_picture_tokens, token_counts
 
 

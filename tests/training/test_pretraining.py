@@ -13,9 +13,9 @@ from support.captions import write_captions
 from support.whole_runs import rows
 from transformers import get_cosine_schedule_with_warmup
 
-from vrx.data import captions, instruction_dataset
 from vrx.data.batch import collate
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions import captions, instruction_dataset
+from vrx.data.instructions.encoding import IGNORE
 from vrx.models import fit, loading, projector_weights
 from vrx.models.lvlm import PROJECTOR
 from vrx.runs.run_dir import RunDir

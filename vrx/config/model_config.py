@@ -39,7 +39,7 @@ class ModelConfig:
     lvlm: str | None = None  # a finished LVLM instead of the parts, in any layout of vrx/models/checkpoint_layouts.py
     revision: str | None = None  # of lvlm, where that is a hub id: a commit, tag or branch
     tokenizer: str | None = None  # where it is neither the LVLM's own nor the backbone's
-    template: str = MISSING  # conversation template, see vrx/data/chat_templates.py; chat: the checkpoint's own
+    template: str = MISSING  # a name of vrx/data/instructions/chat_templates.py, or chat: the checkpoint's own
     image_token: str = ""  # a token that never occurs in text; the image's features replace it
     num_image_tokens: int = number(576, 1, 65536)  # of a picture; where pictures differ, an estimate for costs alone
     vision_feature_layer: int = number(-2, -MAX_LAYERS, MAX_LAYERS)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.data.joining import join_tensors
 
 

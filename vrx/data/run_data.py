@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from vrx.config.schema import RunConfig
-from vrx.data import conversation_table, instruction_dataset
-from vrx.data.conversation_mixture import MixedRows
+from vrx.data.conversations import conversation_table
+from vrx.data.conversations.conversation_mixture import MixedRows
+from vrx.data.instructions import instruction_dataset
 
 
 def digest(run: RunConfig, cache: Path | None = None, *, read_only: bool = False) -> str:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from vrx.config.errors import BadImage, UserError
 from vrx.data.batch import TrainingSample
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 
 MAX_REPLACEMENTS = 100  # bad images in a row with on_bad_image=replace
 

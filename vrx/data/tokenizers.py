@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrx.config.errors import UserError
-from vrx.data.chat_templates import IMAGE_TAG, Template, get_template
+from vrx.data.instructions.chat_templates import IMAGE_TAG, Template, get_template
 from vrx.runs.content_digest import TOKENIZER_FILES
 from vrx.runs.files import read_json_object, refuse_pointer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-IMAGE_TOKEN = -200  # stands for an image in the ids until `vrx.data.encoding.expand_images`
+IMAGE_TOKEN = -200  # stands for an image in the ids until `vrx.data.instructions.encoding.expand_images`
 
 
 def load_tokenizer(

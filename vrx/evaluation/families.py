@@ -18,8 +18,8 @@ from typing import Any
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.config.schema import BenchmarkConfig
-from vrx.data.chat_templates import IMAGE_TAG
-from vrx.data.record_checks import refuse_unreadable_texts
+from vrx.data.instructions.chat_templates import IMAGE_TAG
+from vrx.data.instructions.record_checks import refuse_unreadable_texts
 from vrx.evaluation.question_rows import DocumentRow, GroundingRow, MultipleChoiceRow, ShortAnswerRow
 from vrx.metrics.answer import Answer
 from vrx.runs.json_text import parse_json

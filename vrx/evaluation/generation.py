@@ -22,9 +22,9 @@ from transformers.generation.streamers import BaseStreamer
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import tokenizers
 from vrx.data.batch import MicroBatch, TrainingSample, collate
-from vrx.data.chat_templates import IMAGE_TAG, get_template
-from vrx.data.encoding import expand_images, tokenize, tokenize_prompt
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
+from vrx.data.instructions.chat_templates import IMAGE_TAG, get_template
+from vrx.data.instructions.encoding import expand_images, tokenize, tokenize_prompt
 from vrx.evaluation.families import LETTERS, Sample
 from vrx.evaluation.image_loading import load_image, load_images
 from vrx.evaluation.kv_cache import preallocated_cache

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vrx.config.errors import BadImage
-from vrx.data.image_processing import Pixels, open_rgb
+from vrx.data.images.processing import Pixels, open_rgb
 from vrx.evaluation.families import Sample
 
 Loaded = Tensor | BadImage | None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vrx.config.errors import UserError
 from vrx.data.batch import TrainingSample, collate
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.evaluation.generation import EncodedSample, Generator
 from vrx.metrics.answer import Answer
 from vrx.models.log_likelihood import negative_log_likelihood

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from vrx.config.errors import BadImage, UserError
 from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
-from vrx.data.chat_encoding import ChatEncoder
-from vrx.data.chat_templates import IMAGE_TAG
-from vrx.data.image_processing import open_rgb
-from vrx.data.processors import forward_keys, load_processor
+from vrx.data.conversations.chat_encoding import ChatEncoder
+from vrx.data.conversations.processors import forward_keys, load_processor
+from vrx.data.images.processing import open_rgb
+from vrx.data.instructions.chat_templates import IMAGE_TAG
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import EncodedSample, Generator
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.schema import RunConfig
-from vrx.data.picture_digest import recorded_pictures, require_same_pictures
+from vrx.data.images.digest import recorded_pictures, require_same_pictures
 from vrx.launch.logging import log
 from vrx.launch.workers import launch, num_processes
 from vrx.runs import files

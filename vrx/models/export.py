@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
-from vrx.data.processors import load_processor
+from vrx.data.conversations.processors import load_processor
 from vrx.models.checkpoint_layouts import TOWER_RENAMES
 from vrx.models.file_names import ADAPTER_WEIGHTS, MODEL_WEIGHTS, PROJECTOR_FILE, shard_index
 from vrx.models.from_run import load_from_run

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
-from vrx.data.image_size import PREPROCESSOR, processed_size
+from vrx.data.images.size import PREPROCESSOR, processed_size
 from vrx.models.architecture import part_config
 from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.native_facts import require_native

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlavaForConditionalGeneration, PreTra
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
-from vrx.data.chat_templates import IMAGE_TAG, get_template
+from vrx.data.instructions.chat_templates import IMAGE_TAG, get_template
 from vrx.data.tokenizers import load_tokenizer
 from vrx.models.assemble import assemble
 from vrx.models.checkpoint_layouts import LlavaOptions, is_lvlm, is_official

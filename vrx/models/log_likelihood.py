@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, PreTrainedModel
 
 from vrx.data.batch import MicroBatch
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.models.lvlm import answers_after_prefix, forward_inputs
 
 HEAD_POSITIONS = 512  # positions that the language head computes at a time

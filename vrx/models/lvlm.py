@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vrx.data.batch import MicroBatch
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 
 PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.", "model.language_model."  # of LLaVA
 PREFIX_MODELS = ("paligemma",)

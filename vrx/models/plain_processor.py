@@ -12,9 +12,9 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from vrx.config.schema import ModelConfig
 from vrx.data import tokenizers
-from vrx.data.chat_templates import IMAGE_TAG
-from vrx.data.image_processing import Pixels
-from vrx.data.jinja_template import jinja_template
+from vrx.data.images.processing import Pixels
+from vrx.data.instructions.chat_templates import IMAGE_TAG
+from vrx.data.instructions.jinja_template import jinja_template
 from vrx.models.fit import WITH_CLASS_TOKEN
 
 PIXEL_SETTINGS = ("do_resize", "size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean")

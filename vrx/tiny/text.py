@@ -12,8 +12,8 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors, t
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from vrx.data.chat_templates import SYSTEM
-from vrx.data.encoding import CAPTION_END
+from vrx.data.instructions.chat_templates import SYSTEM
+from vrx.data.instructions.encoding import CAPTION_END
 from vrx.tiny import questions as q
 from vrx.tiny.kinds import TEXT, VISUAL
 from vrx.tiny.lists import caption

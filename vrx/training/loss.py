@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig
 from vrx.data.batch import MicroBatch
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.models.lvlm import projector
 from vrx.training import packing
 

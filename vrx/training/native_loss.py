@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig
-from vrx.data.encoding import IGNORE
+from vrx.data.instructions.encoding import IGNORE
 from vrx.launch.ranks import world_size
 from vrx.models.architectures import Architecture
 from vrx.models.lvlm import answers_after_prefix

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from vrx.config.schema import LoraConfig, RunConfig
 from vrx.data.batch import MicroBatch
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
 from vrx.launch.devices import DTYPES, device
 from vrx.launch.logging import log
 from vrx.launch.ranks import world_size

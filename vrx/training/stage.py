@@ -13,9 +13,11 @@ from torch import Tensor
 
 from vrx.config.errors import UserError
 from vrx.config.schema import CaptionsConfig, InstructionsConfig, RunConfig
-from vrx.data import chat_dataset, dataloader, dataset, instruction_dataset, run_data, sampler
+from vrx.data import dataloader, run_data, sampler
 from vrx.data.batch import MicroBatch, collate
-from vrx.data.processors import describe
+from vrx.data.conversations import chat_dataset
+from vrx.data.conversations.processors import describe
+from vrx.data.instructions import dataset, instruction_dataset
 from vrx.data.sample_dataset import SampleDataset
 from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data.image_processing import open_rgb
+from vrx.data.images.processing import open_rgb
 from vrx.evaluation.asking import encode_conversation, stream_answer
 from vrx.evaluation.generation import Generator
 from vrx.launch.ranks import set_ready

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 
 from vrx.config.schema import RunConfig
 from vrx.data.batch import TrainingSample, collate
-from vrx.data.dataset import TrainingDataset
+from vrx.data.instructions.dataset import TrainingDataset
 from vrx.data.sampler import BatchPlan
 from vrx.launch.devices import DTYPES, device
 from vrx.models import loading, lora

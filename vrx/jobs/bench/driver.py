@@ -13,7 +13,7 @@ from vrx.config.frozen import freeze
 from vrx.config.job_options import required
 from vrx.config.paths import below
 from vrx.config.schema import RunConfig
-from vrx.data import instruction_dataset
+from vrx.data.instructions import instruction_dataset
 from vrx.jobs.bench import results
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs, inference_file
 from vrx.jobs.bench.results import VariantCost

@@ -15,9 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
-from vrx.data import dataset
-from vrx.data.image_processing import PROCESSORS
-from vrx.data.image_size import CROPPING
+from vrx.data.images.processing import PROCESSORS
+from vrx.data.images.size import CROPPING
+from vrx.data.instructions import dataset
 from vrx.data.tokenizers import encode
 from vrx.launch.devices import device
 from vrx.models.architecture import part_config

@@ -8,7 +8,7 @@ import shutil
 from vrx.config.frozen import freeze
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data import instruction_dataset
+from vrx.data.instructions import instruction_dataset
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs
 from vrx.launch.gpus import count_gpus
 from vrx.launch.workers import launch

@@ -12,7 +12,8 @@ import torch
 
 from vrx.config.job_options import required
 from vrx.config.schema import ModelConfig, RunConfig
-from vrx.data import dataset, instruction_dataset, sampler
+from vrx.data import sampler
+from vrx.data.instructions import dataset, instruction_dataset
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.bench import baseline, synthetic

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data import instruction_dataset, run_data
+from vrx.data import run_data
+from vrx.data.instructions import instruction_dataset
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
 from vrx.models.architecture import published_facts

@@ -17,9 +17,11 @@ from vrx.config.job_options import required
 from vrx.config.paths import inside
 from vrx.config.schema import InstructionsConfig, RunConfig
 from vrx.config.validate import validate_process_count
-from vrx.data import conversation_table, instruction_dataset, run_data
-from vrx.data.conversation_mixture import MixedRows
-from vrx.data.image_checks import image_errors
+from vrx.data import run_data
+from vrx.data.conversations import conversation_table
+from vrx.data.conversations.conversation_mixture import MixedRows
+from vrx.data.images.checks import image_errors
+from vrx.data.instructions import instruction_dataset
 from vrx.evaluation import benchmarks
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig, RunConfig
-from vrx.data import dataset, instruction_dataset
-from vrx.data.image_processing import Pixels
+from vrx.data.images.processing import Pixels
+from vrx.data.instructions import dataset, instruction_dataset
 from vrx.jobs.check import findings_file
 from vrx.jobs.check.findings import Finding
 from vrx.launch.ranks import set_ready

@@ -7,7 +7,7 @@ from typing import Any
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data.image_processing import open_rgb
+from vrx.data.images.processing import open_rgb
 from vrx.evaluation.asking import encode_conversation, first_tokens, option_probabilities
 from vrx.evaluation.generation import Generator
 from vrx.jobs.compare import answers_file, model_folders

@@ -7,7 +7,7 @@ from pathlib import Path
 from vrx.config.schema import RunConfig
 from vrx.config.validate import validate_process_count
 from vrx.data import run_data
-from vrx.data.picture_digest import require_same_pictures
+from vrx.data.images.digest import require_same_pictures
 from vrx.evaluation import evaluate_run
 from vrx.evaluation.dataset_cache import NotConverted
 from vrx.jobs.training_stage import expected_hours, launch_training

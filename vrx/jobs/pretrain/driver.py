@@ -7,9 +7,9 @@ from pathlib import Path
 
 from vrx.config.schema import LayerCountConfig, RunConfig, SelectorConfig
 from vrx.config.validate import validate_process_count
-from vrx.data import captions, instruction_dataset
-from vrx.data.chat_templates import get_template
-from vrx.data.picture_digest import require_same_pictures
+from vrx.data.images.digest import require_same_pictures
+from vrx.data.instructions import captions, instruction_dataset
+from vrx.data.instructions.chat_templates import get_template
 from vrx.evaluation import evaluate_run
 from vrx.jobs.training_stage import expected_hours, launch_training
 from vrx.launch.logging import log

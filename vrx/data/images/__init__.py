@@ -1,0 +1,1 @@
+"""Picture files: their size, pixels, checks and digest."""

@@ -1,0 +1,1 @@
+"""Instruction data and captions as LLaVA and Bunny take them: files, templates, tokens."""
