@@ -11,7 +11,7 @@ import torch
 from support.composing import composed
 from support.generating import answer_in_batches, generator_of, samples_of
 
-from vrx.config.errors import BadImage
+from vrx.config.errors import BadImage, UserError
 from vrx.config.schema import RunConfig
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import Generator, prompt_batches, text_answer_function
@@ -51,6 +51,19 @@ def test_letter_log_probs_agree_with_the_log_likelihood_of_each_letter_as_an_ans
         pairs = zip(with_end, answer.choice_log_probs, strict=True)
         assert all(with_end_token <= letter_alone + 1e-4 for with_end_token, letter_alone in pairs)
         assert with_end.index(max(with_end)) == answer.choice_log_probs.index(max(answer.choice_log_probs))
+
+
+def test_answers_of_a_model_that_computes_no_numbers_are_refused(make_run: Make):
+    run = make_run()
+    generator, samples = generator_of(run), samples_of(run, "tiny_mmlu", limit=2)
+    generator.lvlm.lm_head.weight.data[-1, -1] = torch.nan  # loading looks at the beginning of weights only
+    for answer in (
+        text_answer_function(generator, 2),
+        text_answer_function(generator, 2, letters=True),
+        lambda batch: loglikelihoods(generator, batch),
+    ):
+        with pytest.raises(UserError, match=f"sample {samples[0].answer.id}: .* computes NaN .*dtype=float32"):
+            answer_in_batches(generator, samples, answer, 2)
 
 
 @pytest.fixture(scope="module")

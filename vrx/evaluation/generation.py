@@ -28,6 +28,7 @@ from vrx.data.instructions.encoding import expand_images, tokenize, tokenize_pro
 from vrx.evaluation.families import LETTERS, Sample
 from vrx.evaluation.image_loading import load_image, load_images
 from vrx.evaluation.kv_cache import preallocated_cache
+from vrx.evaluation.watched_logits import AreNumbers, FirstTokenLogProbs, no_numbers
 from vrx.launch.devices import device, dtype
 from vrx.metrics.answer import Answer
 from vrx.models import from_run
@@ -146,7 +147,7 @@ class Generator:
     ) -> list[str]:
         """The greedy answers to a batch, stripped of outer blanks; prompts are padded on the left.
 
-        streamer: gets the tokens of a batch of one as they come.
+        streamer: gets the tokens of a batch of one as they come. `UserError` where logits are no numbers.
         """
         return self._generate(batch, max_new_tokens, [], streamer)
 
@@ -154,7 +155,7 @@ class Generator:
         self, batch: Sequence[EncodedSample], max_new_tokens: int
     ) -> list[tuple[str, tuple[float, ...]]]:
         """As `answer`, with the log-probability of each option's letter as the first token (as hendrycks/test)."""
-        first_token = _FirstTokenLogProbs(self.letter_ids(LETTERS))
+        first_token = FirstTokenLogProbs(self.letter_ids(LETTERS))
         texts = self._generate(batch, max_new_tokens, [first_token])
         return [
             (text, tuple(row[: len(encoded.sample.answer.choices)]))
@@ -169,34 +170,21 @@ class Generator:
         processors: list[LogitsProcessor],
         streamer: BaseStreamer | None = None,
     ) -> list[str]:
-        rows = [encoded.row for encoded in batch]
+        rows, numbers = [encoded.row for encoded in batch], AreNumbers()
         inputs = forward_inputs(self.lvlm, collate(rows, pad_token_id=self.pad_token_id, side="left"))
         output = self.lvlm.generate(
             **inputs,
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            logits_processor=LogitsProcessorList(processors),
+            logits_processor=LogitsProcessorList([*processors, numbers]),
             streamer=streamer,
             past_key_values=preallocated_cache(self.lvlm.config.get_text_config()),
         )
+        for encoded, are_numbers in zip(batch, numbers.rows, strict=True):
+            if not are_numbers:
+                raise no_numbers(encoded.sample, self.lvlm.dtype)
         texts = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
-
-
-class _FirstTokenLogProbs(LogitsProcessor):
-    """Records the log-probabilities of some tokens at the first new position and changes nothing.
-
-    `rows` is (batch, tokens).
-    """
-
-    def __init__(self, token_ids: list[int]) -> None:
-        self.token_ids = token_ids
-        self.rows: list[list[float]] = []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
-        if not self.rows:
-            self.rows = scores.float().log_softmax(-1)[:, self.token_ids].cpu().tolist()
-        return scores
 
 
 def text_answer_function(generator: Generator, max_new_tokens: int, *, letters: bool = False) -> AnswerFunction:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 from vrx.config.errors import UserError
 from vrx.data.batch import TrainingSample, collate
 from vrx.data.instructions.encoding import IGNORE
 from vrx.evaluation.generation import EncodedSample, Generator
+from vrx.evaluation.watched_logits import no_numbers
 from vrx.metrics.answer import Answer
 from vrx.models.log_likelihood import negative_log_likelihood
 from vrx.models.lvlm import decoder
@@ -19,6 +21,7 @@ def loglikelihoods(generator: Generator, batch: Sequence[EncodedSample]) -> list
 
     For a sample with references, it is that of the first reference and the end token after it, as in training; for a
     document, that of the whole text. A forward pass has as many rows (references or windows) as there are samples.
+    `UserError` for a log-likelihood that is no number.
     """
     rows = [(number, row) for number, encoded in enumerate(batch) for row in _rows(generator, encoded)]
     totals, num_tokens = [0.0] * len(batch), [0] * len(batch)
@@ -31,6 +34,8 @@ def loglikelihoods(generator: Generator, batch: Sequence[EncodedSample]) -> list
             num_tokens[number] += int(count)
     answers = []
     for encoded, total, count in zip(batch, totals, num_tokens, strict=True):
+        if not math.isfinite(total):
+            raise no_numbers(encoded.sample, generator.lvlm.dtype)
         answer = encoded.sample.answer
         if answer.references:
             text = answer.references[0]
