@@ -1,7 +1,11 @@
 """Kills and losses of power at chosen points of a command: every rename and every sync below its folder is one.
 
-The command's processes load `HOOK` as their `sitecustomize`. It numbers the renames and syncs of all of them together,
-kills all at the chosen one, before it happens, and notes what was synced.
+The command runs once; `fault_hook/sitecustomize.py` keeps what is in the folder before each point. Three states follow
+from that, each of which the same command has to mend when it is run again:
+
+- kill: what is there before the point,
+- contents lost: the same names, and every file cut to the size at which it was last synced,
+- names lost: only names that were synced in their folder, and their files as in "contents lost".
 """
 
 from __future__ import annotations
@@ -11,47 +15,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support.forked import Commands
 from support.whole_runs import ENVIRONMENT, SMALL, command
 
-HOOK = """
-import os, signal, sys
-LOG, ROOT, SIZE = os.environ["FAULT_LOG"], os.environ["FAULT_ROOT"], 400
-log = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-synced = os.open(LOG + ".synced", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-def point(kind, path):
-    if not str(path).startswith(ROOT):
-        return
-    os.write(log, f"{kind} {os.path.relpath(path, ROOT)}".encode()[: SIZE - 1].ljust(SIZE - 1) + b"\\n")
-    if os.lseek(log, 0, os.SEEK_CUR) // SIZE == int(os.environ["FAULT_AT"]):
-        os.killpg(os.getpgid(0), signal.SIGKILL)
-
-def on_event(event, arguments):
-    if event == "os.rename":
-        point("rename", arguments[1])
-
-def fsync(file):
-    number = file if isinstance(file, int) else file.fileno()
-    point("sync", os.readlink(f"/proc/self/fd/{number}"))
-    real_fsync(file)
-    state = os.fstat(number)
-    os.write(synced, f"{state.st_ino} {state.st_size}\\n".encode())
-
-def sync():
-    point("sync", ROOT)
-    real_sync()
-    for folder, _, names in os.walk(ROOT):
-        for name in names:
-            state = os.stat(os.path.join(folder, name))
-            os.write(synced, f"{state.st_ino} {state.st_size}\\n".encode())
-
-real_fsync, os.fsync, real_sync, os.sync = os.fsync, fsync, os.sync, sync
-sys.addaudithook(on_event)
-"""
+HOOK = Path(__file__).with_name("fault_hook")
+WAYS = ("kill", "contents lost", "names lost")
 OPTIONS = (
     "train.max_steps=4",
     "train.global_batch_size=2",
@@ -64,69 +37,136 @@ OPTIONS = (
 TUNE = (*OPTIONS, "runtime.checkpoint_every=1", "lora.r=4", "lora.alpha=8", "layer_count=2")
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {  # the command that is disturbed comes last, after those it needs
     "finetune": (TUNE,),
-    "pretrain": (("pretrain", *OPTIONS, "runtime.checkpoint_every=1"),),
+    "pretrain": (
+        TUNE,
+        ("pretrain", *OPTIONS, "runtime.checkpoint_every=1"),
+    ),
     "evaluate": (TUNE, ("evaluate", *OPTIONS, "benchmark=[tiny_mmlu,tiny_gqa]")),
     "score": (TUNE, ("score", *TUNE, "score.samples_per_benchmark=2")),
     "prune": (TUNE, ("prune", *TUNE, "prune.layers=[5,7]")),
     "report": (TUNE, ("report",)),
-    "sweep": ((*TUNE, "-m", "seed=0,1"),),
+    "sweep": (TUNE, (*TUNE, "-m", "seed=1,2")),
 }
 
 
 class Campaign:
-    """The undisturbed course of one job in a folder of its own, and its disturbed courses beside it."""
+    """The undisturbed course of one job in a folder, and what was there before each of its points."""
 
-    def __init__(self, job: str, folder: Path) -> None:
+    def __init__(self, job: str, folder: Path, commands: Commands) -> None:
         *before, self.command = COMMANDS[job]
-        self.folder, self.start = folder, folder / "start"
-        (folder / "hook").mkdir(parents=True)
-        (folder / "hook" / "sitecustomize.py").write_text(HOOK)
-        self.start.mkdir()
+        self.root, self.notes, self.commands = folder / "root", folder / "notes", commands
+        self.root.mkdir(parents=True)
         for needed in before:
-            subprocess.run(_command(needed), cwd=self.start, env=ENVIRONMENT, check=True, capture_output=True)
-        calm = self._copy("calm")
-        assert self._run(calm, at=0) == 0
-        self.expected = outcome(calm)
-        self.points = (folder / "calm.log").read_text().splitlines()
+            assert commands.run(_command(needed), self.root).returncode == 0, needed
+        noted(_command(self.command)[1:], self.root, self.notes)
+        self.expected = outcome(self.root)
+        self.points = [line.strip() for line in (self.notes / "points").read_text().splitlines()]
+        self._problems: dict[str, str | None] = {}  # by the digest of a state
 
-    def disturb(self, number: int, *, power: bool) -> str | None:
-        """Kill the command at a point, counted from 1, and run it again; returns what is wrong with the result.
+    @property
+    def num_states(self) -> int:
+        """How many different states the points led to; a command is run once for each."""
+        return len(self._problems)
 
-        power: what was not synced is lost as well.
-        """
-        root = self._copy(f"at-{number}-{'power' if power else 'kill'}")
-        self._run(root, at=number)
-        if power:
-            lose_unsynced(root, Path(f"{root}.log.synced"))
-        again = subprocess.run(
-            _command(self.command), cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False
-        )
-        left = [str(path.relative_to(root)) for path in root.rglob(".*.partial")]
-        actual = outcome(root)
-        shutil.rmtree(root)
+    def disturb(self, number: int, way: str) -> str | None:
+        """Run the command on what a kill or loss of power at a point, counted from 1, leaves; tells what is wrong."""
+        shutil.rmtree(self.root)
+        restore_state(self.notes, number, way, self.root)
+        state = tree_digest(self.root)
+        if state not in self._problems:
+            self._problems[state] = self._problem_of_a_second_run()
+        return self._problems[state]
+
+    def _problem_of_a_second_run(self) -> str | None:
+        try:
+            again = self.commands.run(_command(self.command), self.root)
+        except subprocess.TimeoutExpired:
+            return "does not end"
         if again.returncode != 0:
             return f"status {again.returncode}: {again.stderr.strip().splitlines()[-1:]}"
+        actual = outcome(self.root)
         different = sorted(key for key in self.expected.keys() | actual if self.expected.get(key) != actual.get(key))
+        left = [str(path.relative_to(self.root)) for path in self.root.rglob(".*.partial")]
         return f"other {different}" if different else f"left {left}" if left else None
 
-    def _copy(self, name: str) -> Path:
-        return Path(shutil.copytree(self.start, self.folder / name))
 
-    def _run(self, root: Path, *, at: int) -> int:
-        fault = {"FAULT_AT": str(at), "FAULT_LOG": f"{root}.log", "FAULT_ROOT": str(root)}
-        path = os.pathsep.join([str(self.folder / "hook"), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])])
-        environment = {**ENVIRONMENT, **fault, "PYTHONPATH": path}
-        options: dict[str, Any] = {"cwd": root, "env": environment, "start_new_session": True}
-        return subprocess.run(_command(self.command), capture_output=True, check=False, **options).returncode
+def noted(arguments: Sequence[str], root: Path, notes: Path) -> None:
+    """Run the interpreter in a folder whose content counts as synced, and note what is there before each point.
+
+    notes: a new folder for `points`, a line for each, and what `fault_hook/sitecustomize.py` keeps.
+    """
+    (notes / "kept").mkdir(parents=True)
+    path = os.pathsep.join([str(HOOK), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])])
+    environment = {**ENVIRONMENT, "FAULT_ROOT": str(root), "FAULT_NOTES": str(notes), "PYTHONPATH": path}
+    for command_line in (["-c", "import sitecustomize; sitecustomize.note_tree()"], arguments):
+        subprocess.run([sys.executable, *command_line], cwd=root, env=environment, check=True, capture_output=True)
 
 
-def lose_unsynced(root: Path, synced: Path) -> None:
-    """Cut every file back to the size at which it was last synced, as a file system may do after a loss of power."""
-    lines = synced.read_text().split() if synced.is_file() else []
-    sizes = dict(zip(map(int, lines[::2]), map(int, lines[1::2]), strict=True))
-    for path in root.rglob("*"):
-        if path.is_file() and path.stat().st_size > (size := sizes.get(path.stat().st_ino, 0)):
+def restore_state(notes: Path, number: int, way: str, root: Path) -> None:
+    """Make what a kill or loss of power at a point, counted from 1, leaves of a folder."""
+    if way == "names lost":
+        restore_names(notes, number, root)
+        return
+    shutil.copytree(notes / str(number), root, symlinks=True)
+    if way == "contents lost":
+        lose_contents(notes, number, root)
+
+
+def read_synced(notes: Path, number: int) -> tuple[dict[int, int], dict[int, dict[str, int]]]:
+    """What was on the disk before a point: sizes of files and names in folders, by inode."""
+    sizes: dict[int, int] = {}
+    names: dict[int, dict[str, int]] = {}
+    num_lines = json.loads((notes / f"{number}.json").read_text())["num_lines"]
+    for line_number, line in enumerate((notes / "synced").read_text().splitlines()[:num_lines], 1):
+        note = json.loads(line)
+        if "file" in note:
+            sizes[note["file"]] = note["size"]
+        elif "folder" in note:
+            names[note["folder"]] = note["names"]
+        elif (gone := note["gone"]) in names:  # what it held stays known, under a number that is no inode
+            names[-line_number] = names.pop(gone)
+            for entries in names.values():
+                entries.update({name: -line_number for name, inode in entries.items() if inode == gone})
+    return sizes, names
+
+
+def lose_contents(notes: Path, number: int, root: Path) -> None:
+    """Cut every file of a copy of what was there before a point to the size at which it was last synced."""
+    sizes, _ = read_synced(notes, number)
+    for name, inode in json.loads((notes / f"{number}.json").read_text())["inodes"].items():
+        path = root / name
+        if path.is_file() and path.stat().st_size > (size := sizes.get(inode, 0)):
             os.truncate(path, size)
+
+
+def restore_names(notes: Path, number: int, root: Path) -> None:
+    """Make what is left before a point of names and files that were synced."""
+    sizes, names = read_synced(notes, number)
+    noted = json.loads((notes / f"{number}.json").read_text())
+    present = {inode: notes / str(number) / name for name, inode in noted["inodes"].items()}
+
+    def restore(folder: Path, inode: int) -> None:
+        folder.mkdir()
+        for name, of_entry in names.get(inode, {}).items():
+            source = present.get(of_entry, notes / "kept" / str(of_entry))
+            if of_entry in names or source.is_dir():
+                restore(folder / name, of_entry)
+            elif source.is_file():
+                shutil.copy2(source, folder / name)
+                os.truncate(folder / name, min(source.stat().st_size, sizes.get(of_entry, 0)))
+            else:
+                (folder / name).touch()  # deleted since, and never synced
+
+    restore(root, noted["root"])
+
+
+def tree_digest(root: Path) -> str:
+    """A digest of the names and contents below a folder."""
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        content = path.read_bytes() if path.is_file() else b"folder"
+        whole.update(json.dumps([str(path.relative_to(root)), hashlib.sha256(content).hexdigest()]).encode())
+    return whole.hexdigest()
 
 
 def outcome(root: Path) -> dict[str, Any]:
