@@ -194,8 +194,12 @@ def fresh_backbone(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Llama
 
 
 def answer_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The mean loss of the supervised tokens, in nats; logits are computed for these alone."""
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    """The mean loss of the supervised tokens of (batch, length) ids, in nats."""
+    return supervised_loss(model, model.model(input_ids=ids, use_cache=False).last_hidden_state, labels)
+
+
+def supervised_loss(model: LlamaForCausalLM, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """`answer_loss` from the last hidden state, (batch, length, width); logits of supervised tokens alone."""
     supervised = labels[:, 1:] != -100
     return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][supervised]), labels[:, 1:][supervised])
 

@@ -6,13 +6,14 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
 from tqdm import tqdm
 from transformers import LlamaForCausalLM
 
-from vrx.tiny.backbone import PHASES, answer_loss
+from vrx.tiny.backbone import PHASES, supervised_loss
 from vrx.tiny.text import Encode
 
 WINDOW = 4  # neighbouring layers that are left out together
@@ -65,19 +66,29 @@ def measure(model: LlamaForCausalLM, encode: Encode, *, num_batches: int = 4, se
     rng = random.Random(seed)
     phase = PHASES[-1]
     batches = [phase.batch(rng, encode, step=phase.first_steps, batch_size=32) for _ in range(num_batches)]
+    states = [_hidden_states(model, ids) for ids, _ in batches]
     num_layers = model.config.num_hidden_layers
     windows = [range(first, first + WINDOW) for first in range(num_layers - WINDOW + 1)]
     bar = tqdm(total=2 + num_layers + len(windows), desc="leaving out layers")
 
     def loss(left_out: range = range(0)) -> float:
+        """The loss without these layers; what the layers before them compute does not change, so they do not run."""
         bar.update()
-        with without_layers(model, left_out):
-            return sum(answer_loss(model, ids, labels).item() for ids, labels in batches) / num_batches
+        with without_layers(model, range(left_out.stop)):
+            losses = [
+                supervised_loss(
+                    model,
+                    model.model(inputs_embeds=inputs[left_out.start], use_cache=False).last_hidden_state,
+                    labels,
+                )
+                for inputs, (_, labels) in zip(states, batches, strict=True)
+            ]
+        return sum(each.item() for each in losses) / num_batches
 
     whole = loss()
     report = LayerReport(
         loss=whole,
-        influence=_block_influence(model, *batches[0]),
+        influence=_block_influence(states[0], batches[0][1]),
         single_cost=[loss(range(layer, layer + 1)) - whole for layer in range(num_layers)],
         window_cost=[loss(window) - whole for window in windows],
     )
@@ -97,18 +108,23 @@ def without_layers(model: LlamaForCausalLM, left_out: range) -> Iterator[None]:
         model.model.layers, model.config.num_hidden_layers = layers, kept
 
 
-def _block_influence(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> list[float]:
-    states: list[tuple[torch.Tensor, torch.Tensor]] = []
+def _hidden_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
+    """The input of each layer, then the output of the last one, without the final norm; (batch, length, width)."""
+    states: list[torch.Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        states.append((inputs[0], output))
+        states.extend((output,) if states else (inputs[0], output))
 
     hooks = [layer.register_forward_hook(keep) for layer in model.model.layers]
     model.model(input_ids=ids, use_cache=False)
     for hook in hooks:
         hook.remove()
+    return states
+
+
+def _block_influence(states: list[torch.Tensor], labels: torch.Tensor) -> list[float]:
     seen = labels.ne(-100).flip(1).cumsum(1).flip(1) > 0  # up to the last answer; padding follows
     return [
         (1 - nn.functional.cosine_similarity(before[seen], after[seen], dim=-1)).mean().item()
-        for before, after in states
+        for before, after in pairwise(states)
     ]

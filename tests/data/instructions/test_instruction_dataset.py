@@ -92,7 +92,7 @@ def test_file_of_llavas_size_is_converted_in_little_memory_and_read_once(tmp_pat
     config = InstructionsConfig(str(tmp_path / "data.json"), str(tmp_path), on_bad_image="skip")
     code = (
         "import resource; from pathlib import Path\n"
-        "from vrx.data import instruction_dataset; from vrx.config.schema import InstructionsConfig\n"
+        "from vrx.data.instructions import instruction_dataset; from vrx.config.schema import InstructionsConfig\n"
         f"config = {config!r}; cache = Path({str(tmp_path / 'cache')!r})\n"
         "digest = instruction_dataset.data_digest(config, cache)\n"
         "folder = instruction_dataset.build_table(config, cache, digest=digest)\n"
