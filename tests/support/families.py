@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vrx.config.schema import EngineConfig, LoraConfig, ModelConfig
 from vrx.data.batch import MicroBatch, TrainingSample, collate
+from vrx.data.conversations.chat_dataset import ChatDataset
 from vrx.data.conversations.chat_encoding import ChatEncoder
 from vrx.data.conversations.processors import forward_keys, load_processor
 from vrx.models import lora, native
@@ -58,6 +59,10 @@ class TinyFamily:
         """One of three conversations, with a picture of a size of its own."""
         pictures = [picture(number)] if with_picture else []
         return self.encoder.encode([question(number, len(pictures)), answer(number)], pictures)
+
+    def blank(self) -> TrainingSample:
+        """What joins a batch of texts under ZeRO-3."""
+        return ChatDataset([], self.encoder, on_bad_image="error").blank()
 
     def prompt(self, number: int) -> TrainingSample:
         """The question of one of the conversations."""

@@ -11,6 +11,8 @@ from torch import nn
 
 from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig, LoraConfig
+from vrx.data import dataloader
+from vrx.data.batch import MicroBatch
 from vrx.data.instructions.encoding import IGNORE
 from vrx.models import lora
 from vrx.models.lvlm import answers_after_prefix
@@ -77,6 +79,38 @@ def test_a_text_leaves_the_connector_as_it_is(tiny_family, name):
     beside = {key: gradient for key, gradient in found.items() if "lora_" not in key}
     assert beside
     assert all(gradient is not None and not gradient.any() for gradient in beside.values())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_text_beside_a_blank_picture_teaches_what_it_teaches_alone(tiny_family, name):
+    """And runs the modules that pictures of any number and size run, in their order, as ranks must under ZeRO-3."""
+    family = tiny_family(name)
+    if name == "paligemma":
+        pytest.skip("its processor takes no text without a picture")
+    texts, blank = [family.sample(number, with_picture=False) for number in (0, 1)], family.blank()
+    for packed in (False, True)[: 1 + (family.row.packing != "padded")]:
+        module = family.tuned(packed=packed)
+        with_blank = dataloader.with_blank(texts, blank, pad_token_id=0, packed=packed)
+        alone = family.collate(texts, packed=packed)
+        assert with_blank.token_counts == alone.token_counts
+        loss, gradient = gradients(module, [alone])
+        blank_loss, beside_blank = gradients(module, [with_blank])
+        assert blank_loss == pytest.approx(loss, abs=LOSS)
+        assert largest_difference(gradient, beside_blank) < GRADIENT * largest(gradient)
+        pictures = [family.collate([family.sample(n) for n in numbers], packed=packed) for numbers in ((0,), (1, 2))]
+        orders = [modules_in_order(module, batch) for batch in (with_blank, *pictures)]
+        assert orders[0] == orders[1] == orders[2]
+
+
+def modules_in_order(module: nn.Module, batch: MicroBatch) -> list[str]:
+    """The modules with weights of their own, in the order in which a forward pass runs them."""
+    names: list[str] = []
+    weighted = [(name, part) for name, part in module.named_modules() if list(part.parameters(recurse=False))]
+    hooks = [part.register_forward_pre_hook(lambda *_, name=name: names.append(name)) for name, part in weighted]
+    module(**batch.model_inputs())
+    for hook in hooks:
+        hook.remove()
+    return names
 
 
 def test_llava_is_the_same_through_both_paths(tiny_family):

@@ -45,6 +45,7 @@ class MicroBatch:
     sample_lengths, which sum to the row's length. pixels: (images, 3, H, W), or None where no sample has an image.
     bad_images, cut_images, masked_samples: the messages of all samples. tensors: those of the samples, joined as
     `vrx.data.joining` says; num_pictures: pictures of each sample, in order, where the model takes `tensors`.
+    has_blank: the last sample is not of the data and teaches nothing, see `vrx.data.dataloader`; it is not counted.
     """
 
     input_ids: Tensor
@@ -58,14 +59,24 @@ class MicroBatch:
     masked_samples: list[str] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     num_pictures: list[int] | None = None
+    has_blank: bool = False
 
     @property
     def token_counts(self) -> list[int]:
-        """Tokens of each sample, padding not counted."""
-        if self.sample_lengths is not None:
-            return self.sample_lengths
-        assert self.attention_mask is not None
-        return self.attention_mask.sum(1).tolist()
+        """Tokens of each sample of the data, padding not counted."""
+        counts = self.sample_lengths
+        if counts is None:
+            assert self.attention_mask is not None
+            counts = self.attention_mask.sum(1).tolist()
+        return counts[: len(counts) - self.has_blank]
+
+    @property
+    def picture_count(self) -> int:
+        """Pictures of the samples of the data."""
+        if self.pixels is not None:
+            return len(self.pixels)
+        counts = self.num_pictures or []
+        return sum(counts[: len(counts) - self.has_blank])
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch with its tensors on a device."""

@@ -63,6 +63,10 @@ class SampleDataset(Dataset[TrainingSample], Generic[Row]):
     def sample_without_pictures(self, row: Row) -> TrainingSample:
         """A row whose pictures are left out."""
 
+    def blank(self) -> TrainingSample | None:
+        """A sample with a picture, from which nothing is learned; None where the model takes care of texts itself."""
+        return None
+
     def _masked(self, row: Row, record: str, bad_images: list[str]) -> TrainingSample:
         """A sample with every label masked, which keeps its position in the batch."""
         sample = self.sample_without_pictures(row)

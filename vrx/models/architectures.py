@@ -30,6 +30,10 @@ def _nothing(model: Any, kept: Sequence[int]) -> None:
     return None
 
 
+def _as_it_is(model: Any) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Architecture:
     """What transformers does not tell of a model.
@@ -39,7 +43,8 @@ class Architecture:
     from the position ids; `padded`, not at all, as the model mixes what it reads in other ways than by attention, or
     its mask knows one prefix. eager: attention scores are capped, which only transformers' eager attention does.
     pinned: layers that cannot be cut without changing what the others compute. after_cut: mends what depends on the
-    numbers of the layers; it gets the model and the numbers that the kept layers had. model_type: of the checkpoint,
+    numbers of the layers; it gets the model and the numbers that the kept layers had. after_load: mends what
+    transformers computes otherwise for a sample in a batch than for the sample alone. model_type: of the checkpoint,
     where it is not the row's name. kinds: of every decoder layer, by default transformers' `layer_types`.
     """
 
@@ -48,6 +53,7 @@ class Architecture:
     eager: bool = False
     pinned: Callable[[Config], set[int]] = _no_layers
     after_cut: Callable[[Any, Sequence[int]], None] = _nothing
+    after_load: Callable[[Any], None] = _as_it_is
     model_type: str | None = None
     kinds: Callable[[Config], list[str]] = _layer_types
 
@@ -129,7 +135,9 @@ def paligemma() -> Architecture:
 
 def mllama() -> Architecture:
     """Llama 3.2 Vision: some layers attend to the picture, which has no tokens of its own in the text."""
-    return Architecture(packing="padded", after_cut=_renumber_cross_layers, kinds=_mllama_kinds)
+    return Architecture(
+        packing="padded", after_cut=_renumber_cross_layers, after_load=_hide_pictures_from_texts, kinds=_mllama_kinds
+    )
 
 
 def mistral3() -> Architecture:
@@ -175,6 +183,26 @@ def _renumber_cross_layers(model: Any, kept: Sequence[int]) -> None:
     decoder.cross_attention_layers = numbers
     for config in {id(config): config for config in (model.config.get_text_config(), decoder.config)}.values():
         config.cross_attention_layers = list(numbers)
+
+
+def _hide_pictures_from_texts(model: Any) -> None:
+    """Let a sample without pictures see none, also beside samples with pictures.
+
+    In a batch with pictures, transformers gives the tokens of such a sample the mean of what all pictures hold.
+    """
+
+    def note(layer: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        seeing = kwargs["full_text_row_masked_out_mask"]  # (batch, 1, length, 1), 0 at tokens that see no picture
+        layer.cross_attn.sample_sees = None if seeing is None else seeing[:, 0].amax(1, keepdim=True)
+
+    def hide(attention: Any, args: Any, output: Any) -> Any:
+        sees = attention.sample_sees
+        return output if sees is None else (output[0] * sees, *output[1:])
+
+    decoder = model.get_decoder()
+    for layer in decoder.cross_attention_layers:
+        decoder.layers[layer].register_forward_pre_hook(note, with_kwargs=True)
+        decoder.layers[layer].cross_attn.register_forward_hook(hide)
 
 
 def _mllama_kinds(config: Config) -> list[str]:

@@ -56,6 +56,7 @@ def load_folder(
         raise UserError(f"model.lvlm={config.lvlm}: missing or of another shape: {summarize_names(misfits)}")
     model.generation_config = _greedy(model.generation_config)
     model.requires_grad_(False)
+    row.after_load(model)
     return model.eval()
 
 

@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from vrx.config.errors import UserError
 from vrx.config.schema import EngineConfig
 from vrx.data.instructions.encoding import IGNORE
-from vrx.launch.ranks import world_size
 from vrx.models.architectures import Architecture
 from vrx.models.lvlm import answers_after_prefix
 from vrx.training import packing
@@ -29,8 +28,8 @@ NEEDED_WITH_PICTURES = ("mm_token_type_ids", "token_type_ids", "image_grid_thw")
 class NativeLvlmWithLoss(nn.Module):
     """An LVLM with its loss, which takes what the model's own processor gives.
 
-    The trained connector of a batch without pictures gets a gradient of exactly 0. At ZeRO-3 with several ranks such a
-    batch is refused: the ranks would run other modules.
+    What a batch without pictures does not run, such as the connector, gets a gradient of exactly 0. Under ZeRO-3, where
+    the ranks run the same modules, no batch comes without a picture (`vrx.data.dataloader.with_blank`).
 
     The switches of `EngineConfig` change the cost, not the result: `packed` takes rows without padding, by the row's
     `packing`; `supervised_head` runs the language head only where there are labels.
@@ -45,8 +44,6 @@ class NativeLvlmWithLoss(nn.Module):
         super().__init__()
         self.lvlm, self.row = lvlm, row
         self.switches = switches or EngineConfig()
-        is_sharded = self.switches.name == "deepspeed" and self.switches.zero_stage == 3
-        self.is_shared = is_sharded and world_size() > 1  # ranks gather the same weights in the same order
         parameters = inspect.signature(lvlm.forward).parameters
         self.needed = [name for name in NEEDED_WITH_PICTURES if name in parameters]
         if self.switches.packed and row.packing == "plain":
@@ -83,19 +80,13 @@ class NativeLvlmWithLoss(nn.Module):
         if not self.switches.supervised_head:
             places = torch.arange(targets.shape[1], device=targets.device)
         forget_positions(self.lvlm)
-        has_pictures = "pixel_values" in tensors
-        if self.is_shared and not has_pictures:
-            raise UserError(
-                "engine.zero_stage=3: a batch without pictures does not work with several processes and a model of "
-                "transformers' own class, as the others would wait for it in the tower; valid is engine.zero_stage=2"
-            )
         logits = self.lvlm(
             input_ids=input_ids, **{**tensors, **floating}, **layout, use_cache=False, logits_to_keep=places
         ).logits
         loss = nn.functional.cross_entropy(
             logits.float().flatten(0, 1), targets[:, places].flatten(), ignore_index=IGNORE, reduction="sum"
         )
-        return loss if has_pictures else loss + self._nothing()
+        return loss if "pixel_values" in tensors else loss + self._nothing()
 
     def _require_inputs(self, tensors: dict[str, Tensor]) -> None:
         """Refuse pictures without what else the model takes with them: it would compute other numbers in silence."""
@@ -104,8 +95,8 @@ class NativeLvlmWithLoss(nn.Module):
             raise UserError(f"{type(self.lvlm).__name__}: pictures come without {', '.join(absent)}, which it needs")
 
     def _nothing(self) -> Tensor:
-        """0, which depends on the trained connector."""
-        trained = [p for name, p in self.lvlm.named_parameters() if p.requires_grad and "lora_" not in name]
+        """0, which depends on all trained parameters: a text may run neither the connector nor layers of pictures."""
+        trained = [parameter for parameter in self.lvlm.parameters() if parameter.requires_grad]
         return 0.0 * sum((parameter.float().sum() for parameter in trained), start=torch.zeros((), device=self.device))
 
     @property

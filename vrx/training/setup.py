@@ -80,6 +80,11 @@ def decide_switches(run: RunConfig, words: np.ndarray, *, num_steps: int) -> tup
     return dataclasses.replace(run, engine=decided), off
 
 
+def is_sharded(run: RunConfig) -> bool:
+    """Whether the ranks share out the weights (ZeRO-3), by the decided switches."""
+    return run.engine.name == "deepspeed" and run.engine.zero_stage == 3
+
+
 def load_trainable(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
     """Load the LVLM and add adapters on the layers; the weights of a checkpoint can be copied in afterwards."""
     if not run.model.is_assembled:
@@ -139,8 +144,7 @@ def checkpoint_and_compile(
 
 def _set_checkpointing(model: TrainableModel, run: RunConfig, largest_batch: Callable[[], MicroBatch]) -> Mode:
     wanted = run.train.gradient_checkpointing
-    is_sharded = run.engine.name == "deepspeed" and run.engine.zero_stage == 3
-    if wanted is not None or is_sharded:  # ZeRO-3 is for little memory, and a probe that ends early would split ranks
+    if wanted is not None or is_sharded(run):  # which is for little memory; a probe that ends early would split ranks
         mode = Mode.NONE if wanted is False else Mode.FULL
         activation_checkpointing.set_mode(model.lvlm, mode)
         return mode

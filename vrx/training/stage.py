@@ -117,7 +117,12 @@ def train_model(
     _log_expectation(run, data, steps=data.plan.num_steps - start, flops=flops)
     chunks = data.plan.of_rank(rank(), world_size(), start=start)
     batches = dataloader.make_dataloader(
-        data.dataset, chunks, pad_token_id=data.pad_token_id, num_workers=run.runtime.num_workers, packed=packed
+        data.dataset,
+        chunks,
+        pad_token_id=data.pad_token_id,
+        num_workers=run.runtime.num_workers,
+        packed=packed,
+        blank=data.dataset.blank() if setup.is_sharded(run) else None,
     )
     loop.train(
         trainer,

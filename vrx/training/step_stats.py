@@ -36,8 +36,8 @@ class StepStats:
 def batch_workload(batch: MicroBatch) -> Workload:
     """The workload of one micro-batch."""
     lengths = batch.token_counts
-    images = 0 if batch.pixels is None else len(batch.pixels)
-    return Workload(sum(lengths), sum(length**2 for length in lengths), num_supervised(batch), images)
+    squares = sum(length**2 for length in lengths)
+    return Workload(sum(lengths), squares, num_supervised(batch), batch.picture_count)
 
 
 def step_stats(micro_batches: Sequence[MicroBatch]) -> StepStats:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from PIL import Image
+
 from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
 from vrx.data.conversations.chat_encoding import ChatEncoder
@@ -12,6 +14,8 @@ from vrx.data.conversations.conversation_mixture import ConversationRow
 from vrx.data.conversations.processors import forward_keys, load_processor
 from vrx.data.images.processing import open_rgb
 from vrx.data.sample_dataset import SampleDataset
+
+BLANK_SIDE = 64  # pixels; the processor makes it as large as the model needs it
 
 
 def load_encoder(config: ModelConfig) -> ChatEncoder:
@@ -34,6 +38,11 @@ class ChatDataset(SampleDataset[ConversationRow]):
 
     def sample_without_pictures(self, row: ConversationRow) -> TrainingSample:
         return self.encoder.encode([_text_alone(message) for message in row.messages], [])
+
+    def blank(self) -> TrainingSample:
+        """A question about a black picture, from which nothing is learned."""
+        question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}
+        return self.encoder.prompt([question], [Image.new("RGB", (BLANK_SIDE, BLANK_SIDE))])
 
 
 def _text_alone(message: Mapping[str, Any]) -> dict[str, Any]:
