@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--job", action="append", choices=COMMANDS, help="by default all")
     parser.add_argument("--every", type=int, default=1, help="only every n-th point")
     parser.add_argument("--first", type=int, default=1, help="the first point")
+    parser.add_argument("--last", type=int, default=1 << 30, help="the last point")
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for the runs")
     options = parser.parse_args()
     wrong: Counter[str] = Counter()
@@ -35,7 +36,7 @@ def main() -> None:
         for job in options.job or COMMANDS:
             began = time.monotonic()
             campaign = Campaign(job, options.folder / job, commands)
-            numbers = range(options.first, len(campaign.points) + 1, options.every)
+            numbers = range(options.first, min(len(campaign.points), options.last) + 1, options.every)
             for number in numbers:
                 for way in WAYS:
                     problem = campaign.disturb(number, way)

@@ -145,6 +145,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_run, tmp_path):
         train_here(run, tmp_path / "run")
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_saved(make_run, tmp_path):
+    run = make_run(*SHORT, "train.micro_batch_size=4", "train.max_steps=1")
+    run.lora.alpha = 10**30  # beyond what the command line takes
+    with pytest.raises(UserError, match=r"the norm of the gradient of step 0 is inf; use a smaller"):
+        train_here(run, tmp_path / "run")
+    assert not RunDir(tmp_path / "run").adapter.exists()
+
+
 def test_an_error_in_the_worker_is_one_line_in_the_driver(make_run, tmp_path):
     run = make_run("model.num_layers=31", "engine.name=torch", f"runtime.output_root={tmp_path}")
     with pytest.raises(RunFailed, match=r"^model\.num_layers=31: .* has 32 decoder layers$"):

@@ -142,8 +142,10 @@ def _forward_backward(
         losses.append(loss.detach())
         del loss  # frees its graph before the next micro-batch
     total = all_reduce_sum(torch.stack(losses).double().sum().cpu() / plan.chunks_per_step).item()
-    if not math.isfinite(total):
-        raise UserError(f"train.lr={config.lr}: the loss of step {step} is {total}; use a smaller learning rate")
+    norm = engine.grad_norm  # -1 where DeepSpeed's is no number
+    for name, value in (("loss", total), ("norm of the gradient", 0.0 if norm is None else norm)):
+        if not math.isfinite(value) or value < 0:
+            raise UserError(f"train.lr={config.lr}: the {name} of step {step} is {value}; use a smaller learning rate")
     return total
 
 
