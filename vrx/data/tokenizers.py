@@ -6,6 +6,9 @@ ids. Tokenizer classes are fixed, so no remote code can run.
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 IMAGE_TOKEN = -200  # stands for an image in the ids until `vrx.data.instructions.encoding.expand_images`
 
 
@@ -86,6 +90,41 @@ def encode(text: str, tokenizer: PreTrainedTokenizerBase, *, has_image: bool) ->
     for piece in pieces[1:]:
         ids = [*ids, IMAGE_TOKEN, *piece[skip:]]
     return ids
+
+
+def decode_as_sentencepiece(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of some ids without special tokens, as SentencePiece decodes them.
+
+    It writes a character that falls into bytes as tokens such as <0xE5>. Of a run of these in which a character was
+    cut, transformers 5 takes every byte for U+FFFD, SentencePiece only those that are part of no character.
+    """
+    special = set(tokenizer.all_special_ids)
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens([each for each in ids if each not in special])]
+    whole = _without_cut_characters(tokens)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if whole == tokens or backend is None or backend.decoder is None:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+    return str(backend.decoder.decode(whole))
+
+
+def _without_cut_characters(tokens: Sequence[str]) -> list[str]:
+    """The tokens with U+FFFD in place of each byte that is part of no character."""
+    whole, place = list(tokens), 0
+    while place < len(tokens):
+        run = [BYTE_TOKEN.fullmatch(token) for token in tokens[place : place + 4]]
+        values = bytes(int(match[1], 16) for match in itertools.takewhile(bool, run) if match)
+        length = next((n for n in range(1, len(values) + 1) if _is_character(values[:n])), 0)
+        if values and not length:
+            whole[place] = "\ufffd"
+        place += max(1, length)
+    return whole
+
+
+def _is_character(encoded: bytes) -> bool:
+    try:
+        return len(encoded.decode()) == 1
+    except UnicodeDecodeError:
+        return False
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

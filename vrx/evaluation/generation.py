@@ -183,8 +183,14 @@ class Generator:
         for encoded, are_numbers in zip(batch, numbers.rows, strict=True):
             if not are_numbers:
                 raise no_numbers(encoded.sample, self.lvlm.dtype)
-        texts = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
+        return [self.decode(ids).strip() for ids in answers]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's token ids, as the official code of the model decodes it."""
+        if self.config.is_assembled and get_template(self.config.template).tokenizer_files == "llama":
+            return tokenizers.decode_as_sentencepiece(ids, self.tokenizer)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def text_answer_function(generator: Generator, max_new_tokens: int, *, letters: bool = False) -> AnswerFunction:
