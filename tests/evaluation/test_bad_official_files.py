@@ -61,12 +61,12 @@ WRONG = {
     "box without width": (
         "refcocog",
         {**OFFICIAL["refcocog"][0], "instances.json": {**INSTANCES, "annotations": [{"id": 3, "bbox": [1, 2, 0, 3]}]}},
-        "benchmark.refcocog: sample 0: column bbox is [1, 2, 0, 3], must be",
+        "benchmark.refcocog: {folder}/instances.json, annotations: sample 0: column bbox is [1, 2, 0, 3], must be",
     ),
     "box of three": (
         "refcocog",
         {**OFFICIAL["refcocog"][0], "instances.json": {**INSTANCES, "annotations": [{"id": 3, "bbox": [1, 2, 3]}]}},
-        "benchmark.refcocog: sample 0: column bbox is [1, 2, 3], must be",
+        "benchmark.refcocog: {folder}/instances.json, annotations: sample 0: column bbox is [1, 2, 3], must be",
     ),
     "pickle with code": (
         "refcocog",

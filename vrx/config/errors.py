@@ -26,6 +26,7 @@ class RunFailed(UserError):
 
 DISK_ERRORS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
+    errno.ENAMETOOLONG: "valid is a shorter name",
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
         "valid is a folder that can be written to, see runtime.output_root",

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from vrx.config.errors import UserError
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig
+from vrx.data.instructions.record_checks import refuse_unreadable_texts
 from vrx.evaluation.dataset_source import Source, is_hub_id
 from vrx.evaluation.question_rows import QuestionRow
 from vrx.runs.files import digest, write_atomic
@@ -50,7 +51,7 @@ def convert(name: str, config: BenchmarkConfig, *, read_only: bool = False) -> B
             revision = commit or config.revision
             source = Source(name, config.path, config.subset, config.split, own_images, revision=revision)
             rows = resolve_name("reader", config.reader, key=f"benchmark.{name}.reader")(source)
-            lines = [_line(row) for row in tqdm(rows, desc=f"reading {name}", delay=1, unit=" questions")]
+            lines = [_line(row, name) for row in tqdm(rows, desc=f"reading {name}", delay=1, unit=" questions")]
             if not lines:
                 raise UserError(f"benchmark.{name}.path={config.path} split={config.split}: holds no question")
             write_atomic(target, "".join(lines))
@@ -65,7 +66,11 @@ def dataset_commit(config: BenchmarkConfig) -> str | None:
     return hub_commit(config.path, config.revision, kind="dataset")
 
 
-def _line(row: QuestionRow) -> str:
+def _line(row: QuestionRow, name: str) -> str:
+    try:
+        refuse_unreadable_texts(row)
+    except UserError as error:
+        raise UserError(f"benchmark.{name}: question {ascii(row.get('id'))[:40]}: {error}") from None
     return json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
 
 

@@ -5,50 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from vrx.config.errors import UserError
 from vrx.config.paths import inside
+from vrx.evaluation.dataset_files import read_json
+from vrx.evaluation.dataset_items import Item, as_items
 
+MAX_FILE_NAME = 200  # bytes, of the 255 that file systems allow
 TABLE_FORMS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}  # of files
-
-
-class Item(dict[str, Any]):
-    """One record of a source, by column. Errors name its benchmark and position (`label`) and the column."""
-
-    def __init__(self, values: dict[str, Any], label: str) -> None:
-        super().__init__(values)
-        self.label = label
-
-    def __missing__(self, column: str) -> Any:
-        raise self.error(column, f"is missing; there are {', '.join(map(str, self))}")
-
-    def error(self, column: str, reason: str) -> UserError:
-        """The error to raise for an invalid column; `reason` completes "column <name> …"."""
-        return UserError(f"{self.label}: column {column} {reason}")
-
-    def text(self, column: str) -> str:
-        """A text that is not blank."""
-        value = self[column]
-        if not isinstance(value, str | int | float) or not str(value).strip():
-            raise self.error(column, f"is {value!r}, must be a text")
-        return str(value)
-
-    def texts(self, column: str) -> list[str]:
-        """A list of at least one text."""
-        value = self[column]
-        if not isinstance(value, list | tuple) or not value or any(entry is None for entry in value):
-            raise self.error(column, f"is {value!r}, must be a list of at least one text")
-        return [str(entry) for entry in value]
-
-    def letter(self, column: str, number: int) -> str:
-        """The letter of a column that holds the index of one of `number` choices."""
-        value = self[column]
-        if not isinstance(value, int) or not 0 <= value < number:
-            raise self.error(column, f"is {value!r}, must be the index of one of {number} choices")
-        return chr(ord("A") + value)
 
 
 class Source:
@@ -96,13 +62,30 @@ class Source:
         if getattr(self, option) not in valid:
             raise UserError(f"{self.key}.{option}={getattr(self, option)}: valid are {', '.join(valid)}")
 
-    def items(self, records: Iterable[object], of: str = "") -> Iterator[Item]:
+    def items(self, records: object, of: str = "") -> Iterator[Item]:
         """Records as items; `of` names their part of the data in errors. Records must be JSON objects."""
-        for number, values in enumerate(records):
-            label = f"{self.key}: {of + ' ' if of else ''}sample {number}"
-            if not isinstance(values, dict):
-                raise UserError(f"{label}: is {str(values)[:40]!r}, must be an object with named columns")
-            yield Item(values, label)
+        if isinstance(records, str | bytes) or not isinstance(records, Iterable):
+            raise UserError(f"{self.key}: {of or 'its data'}: is {ascii(records)[:40]}, must be a list of objects")
+        return as_items(records, f"{self.key}:{' ' + of if of else ''}")
+
+    def document(self, path: Path) -> Item:
+        """The JSON object that a file holds."""
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise UserError(f"{self.key}: {path}: is {ascii(content)[:40]}, must be an object")
+        return Item(content, f"{self.key}: {path}")
+
+    def records(self, path: Path, column: str, of: str = "") -> Iterator[Item]:
+        """The records of the list that the JSON object of a file has in a column; `of` as in `items`."""
+        content = self.document(path)
+        if not isinstance(content[column], list):
+            raise content.error(column, f"is {ascii(content[column])[:40]}, must be a list")
+        return self.items(content[column], of)
+
+    def named_records(self, path: Path) -> Iterator[tuple[str, Item]]:
+        """The records of a JSON object by name, in its order."""
+        content = self.document(path)
+        return zip(content, self.items(content.values()), strict=True)
 
     def hub_items(self, *, subset: str | None = None) -> Iterator[Item]:
         """The rows of a data set of the hub, or of a folder that holds one; its code is never run."""
@@ -161,6 +144,8 @@ class Source:
                 suffix = (image.format or "png").lower().replace("jpeg", "jpg")
         except (OSError, ValueError, SyntaxError) as error:
             raise item.error(column, f"is no image: {error}") from None
+        if len(name.encode(errors="replace")) > MAX_FILE_NAME or "\0" in name:
+            raise UserError(f"{item.label}: {ascii(name)[:40]}…, the name of its image, is none of a file")
         path = inside(self.images, f"{name}.{suffix}")
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)

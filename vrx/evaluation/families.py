@@ -146,6 +146,13 @@ def _read(
         yield sample
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
 def _image(value: object, folder: Path | None, name: str, label: str) -> Path:
     """The image file that a row names; `label` is the row's file and line."""
     if not isinstance(value, str) or not value:
@@ -156,6 +163,6 @@ def _image(value: object, folder: Path | None, name: str, label: str) -> Path:
         image = inside(folder, value)
     except ValueError as error:
         raise UserError(f"{label}: image {error}") from None
-    if not image.is_file():
+    if not _is_file(image):
         raise UserError(f"{label}: image {image} does not exist")
     return image

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from vrx.config.errors import UserError
-from vrx.evaluation.dataset_files import read_json
-from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.dataset_items import Item
+from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import ShortAnswerRow
 
 
@@ -17,10 +16,7 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
     if files:
         source.require("split", "test")
     for path in files:
-        content = read_json(path)
-        if not isinstance(content, dict) or "examples" not in content:
-            raise UserError(f"{source.key}: {path}: column examples is missing")
-        for number, item in enumerate(source.items(content["examples"], of=path.stem)):
+        for number, item in enumerate(source.records(path, "examples", of=path.stem)):
             yield _row(item, path.stem, number)
     for task in () if files else [source.subset] if source.subset else source.hub_subsets():
         for number, item in enumerate(source.hub_items(subset=task)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vrx.evaluation.dataset_files import read_json
-from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.dataset_items import Item
+from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import ShortAnswerRow
 
 SHORT = {"validation": "val"}
@@ -15,7 +15,7 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
     """One or several references a question; the test split has none and is refused."""
     split = source.split or "validation"
     files = source.find_split_files("{}_v1.0*.json", SHORT.get(split, split))
-    items = source.items(read_json(files[0])["data"]) if files else source.hub_items()
+    items = source.records(files[0], "data") if files else source.hub_items()
     for item in items:
         yield {
             "id": item.text("questionId"),

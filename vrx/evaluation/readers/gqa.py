@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import ShortAnswerRow
 
@@ -16,8 +15,7 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
     files = source.find_files(f"{name}.json", f"{name}.*")
     if files:
         source.require("split", "testdev")
-        questions = read_json(files[0])
-        pairs = zip(questions, source.items(questions.values()), strict=True)
+        pairs = source.named_records(files[0])
         images = {}
     else:
         pictures = source.hub_items(subset=subset.replace("_instructions", "_images"))
@@ -32,5 +30,5 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
             "image": images.get(image, f"{image}.jpg"),
             "question": item.text("question"),
             "answers": [item.text("answer")],
-            "question_type": str((item.get("types") or {}).get("structural", "")),
+            "question_type": item.optional_item("types").optional_text("structural") or "",
         }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_table
-from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.dataset_items import Item
+from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import MultipleChoiceRow
 
 TURN = 1_000_000  # rotation k of question i has the index i + k * TURN
@@ -25,7 +25,7 @@ def rows(source: Source) -> Iterator[MultipleChoiceRow]:
     splits = set()
     number = 0
     for item in source.items(read_table(files[0], delimiter="\t")) if files else source.hub_items():
-        index = int(item.text("index"))
+        index = item.whole("index")
         splits.add(item.get("split") or source.split)
         if files:
             item["image"] = _picture(item, pictures)
@@ -37,17 +37,17 @@ def rows(source: Source) -> Iterator[MultipleChoiceRow]:
             is_word = letter <= answer and isinstance(item[letter], str) and bool(item[letter].strip())
             if _missing(item[letter]) and not is_word:
                 break
-            choices.append(str(item[letter]))
+            choices.append(item.text(letter))
         number += 1
         yield {
             "id": str(index),
             "group": str(index % TURN),
             "image": source.save_image(item, str(index % TURN)),
-            "hint": None if _missing(item["hint"]) else str(item["hint"]),
+            "hint": None if _missing(item["hint"]) else item.text("hint"),
             "question": item.text("question"),
             "choices": choices,
             "answer": answer,
-            "question_type": str(item.get("category") or ""),
+            "question_type": item.optional_text("category") or "",
         }
     if not number:
         raise UserError(f"{source.key}.split={source.split}: valid are {', '.join(sorted(map(str, splits)))}")
@@ -64,5 +64,5 @@ def _picture(item: Item, pictures: dict[int, bytes]) -> bytes:
         return pictures[int(text)]
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise item.error("image", f"is no base64: {error}") from None

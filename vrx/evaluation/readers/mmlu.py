@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from vrx.config.errors import UserError
 from vrx.evaluation.dataset_files import read_table
-from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.dataset_items import Item
+from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import MultipleChoiceRow
 
 COLUMNS = ["question", "A", "B", "C", "D", "answer"]
@@ -39,7 +40,7 @@ def _split_rows(source: Source, split: str) -> Iterator[tuple[str, MultipleChoic
     for path in files:
         subject = path.stem.removesuffix(f"_{short}")
         for number, item in enumerate(source.items(read_table(path, columns=COLUMNS), of=subject)):
-            choices = [str(item[letter]) for letter in "ABCD"]
+            choices = [item.text(letter) for letter in "ABCD"]
             yield subject, _row(subject, number, item, choices, item.text("answer"))
     hub_split = Source(source.name, source.path, source.subset, split, source.images, revision=source.revision)
     for number, item in enumerate(() if files else hub_split.hub_items()):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from vrx.evaluation.dataset_files import read_json
-from vrx.evaluation.dataset_source import Item, Source
+from vrx.evaluation.dataset_items import Item
+from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import ShortAnswerRow
 
 SPLITS = {"train": 1, "validation": 2, "test": 3}
@@ -20,9 +20,8 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
             yield from _questions(item, item.text("image_id"), source.save_image(item, item.text("image_id")))
         return
     source.require("split", *SPLITS)
-    books = read_json(files[0])
-    for book, item in zip(books, source.items(books.values()), strict=True):
-        if item["split"] == SPLITS[str(source.split)]:
+    for book, item in source.named_records(files[0]):
+        if item.whole("split") == SPLITS[str(source.split)]:
             ending = PurePosixPath(item.text("imageURL")).suffix or ".jpg"
             yield from _questions(item, book, f"{book}{ending}")
 

@@ -21,7 +21,7 @@ def rows(source: Source) -> Iterator[DocumentRow]:
         yield {
             "id": str(number),
             "text": text,
-            "question_type": str((item.get("meta") or {}).get("pile_set_name", "")),
+            "question_type": item.optional_item("meta").optional_text("pile_set_name") or "",
             "num_words": len(re.split(r"\s+", text)),
             "num_bytes": len(text.encode()),
         }

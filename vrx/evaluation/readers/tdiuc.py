@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vrx.evaluation.dataset_files import read_json, read_table
+from vrx.evaluation.dataset_files import read_table
 from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import ShortAnswerRow
 
@@ -24,22 +24,25 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
     if not files or not annotations:
         wanted = (f"*{source.split}2014_questions.json", f"*{source.split}2014_annotations.json")
         raise source.missing_files(*wanted)
-    annotations_by_id = {row["question_id"]: row for row in read_json(annotations[0])["annotations"]}
+    annotations_by_id = {
+        item.whole("question_id"): item for item in source.records(annotations[0], "annotations", of="annotations")
+    }
     key = _answer_key(source)
-    for item in source.items(read_json(files[0])["questions"]):
-        if item["question_id"] not in annotations_by_id:
-            raise item.error("question_id", f"{item['question_id']} is not in {annotations[0].name}")
-        (annotation,) = source.items([annotations_by_id[item["question_id"]]], of=f"question {item['question_id']},")
-        if annotation["question_type"] == ABSURD:
+    for item in source.records(files[0], "questions"):
+        number = item.whole("question_id")
+        if number not in annotations_by_id:
+            raise item.error("question_id", f"{number} is not in {annotations[0].name}")
+        (annotation,) = source.items([annotations_by_id[number]], of=f"question {number},")
+        if annotation.text("question_type") == ABSURD:
             continue
         answers = annotation["answers"]
         if not isinstance(answers, list) or not answers:
-            raise annotation.error("answers", f"is {answers!r}, must be a list of at least one")
-        (first,) = source.items(answers[:1], of=f"question {item['question_id']}, answer,")
+            raise annotation.error("answers", f"is {ascii(answers)[:60]}, must be a list of at least one")
+        (first,) = source.items(answers[:1], of=f"question {number}, answer,")
         gold = first.text("answer")
         yield {
-            "id": item.text("question_id"),
-            "image": f"COCO_{source.split}2014_{int(item['image_id']):012d}.jpg",
+            "id": str(number),
+            "image": f"COCO_{source.split}2014_{item.whole('image_id'):012d}.jpg",
             "question": item.text("question"),
             "answers": [gold],
             "choices": [gold if gold in key else OUTSIDE] if key else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vrx.evaluation.dataset_files import read_json, read_json_lines
+from vrx.evaluation.dataset_files import read_json_lines
 from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import ShortAnswerRow
 
@@ -18,11 +18,11 @@ def rows(source: Source) -> Iterator[ShortAnswerRow]:
     split = {"validation": "val"}.get(split, split)
     files = source.find_split_files("TextVQA_*_{}.json", split)
     ocr = _ocr(source, split) if files else {}
-    for item in source.items(read_json(files[0])["data"]) if files else source.hub_items():
+    for item in source.records(files[0], "data") if files else source.hub_items():
         image, question = item.text("image_id"), item.text("question")
         answers = item.texts("answers")
         if ocr is None or not files:
-            text = _with_tokens(question, item["ocr_tokens"])
+            text = _with_tokens(question, item.texts("ocr_tokens", at_least=0))
         else:
             key = (image, question.lower()) if (image, question.lower()) in ocr else (image, "")
             if key not in ocr:
@@ -45,8 +45,8 @@ def _ocr(source: Source, split: str) -> dict[tuple[str, str], str | list[str]] |
             questions[item.text("question_id"), _bare(question).lower()] = question
         return questions
     if files := source.find_beside(f"TextVQA_Rosetta_OCR_*_{split}.json"):
-        items = source.items(read_json(files[0])["data"], of="OCR")
-        return {(item.text("image_id"), ""): item["ocr_tokens"] for item in items}
+        items = source.records(files[0], "data", of="OCR")
+        return {(item.text("image_id"), ""): item.texts("ocr_tokens", at_least=0) for item in items}
     return None
 
 

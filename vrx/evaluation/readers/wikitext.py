@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from vrx.evaluation.dataset_files import read_unpacked
+from vrx.evaluation.dataset_files import read_text
 from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.question_rows import DocumentRow
 
@@ -24,7 +24,7 @@ PAIRS = (
 def rows(source: Source) -> Iterator[DocumentRow]:
     """Pages: read as plain text again, their words and bytes counted as WikiText wrote them (lm-eval)."""
     files = source.find_files("wiki.*.raw", "*.tokens", "*.txt", "*.txt.gz")
-    pages = _pages(read_unpacked(files[0]).decode()) if files else (item.text("page") for item in source.hub_items())
+    pages = _pages(read_text(files[0])) if files else (item.text("page") for item in source.hub_items())
     for number, page in enumerate(pages):
         words = len(re.split(r"\s+", page))
         yield {"id": str(number), "text": plain(page), "num_words": words, "num_bytes": len(page.encode())}
