@@ -103,7 +103,7 @@ def decode_as_sentencepiece(ids: Sequence[int], tokenizer: PreTrainedTokenizerBa
     whole = _without_cut_characters(tokens)
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if whole == tokens or backend is None or backend.decoder is None:
-        return str(tokenizer.decode(ids, skip_special_tokens=True))
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
     return str(backend.decoder.decode(whole))
 
 

@@ -99,7 +99,7 @@ def _unpacked(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _limited(file: IO[bytes]) -> bytes:
+def _limited(file: IO[bytes] | gzip.GzipFile) -> bytes:
     content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError(f"more than {LARGEST >> 30} GiB")

@@ -190,7 +190,7 @@ class Generator:
         """The text of an answer's token ids, as the official code of the model decodes it."""
         if self.config.is_assembled and get_template(self.config.template).tokenizer_files == "llama":
             return tokenizers.decode_as_sentencepiece(ids, self.tokenizer)
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def text_answer_function(generator: Generator, max_new_tokens: int, *, letters: bool = False) -> AnswerFunction:
