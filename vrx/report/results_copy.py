@@ -96,6 +96,8 @@ def _command(run: Run) -> str:
 def _config(path: Path, root: Path) -> bytes:
     """A frozen configuration without what belongs to a machine."""
     config = without_paths(read_yaml(path), root)
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not the configuration of a run")
     config["runtime"], config["wandb"] = dataclasses.asdict(RuntimeConfig()), dataclasses.asdict(WandbConfig())
     return yaml.safe_dump(config, sort_keys=False).encode()
 

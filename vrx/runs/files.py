@@ -77,13 +77,16 @@ def refuse_pointer(path: Path) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines log that may still be written; a last row that was cut is left out."""
+    """The rows of a JSON Lines log that may still be written; from one that was cut on, they are left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError):
+            row = parse_json(line, is_line=True)
+        except InvalidJson:
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
-from vrx.runs.files import read_json
+from vrx.runs.files import read_json_object
 from vrx.runs.run_dir import RunDir
 
 
@@ -45,4 +45,4 @@ def compressed(path: Path) -> Path:
 
 
 def _manifest(run_dir: Path) -> dict[str, Any]:
-    return read_json(RunDir(run_dir).copied)
+    return read_json_object(RunDir(run_dir).copied)

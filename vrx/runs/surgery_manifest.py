@@ -6,9 +6,11 @@ import dataclasses
 import os
 from pathlib import Path
 
+from vrx.config.errors import UserError
 from vrx.runs.files import read_json, write_json
 from vrx.runs.results import require_weights
 from vrx.runs.run_dir import RunDir
+from vrx.runs.typed_json import InvalidField, from_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +20,15 @@ class LayerSurgery:
     source: Path
     reverted: tuple[int, ...] = ()
     pruned: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """The content of the file."""
+
+    source: str
+    reverted: list[int]
+    pruned: list[int]
 
 
 def write_surgery(run_dir: Path, done: LayerSurgery) -> None:
@@ -32,7 +43,8 @@ def read_surgery(run_dir: Path) -> LayerSurgery:
     path = RunDir(run_dir).surgery
     if not path.is_file():
         return LayerSurgery(run_dir)
-    manifest = read_json(path)
-    return LayerSurgery(
-        (run_dir / manifest["source"]).resolve(), tuple(manifest["reverted"]), tuple(manifest["pruned"])
-    )
+    try:
+        manifest = from_json(_Manifest, read_json(path))
+    except InvalidField as error:
+        raise UserError(f"{path}: does not say what was done to the layers: {error}") from None
+    return LayerSurgery((run_dir / manifest.source).resolve(), tuple(manifest.reverted), tuple(manifest.pruned))

@@ -166,11 +166,26 @@ BAD: dict[str, tuple[Any, str]] = {
     "no turns": ({"id": "x", "image": "a.png"}, r"record 1 \(id x\): messages: missing; valid is one of messages"),
     "unknown key": ({"messages": TEXT, "boxes": [1]}, "record 1: boxes: a key of no meaning here"),
     "not an object": (["a"], "record 1: not a JSON object"),
+    "absolute, outside": (
+        {"images": ["/b/a.png"], "messages": [say("user", PARTS), *TEXT]},
+        "record 1: images: /b/a.png leaves the folder",
+    ),
     "missing file": (
         {"images": ["c.png"], "messages": [say("user", PARTS), *TEXT]},
         r"record 1: images: .*c.png does not exist \(instructions.on_bad_image=skip",
     ),
 }
+
+
+@pytest.mark.parametrize("policy", ["error", "skip"])
+def test_an_absolute_path_in_the_image_folder_is_read_and_no_other(write: Write, tmp_path: Path, policy: str) -> None:
+    path = write([{"image": str(tmp_path / "images" / "a.png"), "messages": [say("user", PARTS), *TEXT]}], "json")
+    assert convert(path, on_bad_image=policy)[0].pictures == [tmp_path / "images" / "a.png"]
+    config = InstructionsConfig(path=str(path), image_folder=str(tmp_path), on_bad_image=policy)
+    assert convert_all(config, tmp_path / "cache")[0].pictures == [tmp_path / "images" / "a.png"]
+    config.image_folder = str(tmp_path / "other")
+    with pytest.raises(UserError, match=r"record 0: images: .*a\.png leaves the folder"):
+        convert_all(config, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kind", BAD)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.data.arrow_table import open_table
 from vrx.runs.files import read_json
@@ -87,11 +88,24 @@ def drawn_rows(num_rows: int, weight: float, *, seed: str) -> np.ndarray:
 
 
 def pictures_of(table: Any, folder: Path, image_folder: str | None) -> Iterator[tuple[int, Path]]:
-    """The row and the file of each picture of a table."""
+    """The row and the file of each picture of a table; `UserError` for an absolute path outside the image folder."""
+    for row, name, is_own in _pictures(table):
+        try:
+            yield row, inside(folder / PICTURES if is_own else Path(image_folder or "."), name)
+        except UserError as error:
+            raise UserError(f"record {row}: images: {error}") from None
+
+
+def names_of(table: Any) -> Iterator[tuple[int, str]]:
+    """The row and the name of each picture in the image folder."""
+    return ((row, name) for row, name, is_own in _pictures(table) if not is_own)
+
+
+def _pictures(table: Any) -> Iterator[tuple[int, str, bool]]:
+    """Row and name of each picture of a table, and whether it was part of the data."""
     number = 0
     for batch in table.data.select(["pictures", "has_own_pictures"]).to_batches():
         columns = batch.to_pydict()
         for names, is_own in zip(columns["pictures"], columns["has_own_pictures"], strict=True):
-            for name in names:
-                yield number, inside(folder / PICTURES if is_own else Path(image_folder or "."), name)
+            yield from ((number, name, is_own) for name in names)
             number += 1

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from vrx.config.errors import UserError
 from vrx.config.instruction_sources import InstructionsConfig, InstructionSource, MixedSource
 from vrx.data.arrow_table import TABLE, open_table, write_table
-from vrx.data.conversations.conversation_mixture import MIXTURE, PICTURES, pictures_of
+from vrx.data.conversations.conversation_mixture import MIXTURE, PICTURES, names_of, pictures_of
 from vrx.data.conversations.files import conversation_files, source_digest, stream_records
 from vrx.data.conversations.records import PECULIARITIES, Conversation, read_record
 from vrx.data.images.checks import image_errors
@@ -58,8 +58,7 @@ def build_mixture(config: InstructionsConfig, cache: Path, *, digest: str) -> Pa
         folder = cache / f"messages-{part_digest[:16]}"
         if not (folder / TABLE).is_file():
             _convert(source, key, folder)
-        if config.on_bad_image == "error" or source.image_folder is None:
-            _check_pictures(source, key, folder, config)
+        _check_pictures(source, key, folder, config)
         image_folder = str(Path(source.image_folder).resolve()) if source.image_folder else None
         entries.append({"table": str(folder), "digest": part_digest, "weight": weight, "image_folder": image_folder})
     mixture = cache / f"mixture-{digest[:16]}"
@@ -137,25 +136,26 @@ def _saved(content: bytes, folder: Path) -> str:
 
 
 def _check_pictures(source: InstructionSource, key: str, folder: Path, config: InstructionsConfig) -> None:
-    """Refuse a data set with a picture that cannot be opened; each table and image folder is checked once."""
+    """Refuse a data set with a picture outside its image folder or, with `on_bad_image=error`, one that cannot be
+    opened; then each table and image folder is checked once."""
     image_folder = str(Path(source.image_folder).resolve()) if source.image_folder else None
     marker = folder / CHECKED
     if marker.is_file() and read_json(marker) == image_folder:
         return
     table = open_table(folder)
-    first_rows: dict[Path, int] = {}
-    for row, file in pictures_of(table, folder, image_folder):
-        first_rows.setdefault(file, row)
 
     def invalid(row: int, reason: str) -> UserError:
         record_id = table[row]["id"]
         return UserError(f"{source.path}: record {row}{f' (id {record_id})' if record_id else ''}: images: {reason}")
 
-    if image_folder is None:
-        own = folder / PICTURES
-        outside = next(((row, file) for file, row in first_rows.items() if not file.is_relative_to(own)), None)
-        if outside is not None:
-            raise invalid(outside[0], f"is {outside[1]}, but {key}.image_folder is not set")
+    if image_folder is None and (named := next(names_of(table), None)):
+        raise invalid(named[0], f"is {named[1]}, but {key}.image_folder is not set")
+    first_rows: dict[Path, int] = {}
+    try:
+        for row, file in pictures_of(table, folder, image_folder):
+            first_rows.setdefault(file, row)
+    except UserError as error:
+        raise UserError(f"{source.path}: {error}") from None
     if config.on_bad_image != "error":
         return
     files = list(first_rows)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-from vrx.config.paths import inside
 from vrx.data.instructions.chat_templates import IMAGE_TAG
-from vrx.data.instructions.record_checks import HALF_PAIR, Invalid, has_lone_surrogate
+from vrx.data.instructions.record_checks import HALF_PAIR, Invalid, check_image_path, has_lone_surrogate
 
 Part = dict[str, str]
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
@@ -113,12 +111,7 @@ def _picture(value: object, key: str, invalid: Invalid) -> str | bytes:
         return value
     if not isinstance(value, str) or not value:
         raise invalid(key, f"is {str(value)[:60]!r}, must be a path or a picture")
-    if has_lone_surrogate(value) or "\0" in value:
-        raise invalid(key, f"is {value!a}, which no file is called")
     if re.match(r"\w+://|data:", value):
         raise invalid(key, f"is {value[:60]}, an address; valid is a path below instructions.image_folder")
-    try:
-        inside(Path("image_folder"), value)
-    except ValueError as error:
-        raise invalid(key, str(error)) from None
+    check_image_path(value, key, invalid)
     return value

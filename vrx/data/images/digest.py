@@ -16,7 +16,7 @@ from vrx.data.conversations import conversation_mixture
 from vrx.data.images.checks import THREADS
 from vrx.data.instructions import instruction_dataset
 from vrx.runs.content_digest import image_digest
-from vrx.runs.files import digest, read_json, write_json
+from vrx.runs.files import digest, read_json, read_json_object, write_json
 from vrx.runs.identity import PRETRAIN
 from vrx.runs.run_dir import RunDir
 
@@ -66,8 +66,8 @@ def require_same_pictures(run: RunConfig, run_dir: Path, cache: Path) -> None:
     """
     directory = RunDir(run_dir)
     has_begun = directory.train_summary.is_file() or directory.checkpoint_step() is not None
-    data = read_json(directory.data) if has_begun and directory.data.is_file() else {}
-    if KEY not in data or not Path(data["table"]).is_dir():
+    data = read_json_object(directory.data) if has_begun and directory.data.is_file() else {}
+    if KEY not in data or not Path(str(data.get("table"))).is_dir():
         return
     files = files_of_run(run, Path(data["table"]))
     if pictures_digest(files, cache) == data[KEY]:

@@ -52,13 +52,21 @@ def check_image(image: Any, num_tags: int, invalid: Invalid) -> None:
         return
     if not isinstance(image, str) or not image:
         raise invalid("image", f"is {image!r}, must be one path")
-    if has_lone_surrogate(image) or "\0" in image:
-        raise invalid("image", f"is {image!a}, which no file is called")
+    check_image_path(image, "image", invalid)
     if num_tags > 1:
         raise invalid("conversations", f"{num_tags} {IMAGE_TAG} tags for one image")
-    if Path(image).is_absolute():  # whether it lies in the image folder is seen when that is known
+
+
+def check_image_path(path: str, key: str, invalid: Invalid) -> None:
+    """Refuse the path of an image that no file has, or that leaves the image folder.
+
+    Whether an absolute path lies in the image folder is seen when that is known.
+    """
+    if has_lone_surrogate(path) or "\0" in path:
+        raise invalid(key, f"is {path!a}, which no file is called")
+    if Path(path).is_absolute():
         return
     try:
-        inside(Path("image_folder"), image)
-    except ValueError as error:
-        raise invalid("image", str(error)) from None
+        inside(Path("image_folder"), path)
+    except UserError as error:
+        raise invalid(key, str(error)) from None
