@@ -140,12 +140,19 @@ def test_a_run_of_an_earlier_version_is_resumed_and_summarized(make_run, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("lr", "what"), [(10**30, "loss of step 1 is nan"), (10**4, "norm of the gradient of step 1 is nan")]
+    ("section", "key", "value", "why"),
+    [
+        ("train", "lr", 10**30, r"train\.lr=.*: the loss of step 1 is nan; use a smaller"),
+        ("train", "lr", 10**4, r"train\.lr=.*: the norm of the gradient of step 1 is nan; use a smaller"),
+        ("lora", "alpha", 10**30, r"train\.dtype=.*: the norm of the gradient of step 0 is inf, before any update"),
+    ],
 )
-def test_a_loss_or_gradient_that_is_no_number_stops_a_run_before_weights_are_saved(make_run, tmp_path, lr, what):
-    run = make_run(*SHORT, "train.micro_batch_size=4", "train.max_steps=2")
-    run.train.lr = run.train.projector_lr = lr  # even beyond what the command line takes
-    with pytest.raises(UserError, match=rf"^train\.lr=.*: the {what}; use a smaller"):
+def test_a_loss_or_gradient_that_is_no_number_stops_a_run_before_weights_are_saved(
+    make_run, tmp_path, section, key, value, why
+):
+    run = make_run(*SHORT, "train.micro_batch_size=4", "train.max_steps=2", "train.projector_lr=10000")
+    setattr(getattr(run, section), key, value)  # even beyond what the command line takes
+    with pytest.raises(UserError, match=f"^{why}"):
         train_here(run, tmp_path / "run")
     assert not RunDir(tmp_path / "run").adapter.exists()
 

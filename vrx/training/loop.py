@@ -142,11 +142,24 @@ def _forward_backward(
         losses.append(loss.detach())
         del loss  # frees its graph before the next micro-batch
     total = all_reduce_sum(torch.stack(losses).double().sum().cpu() / plan.chunks_per_step).item()
-    norm = engine.grad_norm  # -1 where DeepSpeed's is no number
-    for name, value in (("loss", total), ("norm of the gradient", 0.0 if norm is None else norm)):
-        if not math.isfinite(value) or value < 0:
-            raise UserError(f"train.lr={config.lr}: the {name} of step {step} is {value}; use a smaller learning rate")
+    _require_numbers(config, step, loss=total, norm=engine.grad_norm)
     return total
+
+
+def _require_numbers(config: TrainConfig, step: int, *, loss: float, norm: float | None) -> None:
+    """`UserError` where the loss or the gradient of a step is NaN or infinite, so that its weights are not saved.
+
+    norm: of the gradient, None where it is unknown, -1 where DeepSpeed found it to be no number.
+    """
+    for name, value in (("loss", loss), ("norm of the gradient", 0.0 if norm is None else norm)):
+        if math.isfinite(value) and value >= 0:
+            continue
+        if step == 0:
+            raise UserError(
+                f"train.dtype={config.dtype}: the {name} of step 0 is {value}, before any update; weights or data are "
+                f"damaged, or numbers are too large for this type"
+            )
+        raise UserError(f"train.lr={config.lr}: the {name} of step {step} is {value}; use a smaller learning rate")
 
 
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
