@@ -52,17 +52,18 @@ def test_a_run_that_goes_on_with_one_rank_and_then_with_two_again_has_the_same_c
     assert_same_course(run_dir(tmp_path), run_dir(two_ranks))
 
 
-def test_a_killed_run_under_zero2_ends_bit_equal(vrx, tmp_path: Path):
+def test_a_run_under_zero2_that_is_killed_on_two_ranks_goes_on_with_one(vrx, tmp_path: Path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir()
     killed.mkdir()
     overrides = (*ZERO, "eval.limit=1", "engine.zero_stage=2")
     assert vrx(*overrides, cwd=undisturbed).returncode == 0
-    kill_at(killed, overrides, has_steps(3))
+    kill_at(killed, (*overrides, "runtime.cpu_processes=2"), has_steps(3))
     result = vrx(*overrides, cwd=killed)
     assert result.returncode == 0, result.stderr
-    assert "resuming from step" in result.stderr
-    assert adapter(run_dir(killed)) == adapter(run_dir(undisturbed))
+    assert "with other processes 2 -> 1" in result.stderr
+    assert curve(run_dir(killed)) == pytest.approx(curve(run_dir(undisturbed)), abs=1e-6)
+    assert_same_course(run_dir(killed), run_dir(undisturbed))
 
 
 # ---- nodes
