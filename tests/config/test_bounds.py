@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from vrx.config import job_options
 from vrx.config.bounds import check_bounds, number, unbounded_keys
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig, RunConfig, WorldConfig
+from vrx.config.switches import refuse_number
 
 JOBS = {"score": "Score", "revert": "Revert", "prune": "Prune", "check": "Check", "bench": "Bench", "report": "Report"}
 JOBS |= {"score_answers": "ScoreAnswers", "export": "Export", "ask": "Ask", "compare": "Compare"}
@@ -27,7 +29,12 @@ def test_every_number_has_bounds():
     config = whole_config()
     parts = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) is None]
     assert parts == TEXTS  # every optional section is there
-    assert unbounded_keys(config) == []
+    assert unbounded_keys(RunConfig) == []
+
+
+@dataclasses.dataclass
+class Part:
+    bad: list[int] | None = None
 
 
 @dataclasses.dataclass
@@ -35,10 +42,23 @@ class Unbounded:
     good: int = number(1, 0, 2)
     bad: float | None = None
     text: str = ""
+    section: Part | None = None  # null in most runs
+    named: dict[str, Part] = dataclasses.field(default_factory=dict)  # empty in most runs
 
 
 def test_a_number_without_bounds_is_found():
-    assert unbounded_keys(Unbounded()) == ["bad"]
+    assert unbounded_keys(Unbounded) == ["bad", "section.bad", "named.*.bad"]
+
+
+@pytest.mark.parametrize(
+    "key", ["train.connector", "export.adapter", "benchmark.tiny_gqa.mean_per_type", "+prune.save"]
+)
+def test_a_number_is_neither_true_nor_false(key: str):
+    for value in ("2", "-1", "0.5", "1e3"):
+        with pytest.raises(UserError, match=rf"^{re.escape(key)}={value}: valid are true and false$"):
+            refuse_number(f"{key}={value}")
+    for fine in (f"{key}=true", f"{key}=1", "train.lr=2", "nowhere=2", "train.connector.x=2", "seed=7"):
+        refuse_number(fine)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)])

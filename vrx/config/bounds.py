@@ -49,9 +49,19 @@ def check_bounds(config: Any, prefix: str = "") -> None:
             _check(key, value, hint, bounds)
 
 
-def unbounded_keys(config: Any) -> list[str]:
-    """The dotted keys of numbers whose fields declare no bounds."""
-    return [key for key, _, hint, bounds in _fields(config, "") if bounds is None and _has_number(hint)]
+def unbounded_keys(schema: Any, prefix: str = "") -> list[str]:
+    """The dotted keys of numbers whose fields declare no bounds, in a dataclass and all that its types name.
+
+    `*` stands for the names of a dictionary.
+    """
+    keys, hints = [], get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        hint, key = hints[field.name], f"{prefix}{field.name}"
+        for part in (part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)):
+            keys += unbounded_keys(part, f"{key}.*." if get_origin(hint) is dict else f"{key}.")
+        if BOUNDS not in field.metadata and _has_number(hint):
+            keys.append(key)
+    return keys
 
 
 def _fields(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any, tuple[float, float] | None]]:

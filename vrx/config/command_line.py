@@ -9,6 +9,7 @@ from vrx.config.explain import did_you_mean
 from vrx.config.number_options import expand_number
 from vrx.config.paths import CONF
 from vrx.config.renames import rename_error
+from vrx.config.switches import refuse_number
 
 VALUE_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package", "-c", "--cfg")
 VALUE_FLAGS += ("-i", "--info", "--experimental-rerun")
@@ -25,6 +26,7 @@ def read_arguments(arguments: list[str]) -> list[str]:
     for override in overrides:
         if message := rename_error(override):
             raise UserError(message)
+        refuse_number(override)
         if override.startswith("~") and not override.startswith(REMOVABLE):
             raise UserError(f"{override}: no key can be taken away; give it a value, null where that is valid")
     return [*flags, *(_quoted(expand_number(override)) for override in overrides)]
