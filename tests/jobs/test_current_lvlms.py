@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from support import asked_elsewhere, plain_transformers
 from support.composing import composed
 from support.photographs import PHOTOGRAPHS, QUESTIONS, write_conversations
 from support.whole_runs import ENVIRONMENT
@@ -23,8 +24,10 @@ from vrx.runs.files import write_json
 from vrx.runs.layer_selection import select_layers, with_frozen_layers
 from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir
+from vrx.runs.surgery_manifest import LayerSurgery, write_surgery
 
 OPTIONS = {"qwen2_5_vl": "qwen2.5-vl-3b", "qwen3_5": "qwen3.5-4b", "smolvlm": "smolvlm2-500m", "gemma3": "gemma3-4b"}
+WITH_VIDEOS = ("qwen2_5_vl", "qwen3_5")  # their processors, for which transformers wants torchvision
 FIXED = ["model.num_layers=8", "layer_count.k=3", "train.max_steps=4", "train.global_batch_size=4"]
 FIXED += ["train.micro_batch_size=2", "train.dtype=float32", "train.lr=1e-2", "lora.r=4", "lora.dropout=0"]
 FIXED += ["runtime.num_workers=0", "eval.batch_size=2", "wandb.mode=disabled", "benchmark=[gqa]"]
@@ -71,6 +74,17 @@ def test_a_family_is_trained_and_asked(tiny_family: Callable, data: list[str], t
     assert tuned == {str(layer) for layer in layers}
     generate(run, run_dir)
     assert len(RunDir(run_dir).predictions("gqa").read_text().splitlines()) >= 3
+    if name in WITH_VIDEOS and not plain_transformers.TORCHVISION:
+        pytest.skip("trained and asked; to ask it outside vrx, let VRX_TORCHVISION name a folder with torchvision")
+    base = asked_elsewhere.export(run.model, None, tmp_path / "base", PHOTOGRAPHS)
+    tuned = asked_elsewhere.export(run.model, run_dir, tmp_path / "tuned", PHOTOGRAPHS)
+    assert tuned.expected != base.expected
+    adapter_alone = asked_elsewhere.adapter_of(tuned, run.model, run_dir, base.folder)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    write_surgery(cut, LayerSurgery(run_dir, pruned=(1,)))
+    pruned = asked_elsewhere.export(run.model, cut, tmp_path / "pruned", PHOTOGRAPHS)
+    asked_elsewhere.require_same_elsewhere([base, tuned, adapter_alone, pruned], PHOTOGRAPHS, tmp_path)
 
 
 def adapter(run_dir: Path) -> Path:

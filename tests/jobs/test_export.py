@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,27 +12,20 @@ import pytest
 import torch
 from jobs.test_revert import text_logits
 from safetensors import safe_open
-from support import plain_transformers
+from support import asked_elsewhere
 from support.official import FAMILIES, GOLDEN, model_config
 from transformers import AutoModelForImageTextToText
 
 from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen
-from vrx.config.schema import ModelConfig, RunConfig
-from vrx.data.batch import collate
-from vrx.evaluation.families import Sample
-from vrx.evaluation.generation import Generator
+from vrx.config.schema import RunConfig
 from vrx.jobs.export import driver, worker
-from vrx.metrics.answer import Answer
 from vrx.models import from_run, loading
-from vrx.models.export import export_model
-from vrx.models.lvlm import forward_inputs
 from vrx.runs import files, surgery_manifest
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import LayerSurgery
 
 Make = Callable[..., RunConfig]
-TEXTS = ["What is it?", " \nWhat colour is the cup?", "A. red\nB. blue\nAnswer with the letter.", "Ünï 😀?"]
 
 
 @pytest.fixture
@@ -129,47 +119,17 @@ def test_a_shard_holds_no_more_than_it_may(export: Callable[..., Path]):
         assert path.stat().st_size < 1.1 * 0.001 * 2**30
 
 
-def asked(generator: Generator, image: str, question: str) -> dict[str, Any]:
-    """What vrx asks and answers, as ids."""
-    encoded = generator.encode(Sample(question, Path(image), Answer("q", "", ())))
-    inputs = forward_inputs(generator.lvlm, collate([encoded.row], pad_token_id=generator.pad_token_id, side="left"))
-    number = plain_transformers.NUM_NEW_TOKENS
-    output = generator.lvlm.generate(**inputs, do_sample=False, max_new_tokens=number)
-    return {"prompt": encoded.prompt_ids, "answer": output[0, len(encoded.prompt_ids) :].tolist()}
-
-
-def generators(make_run: Make, tuned: Path) -> dict[str, tuple[ModelConfig, Path | None]]:
-    """The models that are exported: a tuned and a cut run, and each official family."""
-    tiny = make_run().model
-    official = {name: (model_config(name, parts["lvlm"]), None) for name, parts in FAMILIES.items()}
-    return {"tuned": (tiny, tuned), "pruned": (tiny, altered(tuned, "cut", pruned=(1, 2))), **official}
-
-
 @pytest.mark.slow
 def test_transformers_alone_gives_the_same_token_ids(make_run: Make, tuned: Path, tmp_path: Path):
-    """In a fresh process without vrx; VRX_EXPORT_QUESTIONS=50 asks more questions."""
-    number = int(os.environ.get("VRX_EXPORT_QUESTIONS", "6"))
-    images = sorted((GOLDEN / "images").iterdir())
-    texts = [*TEXTS, *(f"What is number {index}?" for index in range(number))]
-    questions = [[str(images[index % len(images)]), texts[index]] for index in range(number)]
-    expected, asks = {}, {}
-    for name, (config, run_dir) in generators(make_run, tuned).items():
-        folder = tmp_path / name
-        folder.mkdir()
-        export_model(config, run_dir, folder, dtype=torch.float32, shard_bytes=2**22)
-        lvlm = from_run.load_from_run(config, run_dir or folder.parent / "none", dtype=torch.float32)
-        generator = Generator(lvlm, loading.load_model_tokenizer(config), config)
-        expected[name] = [asked(generator, *question) for question in questions]
-        asks[str(folder)] = questions
-    files.write_json(tmp_path / "questions.json", asks)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run(
-        [sys.executable, plain_transformers.__file__, tmp_path / "questions.json", tmp_path / "answers.json"],
-        env={**environment, "HF_HUB_OFFLINE": "1"},
-        cwd=tmp_path,
-        check=True,
+    """Fifty questions in a fresh process without vrx: a tuned and a pruned run, PEFT alone, each official family."""
+    tiny, images = make_run().model, GOLDEN / "images"
+    base = asked_elsewhere.export(tiny, None, tmp_path / "base", images)
+    exported = asked_elsewhere.export(tiny, tuned, tmp_path / "tuned", images)
+    exports = [base, exported, asked_elsewhere.adapter_of(exported, tiny, tuned, base.folder)]
+    exports.append(
+        asked_elsewhere.export(tiny, altered(tuned, "cut", pruned=(1, 2)), tmp_path / "pruned", images),
     )
-    for folder, rows in json.loads((tmp_path / "answers.json").read_text()).items():
-        assert [{key: row[key] for key in ("prompt", "answer")} for row in rows] == expected[Path(folder).name], folder
-        assert all(row["pipeline"] == row["prompt"] + row["answer"] for row in rows)
+    for name, parts in FAMILIES.items():
+        exports.append(asked_elsewhere.export(model_config(name, parts["lvlm"]), None, tmp_path / name, images))
+    asked_elsewhere.require_same_elsewhere(exports, images, tmp_path)
     assert not RunDir(tuned).pruned.exists()

@@ -98,7 +98,7 @@ class ExportConfig:
     folder: str | None = None  # null: below outputs/export
     adapter: bool = False  # one PEFT adapter that holds the projector too, not the whole model
     dtype: str | None = None  # float32 or bfloat16; null: as train.dtype
-    shard_gb: float = number(4.0, 1e-4, 1000.0)  # GiB of one file of weights, and about what the export needs of memory
+    shard_gb: float = number(4.0, 1e-4, 1000.0)  # GiB of one file of weights
     push_to_hub: str | None = None  # owner/name: also upload it there, as a private repository
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
@@ -21,6 +20,7 @@ from vrx.models.loading import greedy_settings, load_model_tokenizer
 from vrx.models.lvlm import DECODER, PROJECTOR, TOWER
 from vrx.models.plain_processor import plain_processor, save_processor
 from vrx.models.run_weights import RunWeights
+from vrx.models.safetensors_stream import write_tensors
 from vrx.models.saved_modules import WRAPPED
 from vrx.runs.files import read_json, write_json
 from vrx.runs.run_dir import RunDir
@@ -38,8 +38,8 @@ def export_model(
 ) -> None:
     """Write merged weights, config, tokenizer, processor, chat template and generation settings into an empty folder.
 
-    run_dir: None for the LVLM before tuning. Of a LLaVA or Bunny model one shard is in memory at a time; of a model
-    that is one checkpoint the model too.
+    run_dir: None for the LVLM before tuning. Of a LLaVA or Bunny model one tensor is in memory at a time; of a
+    model that is one checkpoint the whole model.
     """
     if not config.is_assembled:
         model = load_from_run(config, run_dir or folder, dtype=dtype)
@@ -62,17 +62,19 @@ def write_shards(
     weights: RunWeights, folder: Path, *, dtype: torch.dtype, shard_bytes: int, image_processor: str
 ) -> None:
     """Write tensors in files of at most `shard_bytes`, or of one larger tensor, and their index."""
-    shards = list(_shards(weights.shapes, torch.empty(0, dtype=dtype).element_size(), shard_bytes))
+    element_size = torch.empty(0, dtype=dtype).element_size()
+    shards = list(_shards(weights.shapes, element_size, shard_bytes))
     index: dict[str, str] = {}
-    total = 0
     for number, names in enumerate(shards, start=1):
         stem, _, suffix = MODEL_WEIGHTS[0].partition(".")
         file = MODEL_WEIGHTS[0] if len(shards) == 1 else f"{stem}-{number:05}-of-{len(shards):05}.{suffix}"
-        state: dict[str, Tensor] = {hub_name(name, image_processor): weights[name] for name in names}
-        save_file(state, folder / file, metadata={"format": "pt"})
-        total += sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-        index |= dict.fromkeys(state, file)
+        hub_names = {hub_name(name, image_processor): name for name in names}
+        shapes = {new: weights.shapes[name] for new, name in hub_names.items()}
+        tensors = ((new, weights[name]) for new, name in hub_names.items())
+        write_tensors(folder / file, shapes, tensors, dtype=dtype)
+        index |= dict.fromkeys(hub_names, file)
     if len(shards) > 1:
+        total = element_size * sum(torch.Size(shape).numel() for shape in weights.shapes.values())
         write_json(shard_index(folder, MODEL_WEIGHTS[0]), {"metadata": {"total_size": total}, "weight_map": index})
 
 

@@ -22,9 +22,18 @@ print(pipe(text=[{{"role": "user", "content": content}}], return_full_text=False
 ```
 
 The chat template renders the prompts that the model was asked with. Pixels and token ids are those of the measurement
-where pictures are processed by Pillow; with torchvision installed, `AutoProcessor.from_pretrained(…, backend="pil")`
-keeps them so. Two things differ from the measurement: the pipeline turns a photograph as its EXIF data say, and reads
-`<image>` in a question as a picture.
+where pictures are processed by Pillow. With torchvision installed, which transformers asks for where a processor also
+reads videos, this keeps them so:
+
+```python
+from transformers import AutoImageProcessor, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{title}")
+processor.image_processor = AutoImageProcessor.from_pretrained("{title}", backend="pil")
+```
+
+Two things differ from the measurement: the pipeline turns a photograph as its EXIF data say, and reads the name of the
+picture's token in a question as a picture.
 """
 ADAPTER = """\
 ```python
