@@ -33,4 +33,4 @@ def write_tensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for (name, tensor), expected in zip(tensors, shapes, strict=True):
             assert (name, tuple(tensor.shape), tensor.dtype) == (expected, shapes[expected], dtype), name
-            file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
