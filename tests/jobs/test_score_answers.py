@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from support.report_runs import ALL, write_benchmark, write_run
 
 from vrx.config.errors import UserError
 from vrx.config.job_options import ScoreAnswersConfig
-from vrx.config.schema import JobConfig, RunConfig
+from vrx.config.schema import BenchmarkConfig, JobConfig, RunConfig
+from vrx.evaluation.prediction_files import load_predictions
 from vrx.jobs.report.driver import report
 from vrx.jobs.score_answers.driver import score_answers
 from vrx.report.collect import Run, find_runs
 
 NAMES = ("gqa", "mmbench")
+FROZEN = Path(__file__).parents[2] / "docs" / "results" / "tiny" / "evaluate" / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,32 @@ def test_nothing_is_overwritten_and_an_unfinished_run_is_named(answered: Run, tm
         score_answers(command(root, "gqa", run_dir=tmp_path, write_to=str(tmp_path / "new")))
     with pytest.raises(UserError, match=r"benchmark=\[textvqa\]: not answered by .*; valid: \[gqa,mmbench\]"):
         score_answers(command(root, "textvqa", run_dir=answered.folder, write_to=str(tmp_path / "new")))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "verdict"),
+    [(0, "| 17.08 | 0.00 | **pass** |"), (30, "| 4.58 | −12.50 | **fail**: the image processor")],
+)
+def test_frozen_answers_of_the_embedded_model_pass_the_calibration_until_some_are_spoilt(
+    tmp_path: Path, spoilt: int, verdict: str
+):
+    (file,) = FROZEN.glob("untouched_*/answers/tiny_gqa.jsonl.xz")
+    predictions = load_predictions(file.with_suffix(""))
+    assert predictions is not None
+    answers = list(predictions.answers.values())
+    wrong = [answer.id for answer in answers if answer.text in answer.references][:spoilt]
+    files = {
+        "questions": [{"id": each.id, "question": "?", "answers": each.references} for each in answers],
+        "answers": [{"question_id": each.id, "text": "" if each.id in wrong else each.text} for each in answers],
+    }
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = command(tmp_path, file=str(tmp_path / "answers.jsonl"), name="tiny")
+    path = str(tmp_path / "questions.jsonl")
+    run.benchmark = {"tiny_gqa": BenchmarkConfig(family="short_answer", path=path, metric="gqa_match")}
+    score_answers(run)
+    report(run)
+    table = (tmp_path / "report" / "tables" / "calibration.md").read_text(encoding="utf-8")
+    assert f"| tiny | tiny_gqa | 17.08 {verdict}" in table
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert verdict.split("*")[2] in page[page.index("Published scores of released checkpoints") :]
