@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {  # the command that is dist
         ("pretrain", *OPTIONS, "runtime.checkpoint_every=1"),
     ),
     "evaluate": (TUNE, ("evaluate", *OPTIONS, "benchmark=[tiny_mmlu,tiny_gqa]")),
-    "score": (TUNE, ("score", *TUNE, "score.samples_per_benchmark=2")),
+    "score": ((*TUNE, "selector=all"), ("score", *TUNE, "score.samples_per_benchmark=2")),
     "prune": (TUNE, ("prune", *TUNE, "prune.layers=[5,7]")),
     "report": (TUNE, ("report",)),
     "sweep": (TUNE, (*TUNE, "-m", "seed=1,2")),
