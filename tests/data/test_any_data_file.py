@@ -19,12 +19,14 @@ from support.instruction_data import GOOD, make_table
 from support.mutations import mutated
 
 from vrx.config.errors import BadImage, UserError
+from vrx.config.paths import PACKAGE
 from vrx.config.schema import InstructionsConfig
 from vrx.data.conversations.files import stream_records
 from vrx.data.conversations.records import read_record
 from vrx.data.images.checks import image_error
 from vrx.data.images.processing import open_rgb
 from vrx.data.json_stream import stream_items
+from vrx.data.tokenizers import load_tokenizer
 
 FORMS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "DDS")
 TEXT, SEEN = [{"type": "text", "text": "hi"}], [{"type": "image"}, {"type": "text", "text": "What?"}]
@@ -111,3 +113,20 @@ def test_any_picture_is_decoded_or_a_bad_image_and_the_check_knows(folder: Path,
         assert found is not None
     else:
         assert found is None
+
+
+BAD_TOKENIZERS: dict[str, dict[str, Any]] = {  # settings in which only the first text fails, beside those at once
+    "longest text an object": {"model_max_length": {"a": []}},
+    "longest text a text": {"model_max_length": "many"},
+    "padding a list": {"pad_token": [1]},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TOKENIZERS)
+def test_a_tokenizer_that_no_text_can_be_read_with_is_refused_by_name(tmp_path: Path, kind: str):
+    weights = PACKAGE / "tiny" / "weights"
+    settings = json.loads((weights / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer.json").write_bytes((weights / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, **BAD_TOKENIZERS[kind]}))
+    with pytest.raises(UserError, match=f"^{tmp_path}: cannot be read as a tokenizer: "):
+        load_tokenizer(tmp_path, "tiny")

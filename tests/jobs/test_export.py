@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from vrx.config.schema import RunConfig
 from vrx.jobs.export import driver, worker
 from vrx.models import from_run, loading
 from vrx.runs import files, surgery_manifest
+from vrx.runs.files import file_digest
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import LayerSurgery
+from vrx.runs.train_summary import TrainSummary
 
 Make = Callable[..., RunConfig]
 
@@ -78,6 +82,23 @@ def test_an_exported_adapter_needs_nothing_beside_peft(export: Callable[..., Pat
     torch.testing.assert_close(text_logits(plain), text_logits(ours), atol=1e-4, rtol=0)
     projector = plain.base_model.model.model.multi_modal_projector.modules_to_save["default"].linear_1.weight
     assert torch.equal(projector, ours.model.multi_modal_projector.linear_1.weight)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "projector.safetensors", "adapter_config.json"])
+def test_a_damaged_adapter_is_not_exported(
+    export: Callable[..., Path], tuned: Path, tmp_path: Path, file: str, kind: str
+):
+    run_dir = Path(shutil.copytree(tuned, tmp_path / "run"))
+    path = run_dir / "adapter" / file
+    TrainSummary(result={file: file_digest(path)}).write(run_dir / "train.json")
+    path.write_bytes(path.read_bytes()[:-10])
+    options = (f"job.run={run_dir}", f"export.adapter={str(kind == 'adapter').lower()}")
+    with pytest.raises(UserError, match=rf"{re.escape(file)}: damaged \(not what the training left\)"):
+        export(*options)
+    (run_dir / "train.json").unlink()  # a run of an earlier version, without digests
+    with pytest.raises(UserError, match=re.escape(file)):
+        export(*options)
 
 
 def test_an_exported_folder_is_a_model_of_vrx(export: Callable[..., Path], make_run: Make):

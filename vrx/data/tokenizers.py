@@ -44,6 +44,7 @@ def load_tokenizer(
     tokenizer_class = LlamaTokenizer if template.tokenizer_files == "llama" else PreTrainedTokenizerFast
     try:
         tokenizer = tokenizer_class.from_pretrained(folder_or_id, padding_side="right")
+        tokenizer.decode(tokenizer("a b")["input_ids"])  # some settings of another form fail only here
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder_or_id}: cannot be read as a tokenizer: {reason}") from error

@@ -18,6 +18,8 @@ from vrx.runs.record import Record
 from vrx.runs.results import require_weights
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import training_gap
+from vrx.runs.surgery_manifest import read_surgery
+from vrx.runs.trained_files import require_unchanged
 
 NO_PICTURE = "none"
 
@@ -26,7 +28,7 @@ def finished_model(run: RunConfig, run_dir: str | None, *, key: str = "job.run")
     """The command with model and precision of a finished run, and the run's record; without a run, of the base model.
 
     The command's `job.run` is then the run's directory. `UserError` for a run that is not finished, that has no weights
-    here, and for the pre-training of a projector.
+    here or damaged ones, and for the pre-training of a projector.
     """
     if run_dir is None:
         return run, None
@@ -37,6 +39,7 @@ def finished_model(run: RunConfig, run_dir: str | None, *, key: str = "job.run")
     record, config = read_finished_run(folder, run.model)
     if record.is_pretraining:
         raise UserError(f"{key}={run_dir}: a pre-training of the projector; valid is a run that tuned layers")
+    require_unchanged(read_surgery(folder).source)
     job = dataclasses.replace(run.job, run=str(folder))
     return dataclasses.replace(run, model=config.model, train=config.train, lora=config.lora, job=job), record
 

@@ -16,7 +16,9 @@ from vrx.data.conversations.processors import load_processor
 from vrx.models.checkpoint_layouts import TOWER_RENAMES
 from vrx.models.file_names import ADAPTER_WEIGHTS, MODEL_WEIGHTS, PROJECTOR_FILE, shard_index
 from vrx.models.from_run import load_from_run
+from vrx.models.lazy_state_dict import LazyStateDict
 from vrx.models.loading import greedy_settings, load_model_tokenizer
+from vrx.models.lora_checkpoint import Adapter
 from vrx.models.lvlm import DECODER, PROJECTOR, TOWER
 from vrx.models.plain_processor import plain_processor, save_processor
 from vrx.models.run_weights import RunWeights
@@ -115,11 +117,12 @@ def export_adapter(config: ModelConfig, run_dir: Path, folder: Path) -> None:
         raise UserError(
             f"export.adapter=true: {run_dir} tuned no layers, so it has no adapter; valid is a fine-tuned run"
         )
+    Adapter(adapter, is_native=not config.is_assembled)  # refuses a damaged one
     for name in ("adapter_config.json", ADAPTER_WEIGHTS[0]):
         shutil.copyfile(adapter / name, folder / name)
     settings = read_json(folder / "adapter_config.json")
     if not settings.get("modules_to_save") and config.is_assembled:
-        projector = load_file(adapter / PROJECTOR_FILE)
+        projector = LazyStateDict(adapter, (PROJECTOR_FILE,))
         beside = {f"{WRAPPED}{PROJECTOR}{name}": tensor for name, tensor in projector.items()}
         path = folder / ADAPTER_WEIGHTS[0]
         save_file({**load_file(path), **beside}, path, metadata={"format": "pt"})

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, PreTrainedModel
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict
@@ -56,7 +56,10 @@ def load_tuned(config: ModelConfig, run_dir: Path, *, dtype: torch.dtype) -> Pre
 def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Merge a saved adapter into the LVLM in place and load its projector; returns the same LVLM."""
     merge_adapter(model, folder)
-    projector(model).load_state_dict(load_file(folder / PROJECTOR_FILE))
+    stored, own = LazyStateDict(folder, (PROJECTOR_FILE,)), projector(model)
+    if stored.shapes != {name: tuple(tensor.shape) for name, tensor in own.state_dict().items()}:
+        raise UserError(f"{folder / PROJECTOR_FILE}: not the projector of this model, but {stored.shapes}"[:400])
+    own.load_state_dict(dict(stored))
     return model
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -137,7 +136,7 @@ class RunWeights(Mapping[str, Tensor]):
     def _add_tuning(self, adapter: Path) -> None:
         if adapter.is_dir():
             self._adapters.append(Adapter(adapter))
-            self._add_projector(load_file(adapter / PROJECTOR_FILE))
+            self._add_projector(LazyStateDict(adapter, (PROJECTOR_FILE,)))
 
     def _add_projector(self, state: Mapping[str, Tensor]) -> None:
         self._add_tensors({PROJECTOR + name: tensor for name, tensor in state.items()})
