@@ -114,4 +114,6 @@ def test_all_jobs_work_on_one_checkpoint(tiny_family: Callable, data: list[str],
     assert json.loads((pruned / "config.json").read_text())["text_config"]["num_hidden_layers"] == 6
     told = vrx("check", "check.gpu=A100")
     assert "BAD" not in told
+    assert "conversations: 6 encoded" in told
+    assert "6 of linear_attention, 2 of full_attention" in told
     assert "trainable" in told

@@ -35,8 +35,9 @@ def counted(folder: Path, architecture: str) -> str:
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     key_value_heads = getattr(text, "num_key_value_heads", None) or heads
     attending = sum(kind not in WITHOUT_ATTENTION for kind in kinds) / len(kinds)
-    embeddings = model.get_output_embeddings().weight
-    of_decoder = {id(tensor): tensor for tensor in (*decoder(model).parameters(), embeddings)}
+    head = model.get_output_embeddings().weight
+    vocabulary = {id(tensor): tensor for tensor in (model.get_input_embeddings().weight, head)}
+    of_decoder = {id(tensor): tensor for tensor in (*decoder(model).parameters(), head)}
     of_connector = list(connector(model, row.connector).values())
     apart = of_decoder.keys() | {id(tensor) for tensor in of_connector}
     of_tower = [tensor for tensor in model.parameters() if id(tensor) not in apart]
@@ -49,9 +50,9 @@ def counted(folder: Path, architecture: str) -> str:
             "num_layers": len(layers),
             "query": round(heads * width * attending),
             "key_value": key_value_heads * width,
-            "vocabulary": embeddings.shape[0],
+            "vocabulary": head.shape[0],
             "fused": False,
-            "tied": bool(getattr(config, "tie_word_embeddings", False)),
+            "tied": len(vocabulary) == 1,
             "layers": layers,
             "total": _size(of_decoder.values()),
         },
@@ -62,6 +63,7 @@ def counted(folder: Path, architecture: str) -> str:
             "total": _size(of_tower),
         },
         "connector": _size(of_connector),
+        "embeddings": _size(vocabulary.values()),
         "parameters": _size(model.parameters()),
     }
     return json.dumps(facts)

@@ -67,18 +67,31 @@ class NativeCounts:
     """Parameters of an LVLM by kind, counted; as `architecture.ParameterCounts`.
 
     kinds: of every decoder layer, such as full_attention. connector: parameters that `train.connector` trains.
+    embeddings: of the vocabulary, at the decoder's begin and, where they are not the same, at its end.
     """
 
     kinds: tuple[str, ...]
     backbone: NativeBackbone
     tower: NativeTower
     connector: int
+    embeddings: int
     parameters: int
     trains_connector: bool = True
 
     @property
     def projector_parameters(self) -> int:
         return self.connector
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """Every parameter once, by where it is."""
+        decoder = self.backbone.parameters - self.embeddings
+        return {
+            "tower": self.tower.parameters,
+            "connector": self.connector,
+            "decoder layers": decoder,
+            "embeddings": self.embeddings,
+        }
 
     def trainable_parameters(self, num_layers: int, lora: LoraConfig) -> int:
         """LoRA on `num_layers` decoder layers of mean size, and the connector where it is trained."""
@@ -126,6 +139,7 @@ def native_counts(
         NativeBackbone(**backbone, layers=layers),
         NativeTower(**tower, num_patches=config.num_image_tokens),
         counts["connector"],
+        counts["embeddings"],
         counts["parameters"],
         trains_connector,
     )

@@ -19,6 +19,7 @@ from vrx.runs.files import write_json
 from vrx.runs.hub import cached_checkpoint
 
 COUNTING = "vrx.models.native_counts"  # the module that counts, as a command
+VERSION = b"2 "  # of what it prints
 
 
 def counted(config: ModelConfig, cache: Path | None = None, *, read_only: bool = True) -> dict[str, Any] | None:
@@ -30,7 +31,7 @@ def counted(config: ModelConfig, cache: Path | None = None, *, read_only: bool =
     if folder is None or not (folder / "config.json").is_file():
         return None
     settings = (folder / "config.json").read_bytes()
-    key = hashlib.sha256(config.architecture.encode() + settings).hexdigest()[:16]
+    key = hashlib.sha256(VERSION + config.architecture.encode() + settings).hexdigest()[:16]
     stored = cache / "architectures" / f"{key}.json" if cache is not None else None
     if stored is not None and stored.is_file():
         return json.loads(stored.read_text(encoding="utf-8"))

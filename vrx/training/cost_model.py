@@ -93,7 +93,8 @@ def memory_gigabytes(shape: Counts, num_layers: int, lengths: Lengths, run: RunC
 
     Counts the weights (partitioned at ZeRO-3, with up to 1e9 gathered at a time), gradients (partitioned from ZeRO-2
     on) and 12 bytes of optimizer state per trained weight (from ZeRO-1 on), the inputs of all decoder layers, the inner
-    activations of one layer (of all without gradient_checkpointing), 14 bytes per logit, and 2 GB for CUDA.
+    activations of one layer (of all where gradient_checkpointing is false), 14 bytes per logit (of the positions that
+    are learned with supervised_head), and 2 GB for CUDA.
     """
     backbone, size = shape.backbone, 2 if run.train.dtype == "bfloat16" else 4
     stage = 0 if run.engine.name == "torch" else 2 if run.engine.zero_stage is None else run.engine.zero_stage
@@ -105,8 +106,9 @@ def memory_gigabytes(shape: Counts, num_layers: int, lengths: Lengths, run: RunC
     optimizer = trained * 12 / (processes if stage >= 1 else 1)
     inside = tokens * size * (16 * backbone.hidden + 5 * backbone.intermediate)
     inputs = backbone.num_layers * tokens * size * backbone.hidden
-    activations = inputs + inside if run.train.gradient_checkpointing else backbone.num_layers * inside
-    return (weights * size + gradients + optimizer + activations + 14 * tokens * backbone.vocabulary) / 1e9 + 2
+    activations = backbone.num_layers * inside if run.train.gradient_checkpointing is False else inputs + inside
+    logits = tokens * (SUPERVISED if run.engine.supervised_head else 1) * backbone.vocabulary
+    return (weights * size + gradients + optimizer + activations + 14 * logits) / 1e9 + 2
 
 
 def disk_gigabytes(trained: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from vrx.jobs.check import estimate, model_files, preflight
 from vrx.jobs.check.estimate import RunCost
 from vrx.jobs.check.findings import Finding, Findings
 from vrx.jobs.check.loaders import loaders
-from vrx.models.native_facts import counts_of
+from vrx.models.native_facts import NativeCounts, counts_of
 from vrx.runs.layer_selection import select_layers
 
 
@@ -56,6 +56,8 @@ def _check_run(run: RunConfig, findings: Findings, *, in_sweep: bool) -> tuple[s
         message = f"{run.model.name}: no config.json and no published shape, so no cost estimate"
         findings.add([Finding("shape", message)])
         return None
+    if isinstance(shape, NativeCounts):
+        findings.add([estimate.sizes(shape)])
     if shape.backbone.num_layers != run.model.num_layers:
         message = f"{run.model.num_layers}: {run.model.lvlm or run.model.backbone} has {shape.backbone.num_layers}"
         findings.add([Finding("model.num_layers", message, bad=True)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from vrx.data.instructions import instruction_dataset
 from vrx.jobs.check.findings import Finding
 from vrx.launch.gpus import gpu_models
 from vrx.models.architecture import published_facts
-from vrx.models.native_facts import Counts
+from vrx.models.native_facts import Counts, NativeCounts
 from vrx.runs import files
 from vrx.runs.expected_time import expected_device_hours
 from vrx.runs.lookup import finetune_label, locate_finetune
@@ -89,6 +90,13 @@ def _data(run: RunConfig, table: Path | None) -> tuple[Lengths, int, str]:
     subset = instruction_dataset.draw_subset(len(rows), run.data_fraction.fraction, seed=run.seed)
     lengths = cost_model.lengths_in_tokens(words[subset], run)
     return lengths, len(subset), run_data.digest(run, table.parent)
+
+
+def sizes(counts: NativeCounts) -> Finding:
+    """The parameters of a model that is one checkpoint, by where they are, and the kinds of its layers."""
+    parts = ", ".join(f"{number:,} {kind}" for kind, number in counts.by_kind.items())
+    kinds = ", ".join(f"{number} of {kind}" for kind, number in Counter(counts.kinds).items())
+    return Finding("parameters", f"{counts.parameters:,}: {parts}; layers: {kinds}")
 
 
 def gpu_name(run: RunConfig) -> str:

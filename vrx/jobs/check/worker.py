@@ -7,6 +7,8 @@ from pathlib import Path
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig, RunConfig
+from vrx.data import run_data
+from vrx.data.conversations import chat_dataset
 from vrx.data.images.processing import Pixels
 from vrx.data.instructions import dataset, instruction_dataset
 from vrx.jobs.check import findings_file
@@ -17,6 +19,7 @@ from vrx.runs.files import read_json, write_json
 from vrx.runs.run_dir import RunDir
 
 NUM_ENCODED = 500  # conversations, evenly spaced
+NUM_WITH_PICTURES = 100  # of those whose pictures are processed too
 
 
 def check(run: RunConfig, run_dir: Path) -> None:
@@ -24,8 +27,9 @@ def check(run: RunConfig, run_dir: Path) -> None:
     set_ready(run_dir)
     findings = _model(run.model)
     table = read_json(RunDir(run_dir).data)["table"]
-    if table is not None and run.model.is_assembled and not any(finding.bad for finding in findings):
-        findings.append(_conversations(run, Path(table)))
+    if table is not None and not any(finding.bad for finding in findings):
+        of_kind = _conversations if run.model.is_assembled else _chats
+        findings.append(of_kind(run, Path(table)))
     write_json(findings_file(run_dir), [dataclasses.asdict(finding) for finding in findings])
 
 
@@ -59,9 +63,30 @@ def _conversations(run: RunConfig, table: Path) -> Finding:
         sample = encoder.encode(row["conversations"], has_image=row["image"] is not None, record=name)
         masked += sample.masked_samples
         cut += sample.cut_images
-    message = f"{len(numbers):,} encoded"
+    return _encoded(len(numbers), masked, cut)
+
+
+def _chats(run: RunConfig, table: Path) -> Finding:
+    """The same of a model with its own processor and chat template, which may refuse a conversation."""
+    rows, _ = run_data.open_rows(run, table)
+    encoder = chat_dataset.load_encoder(run.model)
+    samples = chat_dataset.ChatDataset(rows, encoder, on_bad_image="skip")
+    numbers = range(0, len(rows), -(-len(rows) // NUM_WITH_PICTURES))
+    masked, cut = [], []
+    try:
+        for number in numbers:
+            sample = samples[number]
+            masked += sample.masked_samples
+            cut += sample.cut_images
+    except UserError as error:
+        return Finding("conversations", str(error), bad=True)
+    return _encoded(len(numbers), masked, cut)
+
+
+def _encoded(total: int, masked: list[str], cut: list[str]) -> Finding:
+    message = f"{total:,} encoded"
     if masked:
         message += f"; {len(masked):,} teach nothing, the first: {masked[0]}"
     if cut:
         message += f"; {len(cut):,} lose their image, the first: {cut[0]}"
-    return Finding("conversations", message, bad=len(masked) == len(numbers), note=bool(masked or cut))
+    return Finding("conversations", message, bad=len(masked) == total, note=bool(masked or cut))
