@@ -25,7 +25,6 @@ from vrx.models import lora, native
 from vrx.training.native_loss import NativeLvlmWithLoss
 
 LAYERS = (1, 5)
-NEED_TORCHVISION = ("mistral3",)  # their processors
 SIZES = ((150, 75), (112, 112), (60, 140))  # width and height of the pictures of samples
 QUESTIONS = ("what is in the picture?", "describe the image in detail please .", "is it a cat?")
 ANSWERS = ("a red square on a blue field", "a cat", "yellow dots with a blue square")
@@ -41,8 +40,6 @@ class TinyFamily:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        if name in NEED_TORCHVISION:
-            pytest.importorskip("torchvision")
         self.folder = build(name, folder)
         self.config = ModelConfig(
             name=name, architecture=name, num_layers=DEPTH, lvlm=str(folder), template="chat", max_length=4096

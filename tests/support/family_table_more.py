@@ -126,7 +126,6 @@ def gemma4() -> Family:
 
 def paligemma() -> Family:
     tokens = ["<pad>", "<bos>", "<eos>", "<image>"]
-    end = "{{ '<eos>' if m['role'] == 'assistant' else '\n' }}"
     pictures = pixels("SiglipImageProcessorPil", size={"height": 56, "width": 56})
     pictures.image_seq_length = 16
     return Family(
@@ -134,7 +133,7 @@ def paligemma() -> Family:
         tokens,
         end="<eos>",
         begin="<bos>",
-        template=turns("<image>", "", end, ""),
+        template=None,  # as the released ones
         config={
             "text_config": {
                 "model_type": "gemma2",

@@ -18,6 +18,7 @@ from vrx.data.instructions.encoding import IGNORE
 
 PROJECTOR, TOWER, DECODER = "model.multi_modal_projector.", "model.vision_tower.", "model.language_model."  # of LLaVA
 PREFIX_MODELS = ("paligemma",)
+WITHOUT_PICTURE_TOKENS = ("mllama",)  # whose pictures are not among the tokens of the text
 
 
 def find_lvlm(model: nn.Module) -> PreTrainedModel | None:

@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from vrx.config.errors import UserError
 from vrx.data.batch import MicroBatch
 from vrx.models.layer_matching import Match, match_layers
-from vrx.models.lvlm import decoder, decoder_layers, forward_inputs
+from vrx.models.lvlm import WITHOUT_PICTURE_TOKENS, decoder, decoder_layers, forward_inputs
 from vrx.selectors import importance
 from vrx.selectors.formulas import FINAL_NORM
 
@@ -41,6 +41,13 @@ WEIGHT_SCORES = {
 }
 ACTIVATION_SCORES = (*STATE_SCORES, *(name + FINAL_NORM for name in STATE_SCORES), *ATTENTION_SCORES)
 IMAGE_SCORES = ("multimodal_block_influence", "multimodal_block_influence" + FINAL_NORM, *ATTENTION_SCORES)
+
+
+def formulas(lvlm: PreTrainedModel) -> tuple[str, ...]:
+    """The activation scores that an LVLM has: those of image tokens only where pictures have tokens in the text."""
+    if lvlm.config.model_type not in WITHOUT_PICTURE_TOKENS:
+        return ACTIVATION_SCORES
+    return tuple(name for name in ACTIVATION_SCORES if name not in IMAGE_SCORES)
 
 
 def mean_scores(

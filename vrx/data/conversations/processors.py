@@ -6,10 +6,13 @@ same processor from its parts and leaves the video part out, so that pixels come
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +28,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
+from vrx.data.conversations.own_formats import METHODS, TEMPLATES
 from vrx.runs.files import write_json
 from vrx.runs.hub import resolve_checkpoint
 
@@ -75,7 +79,7 @@ def load_processor(config: ModelConfig) -> Processor:
     except Exception as error:  # transformers, tokenizers and jinja raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{key}: its processor cannot be read: {reason}") from error
-    processor.chat_template = _chat_template(processor, key)
+    processor.chat_template = _chat_template(processor, kind, key)
     return processor
 
 
@@ -123,7 +127,7 @@ def _processor_class(kind: str, key: str) -> type[Any]:
             return None
         return base.check_argument_for_proper_class(self, argument_name, argument)
 
-    methods = {"check_argument_for_proper_class": check_argument, "save_pretrained": _save}
+    methods = {"check_argument_for_proper_class": check_argument, "save_pretrained": _save, **METHODS.get(name, {})}
     return type(name, (base,), methods)
 
 
@@ -143,7 +147,30 @@ def _module_of(name: str) -> ModuleType:
     """
     owners = (model_type_to_module_name(kind) for kind, named in PROCESSOR_MAPPING_NAMES.items() if named == name)
     modules = (f"transformers.models.{owner}.processing_{owner}" for owner in owners)
-    return importlib.import_module(next(module for module in modules if importlib.util.find_spec(module)))
+    module = next(module for module in modules if importlib.util.find_spec(module))
+    with _pillow_in_place_of_torchvision(module):
+        return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _pillow_in_place_of_torchvision(processing: str) -> Iterator[None]:
+    """Let a module of a processor import from the picture processor on Pillow, where torchvision is missing.
+
+    Pixtral's takes a function on sizes from the one on torchvision; both modules define it.
+    """
+    package, _, name = processing.rpartition(".")
+    on_torchvision, on_pillow = (
+        f"{package}.{name.replace('processing', kind)}" for kind in ("image_processing", "image_processing_pil")
+    )
+    is_needed = importlib.util.find_spec("torchvision") is None and on_torchvision not in sys.modules
+    if not is_needed or importlib.util.find_spec(on_pillow) is None:
+        yield
+        return
+    sys.modules[on_torchvision] = importlib.import_module(on_pillow)
+    try:
+        yield
+    finally:
+        del sys.modules[on_torchvision]
 
 
 def _tokenizer(config: ModelConfig, folder: Path, processor_class: type[Any]) -> Any:
@@ -177,10 +204,11 @@ def _limits(config: ModelConfig, pictures: Any) -> dict[str, Any]:
     return limits
 
 
-def _chat_template(processor: Processor, key: str) -> str:
+def _chat_template(processor: Processor, kind: str, key: str) -> str:
     template = processor.chat_template or processor.tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
+    template = template or TEMPLATES.get(kind)
     if not template:
         raise UserError(
             f"{key}: has no chat template; valid is a checkpoint with chat_template.jinja, so copy that of its "

@@ -41,11 +41,13 @@ def score(run: RunConfig, run_dir: Path) -> None:
     set_ready(run_dir)
     mine = range(rank(), len(samples), world_size())
     rows: list[list[float]] = []
+    names = probe.formulas(generator.lvlm)
     with tqdm(total=len(mine), desc="samples", disable=not is_main(), delay=1, leave=False) as bar:
 
         def record_batch(scores: dict[str, Tensor]) -> None:
-            rows.extend(scores[PER_SAMPLE].tolist())
-            bar.update(len(scores[PER_SAMPLE]))
+            some = next(iter(scores.values()))
+            rows.extend(scores.get(PER_SAMPLE, torch.full_like(some, math.nan)).tolist())
+            bar.update(len(some))
 
         batches = prompt_batches(
             generator,
@@ -53,12 +55,14 @@ def score(run: RunConfig, run_dir: Path) -> None:
             batch_size=run.eval.batch_size,
             num_workers=run.runtime.num_workers,
         )
-        means = probe.mean_scores(generator.lvlm, batches, see=record_batch)
+        means = probe.mean_scores(generator.lvlm, batches, names=names, see=record_batch)
     sample_scores = dict(zip(mine, rows, strict=True))
     _reduce(means, sample_scores)
     if is_main():
         inputs = read_json(inputs_file(run_dir))
         without = [] if run.model.is_assembled else _without_attention(means)
+        if absent := [name for name in probe.ACTIVATION_SCORES if name not in names]:
+            log(f"pictures of {run.model.name} have no tokens in the text, so there is no {', '.join(absent)}")
         if without:
             log(f"layers without attention, which have no attention score: {format_layers(without)}")
         in_order = [[_without_nan(score) for score in row] for _, row in sorted(sample_scores.items())]
@@ -69,13 +73,14 @@ def score(run: RunConfig, run_dir: Path) -> None:
             name: mean.scores(without=without if name in probe.ATTENTION_SCORES else ()) for name, mean in means.items()
         }
         write_json(scores_file(run_dir), {**inputs, "scores": {**scores, **_weight_scores(run, source, generator)}})
-        log(f"{len(samples)} samples scored by {len(probe.ACTIVATION_SCORES)} formulas of activations")
+        log(f"{len(samples)} samples scored by {len(names)} formulas of activations")
     barrier()
 
 
 def _without_attention(means: dict[str, RunningMean]) -> list[int]:
     """The layers of which no sample has an attention score."""
-    return [layer for layer, total in enumerate(means[PER_SAMPLE].total.tolist()) if math.isnan(total)]
+    totals = means[PER_SAMPLE].total.tolist() if PER_SAMPLE in means else []
+    return [layer for layer, total in enumerate(totals) if math.isnan(total)]
 
 
 def _without_nan(score: float) -> float | None:
