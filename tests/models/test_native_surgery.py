@@ -13,7 +13,7 @@ from torch import Tensor
 from vrx.config.errors import UserError
 from vrx.config.schema import LoraConfig
 from vrx.models import from_run, lora, lora_checkpoint, native, surgery
-from vrx.models.loading import merge_adapter
+from vrx.models.lora_checkpoint import merge_adapter
 from vrx.models.lvlm import decoder_layers, layers_path
 from vrx.models.projector_weights import load_connector, save_connector
 from vrx.training.native_loss import forget_positions

@@ -13,7 +13,8 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.models.file_names import PROJECTOR_FILE
 from vrx.models.lazy_state_dict import LazyStateDict
-from vrx.models.loading import load, merge_adapter
+from vrx.models.loading import load
+from vrx.models.lora_checkpoint import merge_adapter
 from vrx.models.lvlm import projector
 from vrx.models.native import load_folder, load_native
 from vrx.models.native_facts import architecture_of

@@ -19,7 +19,7 @@ from vrx.models.checkpoint_layouts import LlavaOptions, is_lvlm, is_official
 from vrx.models.file_names import TOKENIZERS
 from vrx.models.fit import require_fit
 from vrx.models.full_checkpoint import load_full_checkpoint
-from vrx.models.lora_checkpoint import Adapter, find_adapter, require_same_backbone, tensors_beside_adapter
+from vrx.models.lora_checkpoint import find_adapter, merge_adapter, require_same_backbone, tensors_beside_adapter
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
 from vrx.models.native import load_native
 from vrx.models.part_settings import require_obeyed_in
@@ -167,14 +167,6 @@ def _replace_tensors(
             raise UserError(f"{folder}: {name} is {tuple(tensor.shape)}, the base's {tuple(weights[name].shape)}")
     if not on_meta:
         model.load_state_dict(tensors, strict=False)
-
-
-def merge_adapter(model: PreTrainedModel, folder: Path, *, is_native: bool = False, on_meta: bool = False) -> None:
-    """Merge an adapter into the weights of its base, in place; `UserError` for an adapter of another base."""
-    adapter, weights = Adapter(folder, is_native=is_native), dict(model.named_parameters())
-    adapter.require_fit({name: tuple(tensor.shape) for name, tensor in weights.items()})
-    for name in () if on_meta else adapter:
-        weights[name].data.copy_(adapter.merge(name, weights[name].data))
 
 
 def _require_fit(config: ModelConfig, model: LlavaForConditionalGeneration, num_tokens: int) -> None:

@@ -12,6 +12,7 @@ import peft
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from vrx.config.errors import UserError
 from vrx.config.frozen import read_yaml
@@ -107,6 +108,14 @@ class Adapter(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._tensor_names)
+
+
+def merge_adapter(model: PreTrainedModel, folder: Path, *, is_native: bool = False, on_meta: bool = False) -> None:
+    """Merge an adapter into the weights of its base, in place; `UserError` for an adapter of another base."""
+    adapter, weights = Adapter(folder, is_native=is_native), dict(model.named_parameters())
+    adapter.require_fit({name: tuple(tensor.shape) for name, tensor in weights.items()})
+    for name in () if on_meta else adapter:
+        weights[name].data.copy_(adapter.merge(name, weights[name].data))
 
 
 def native_name(name: str) -> str:

@@ -13,21 +13,30 @@ from vrx.config.schema import ModelConfig
 from vrx.models.architectures import Architecture
 from vrx.models.checkpoint_layouts import summarize_names
 from vrx.models.lazy_state_dict import LazyStateDict
+from vrx.models.lora_checkpoint import merge_adapter
 from vrx.models.lvlm import decoder_layers
 from vrx.models.native_facts import architecture_of, require_architecture
+from vrx.models.projector_weights import load_connector
 from vrx.runs.hub import resolve_checkpoint
+from vrx.runs.tuned_checkpoint import tuned_checkpoint
 
 
 def load_native(config: ModelConfig, *, dtype: torch.dtype = torch.float32, on_meta: bool = False) -> PreTrainedModel:
     """Load `model.lvlm` on the CPU, frozen, without code of its repository; on_meta: without its weights.
 
+    Where it is the directory of a run, its adapter is merged into what that run tuned.
     `UserError` for a checkpoint of another architecture or depth, and for tensors that are missing or of another shape.
     """
-    folder = resolve_checkpoint("model.lvlm", str(config.lvlm))
+    base, adapters = tuned_checkpoint(str(config.lvlm))
+    folder = resolve_checkpoint("model.lvlm", base)
     model = load_folder(folder, architecture_of(config), dtype=dtype, config=config, on_meta=on_meta)
     depth = len(decoder_layers(model))
     if depth != config.num_layers:
         raise UserError(f"model.num_layers={config.num_layers}: {config.lvlm} has {depth} decoder layers")
+    for adapter in adapters:
+        merge_adapter(model, adapter, is_native=True, on_meta=on_meta)
+        if not on_meta:
+            load_connector(model, adapter)
     return model
 
 

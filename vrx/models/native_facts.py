@@ -17,6 +17,7 @@ from vrx.models.architectures import Architecture
 from vrx.runs.counted_model import counted
 from vrx.runs.files import read_json_object
 from vrx.runs.hub import cached_checkpoint
+from vrx.runs.tuned_checkpoint import base_checkpoint
 
 Linears = dict[str, tuple[int, int]]  # name within a layer -> (in, out)
 
@@ -108,7 +109,7 @@ def architecture_of(config: ModelConfig) -> Architecture:
 
 def require_native(config: ModelConfig) -> None:
     """Refuse a checkpoint on this machine that is not of `model.architecture`: `UserError`."""
-    folder = cached_checkpoint(str(config.lvlm))
+    folder = cached_checkpoint(base_checkpoint(str(config.lvlm)))
     if folder is not None:
         require_architecture(folder, architecture_of(config), config)
 

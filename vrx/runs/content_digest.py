@@ -15,6 +15,7 @@ from vrx.runs.results import copied_weights
 from vrx.runs.run_dir import RunDir
 from vrx.runs.surgery_manifest import read_surgery
 from vrx.runs.trained_files import require_unchanged
+from vrx.runs.tuned_checkpoint import base_checkpoint
 
 PARTS = ("backbone", "vision_tower", "projector", "lvlm")  # of a model, with weights
 HEAD_BYTES = 1 << 20  # of each file of weights, in its fingerprint
@@ -93,7 +94,7 @@ def part_fingerprint(name: str) -> str:
 
 def _tokenizer_digest(config: ModelConfig) -> str:
     """Of `model.tokenizer`, else of the LVLM's own, else of the backbone's."""
-    name = config.tokenizer or config.backbone or str(config.lvlm)
+    name = config.tokenizer or config.backbone or base_checkpoint(str(config.lvlm))
     if config.tokenizer is None and config.lvlm is not None:
         folder = Path(resolve_path(config.lvlm))
         has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))

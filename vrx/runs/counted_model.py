@@ -17,6 +17,7 @@ from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.runs.files import write_json
 from vrx.runs.hub import cached_checkpoint
+from vrx.runs.tuned_checkpoint import base_checkpoint
 
 COUNTING = "vrx.models.native_counts"  # the module that counts, as a command
 VERSION = b"2 "  # of what it prints
@@ -27,7 +28,7 @@ def counted(config: ModelConfig, cache: Path | None = None, *, read_only: bool =
 
     cache: folder of counts made before; read_only: write nothing to it.
     """
-    folder = cached_checkpoint(str(config.lvlm))
+    folder = cached_checkpoint(base_checkpoint(str(config.lvlm)))
     if folder is None or not (folder / "config.json").is_file():
         return None
     settings = (folder / "config.json").read_bytes()

@@ -22,6 +22,7 @@ from vrx.launch.ranks import world_size
 from vrx.models import architecture, loading, lora, native
 from vrx.models.lvlm import decoder_layers, projector
 from vrx.models.native_facts import Counts, architecture_of, counts_of
+from vrx.runs.tuned_checkpoint import tuned_checkpoint
 from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora
 from vrx.training.activation_checkpointing import Mode
 from vrx.training.deepspeed_engine import zero3_loading
@@ -97,7 +98,8 @@ def load_trainable(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
 def _load_native(run: RunConfig, layers: Sequence[int]) -> TrainableModel:
     """The same for a model that is one checkpoint."""
     row = architecture_of(run.model)
-    with zero3_loading(run.train, run.engine):
+    is_whole = not tuned_checkpoint(str(run.model.lvlm))[1]  # an adapter is merged into whole weights
+    with zero3_loading(run.train, run.engine, enabled=is_whole):
         lvlm = native.load_native(run.model, dtype=DTYPES[run.train.dtype])
     beside = row.connector if run.train.connector else ()
     peft_model = lora.apply_lora(lvlm, layers, run.lora, seed=run.seed, beside=beside)

@@ -31,6 +31,7 @@ from vrx.config.schema import ModelConfig
 from vrx.data.conversations.own_formats import METHODS, TEMPLATES
 from vrx.runs.files import write_json
 from vrx.runs.hub import resolve_checkpoint
+from vrx.runs.tuned_checkpoint import base_checkpoint
 
 CONFIG, SETTINGS = "config.json", "processor_config.json"
 STAND_INS = {  # processors that need torchvision or num2words for videos alone, and one that makes the same of pictures
@@ -53,7 +54,7 @@ def load_processor(config: ModelConfig) -> Processor:
     cannot be read, and for a limit that its picture processor does not have.
     """
     key = f"model.lvlm={config.lvlm}"
-    folder = resolve_checkpoint("model.lvlm", str(config.lvlm), weights=False)
+    folder = resolve_checkpoint("model.lvlm", base_checkpoint(str(config.lvlm)), weights=False)
     kind = model_type(folder, key)
     try:
         processor_class = _processor_class(kind, key)
@@ -107,7 +108,7 @@ def model_type(folder: Path, key: str) -> str:
 def forward_keys(config: ModelConfig) -> frozenset[str]:
     """The names of the arguments that the forward pass of a checkpoint's class takes."""
     key = f"model.lvlm={config.lvlm}"
-    kind = model_type(resolve_checkpoint("model.lvlm", str(config.lvlm), weights=False), key)
+    kind = model_type(resolve_checkpoint("model.lvlm", base_checkpoint(str(config.lvlm)), weights=False), key)
     name = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(kind)
     if name is None:
         raise UserError(f"{key}: transformers has no class for pictures and text of model_type {kind}")

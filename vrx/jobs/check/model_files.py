@@ -25,6 +25,7 @@ from vrx.models.file_names import (
 )
 from vrx.runs.files import read_json_object, refuse_pointer
 from vrx.runs.hub import cached_checkpoint, download_command
+from vrx.runs.tuned_checkpoint import base_checkpoint
 
 WEIGHTS = (*MODEL_WEIGHTS, *ADAPTER_WEIGHTS)
 PROJECTORS = (PROJECTOR_FILE, OFFICIAL_PROJECTOR)
@@ -35,6 +36,8 @@ def weights(model: ModelConfig) -> Iterator[Finding]:
     """Checks every part of the model: on this machine, complete, and in a known layout."""
     for key, alternatives in _required_files(model):
         name = getattr(model, key)
+        if key == "lvlm" and not model.is_assembled:
+            name = base_checkpoint(name)
         title = "tokenizer" if alternatives == (TOKENIZERS,) else f"model.{key}"
         folder, download = cached_checkpoint(name), f"{download_command(name)} --exclude '*/*'"
         if folder is None:
