@@ -22,6 +22,8 @@ from vrx.jobs.compare import worker as compare_worker
 
 Make = Callable[..., RunConfig]
 PICTURE = GOLDEN / "images" / "landscape.png"
+NO_PICTURE = r"image=.*test_ask\.py: cannot identify .*; valid is a picture"
+COPY = next((Path(__file__).parents[2] / "docs" / "results" / "tiny" / "finetune" / "tiny").iterdir())
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,15 @@ def test_text_of_a_model_cannot_act_on_the_terminal():
         (("job=compare", "image=none", "question=x", "compare.untouched=false"), r"compare\.runs=\[\]: names no run"),
         (("job=compare", "image=none", "question=x", "compare.runs=[gone]"), r"compare\.runs=gone: holds no record"),
         (("job=ask", "image=none", "question=x", "job.run=gone"), r"job\.run=gone: holds no record"),
+        (
+            ("job=ask", f"image={__file__}", "question=x"),
+            NO_PICTURE,
+        ),
+        (
+            ("job=compare", f"image={__file__}", "question=x"),
+            NO_PICTURE,
+        ),
+        (("job=ask", "image=none", f"job.run={COPY}"), r"job\.run=.*: is a copy of results .*make the run again"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(make_run: Make, overrides: tuple[str, ...], message: str):

@@ -69,12 +69,13 @@ def test_curve_scores_costs_and_axes_are_in_the_run(make_run, tmp_path: Path):
     assert "cost/bad_images" not in summary
 
 
-def test_the_number_of_layers_is_that_of_the_layers_tuned(make_run, tmp_path: Path):
-    run = make_run("wandb.mode=offline", "selector=all", "layer_count=8_layers")
+def test_the_number_of_layers_is_that_of_the_layers_tuned_and_the_group_is_the_sweep(make_run, tmp_path: Path):
+    run = make_run("wandb.mode=offline", "selector=all", "layer_count=8_layers", "sweep.name=table2")
     with following(run, tmp_path, "abcd1234", layers=select_layers(run)):
         pass
     (start,) = of_kind(read_offline_run(tmp_path), "run")
     assert start["config"]["update"]["num_layers"] == 32
+    assert start["run_group"] == "table2"
 
 
 def test_a_resumed_run_continues_its_wandb_run_and_sends_no_step_twice(make_run, tmp_path: Path):

@@ -1,22 +1,31 @@
-"""A real Chromium for the report page. As a program it takes the pictures of a page that docs/ shows:
+"""A real Chromium for the report page. As a program it takes the pictures of the page that docs/ shows:
 
-python tests/support/browser.py outputs/report/index.html docs/pictures
+    python tests/support/browser.py docs/results/tiny docs/pictures
+
+The page is the report of the runs in the first folder, or a page that is there already (outputs/report/index.html).
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from PIL import Image
+
 SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}  # width, height, pixels a CSS pixel
 PARTS = {"summary": "#summary", "cost": "#regions", "questions": "#predictions", "curves": "#curves"}
 MAX_HEIGHT = 1800  # CSS pixels of a picture
+COLOURS = 128  # of a picture, so that it takes a third of the bytes
 
 
 def find_browser() -> tuple[str, str] | None:
@@ -78,8 +87,24 @@ def take_pictures(index: Path, target: Path) -> None:
             driver.get(index.absolute().as_uri())
             for name, selector in PARTS.items():
                 if driver.execute_script("return document.querySelector(arguments[0]) !== null", selector):
-                    (target / f"page_{size}_{name}.png").write_bytes(picture(driver, selector))
+                    image = Image.open(io.BytesIO(picture(driver, selector))).convert("RGB").quantize(COLOURS)
+                    image.save(target / f"page_{size}_{name}.png", optimize=True)
+
+
+def report(results: Path, folder: Path) -> Path:
+    """The page of the runs in a folder of results, with the questions and pictures of the embedded world."""
+    from support.composing import composed
+
+    from vrx.evaluation import evaluate_run
+
+    options = [f"runtime.results=[{results.absolute()}]", "wandb.mode=disabled"]
+    with contextlib.chdir(folder):
+        evaluate_run.make_world(composed([]))
+        subprocess.run([sys.executable, "-m", "vrx.main", "report", *options], check=True)
+    return folder / "outputs" / "report" / "index.html"
 
 
 if __name__ == "__main__":
-    take_pictures(Path(sys.argv[1]), Path(sys.argv[2]))
+    source, pictures = map(Path, sys.argv[1:])
+    with tempfile.TemporaryDirectory() as temporary:
+        take_pictures(report(source, Path(temporary)) if source.is_dir() else source, pictures)

@@ -9,12 +9,25 @@ from pathlib import Path
 import torch
 from transformers import TextStreamer
 
+from vrx.config.errors import BadImage, UserError
 from vrx.data.batch import collate
+from vrx.data.images.processing import open_rgb
 from vrx.evaluation.families import Sample
 from vrx.evaluation.generation import EncodedSample, Generator
 from vrx.evaluation.loglikelihood import loglikelihoods
 from vrx.metrics.answer import Answer
 from vrx.models.lvlm import forward_inputs
+
+
+def require_picture(path: str | None) -> Path | None:
+    """The picture of the key `image`, before the weights are loaded; `UserError` for a file that is none."""
+    if path is None:
+        return None
+    try:
+        open_rgb(Path(path))
+    except BadImage as error:
+        raise UserError(f"image={error}; valid is a picture such as PNG or JPEG") from None
+    return Path(path)
 
 
 def encode_conversation(generator: Generator, turns: Sequence[str], image: Path | None) -> EncodedSample:

@@ -35,7 +35,7 @@ def finished_model(run: RunConfig, run_dir: str | None, *, key: str = "job.run")
     folder = Path(run_dir).absolute()
     if not RunDir(folder).record.is_file():
         raise UserError(f"{key}={run_dir}: {_why_unfinished(folder)}")
-    require_weights(folder)
+    require_weights(folder, key=key)
     record, config = read_finished_run(folder, run.model)
     if record.is_pretraining:
         raise UserError(f"{key}={run_dir}: a pre-training of the projector; valid is a run that tuned layers")

@@ -23,11 +23,12 @@ def copied_weights(run_dir: Path) -> str | None:
     return _manifest(run_dir).get("weights") if is_copy(run_dir) else None
 
 
-def require_weights(run_dir: Path) -> None:
-    """Refuse a copy: `UserError` with the command that makes the run again."""
+def require_weights(run_dir: Path, *, key: str | None = None) -> None:
+    """Refuse a copy: `UserError` with the command that makes the run again; key: the option that names the run."""
     if is_copy(run_dir):
+        named = f"{key}={run_dir}" if key else run_dir
         raise UserError(
-            f"{run_dir}: is a copy of results without weights, which is only read; make the run again, with the "
+            f"{named}: is a copy of results without weights, which is only read; make the run again, with the "
             f"settings of its config.yaml: {_manifest(run_dir).get('command', 'vrx')} runtime.results=[]"
         )
 

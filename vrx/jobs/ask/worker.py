@@ -8,17 +8,14 @@ from pathlib import Path
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data.images.processing import open_rgb
-from vrx.evaluation.asking import encode_conversation, stream_answer
+from vrx.evaluation.asking import encode_conversation, require_picture, stream_answer
 from vrx.evaluation.generation import Generator
 from vrx.launch.ranks import set_ready
 
 
 def ask(run: RunConfig, folder: Path) -> None:
     """Answer `question`, or each line of the standard input until an empty one; a later question knows the earlier."""
-    image = None if run.image is None else Path(run.image)
-    if image is not None:
-        open_rgb(image)  # `BadImage` before the weights are loaded
+    image = require_picture(run.image)
     generator = Generator.load(run, folder if run.job.run is None else Path(run.job.run))
     set_ready(folder)
     turns: list[str] = []

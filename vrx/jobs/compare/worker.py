@@ -7,8 +7,7 @@ from typing import Any
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.data.images.processing import open_rgb
-from vrx.evaluation.asking import encode_conversation, first_tokens, option_probabilities
+from vrx.evaluation.asking import encode_conversation, first_tokens, option_probabilities, require_picture
 from vrx.evaluation.generation import Generator
 from vrx.jobs.compare import answers_file, model_folders
 from vrx.launch.ranks import set_ready
@@ -27,9 +26,7 @@ def compare(_: RunConfig, folder: Path) -> None:
 
 def _answer(run: RunConfig, folder: Path) -> dict[str, Any]:
     options = required(run.compare)
-    image = None if run.image is None else Path(run.image)
-    if image is not None:
-        open_rgb(image)  # `BadImage` before the weights are loaded
+    image = require_picture(run.image)
     generator = Generator.load(run, folder if run.job.run is None else Path(run.job.run))
     encoded = encode_conversation(generator, [str(run.question)], image)
     if options.options:
