@@ -69,6 +69,7 @@ def open_data(run: RunConfig, run_dir: Path, source: InstructionsConfig | None =
     if not run.model.is_assembled:
         encoder = chat_dataset.load_encoder(run.model)
         chats = chat_dataset.ChatDataset(rows, encoder, on_bad_image=source.on_bad_image, section=source.section)
+        _ = chats[subset[0]]  # a chat template that rewrites answers is refused before weights are loaded
         pad, pictures = int(encoder.tokenizer.pad_token_id), describe(encoder.processor)
         return TrainingData(chats, plan, words, pad_token_id=pad, pictures=pictures)
     tokenizer = loading.load_model_tokenizer(run.model)

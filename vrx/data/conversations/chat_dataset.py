@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig
 from vrx.data.batch import TrainingSample
 from vrx.data.conversations.chat_encoding import ChatEncoder
@@ -34,7 +35,11 @@ class ChatDataset(SampleDataset[ConversationRow]):
         return row.id
 
     def sample(self, row: ConversationRow, record: str) -> TrainingSample:
-        return self.encoder.encode(row.messages, [open_rgb(file) for file in row.pictures], record=record)
+        pictures = [open_rgb(file) for file in row.pictures]
+        try:
+            return self.encoder.encode(row.messages, pictures, record=record)
+        except UserError as error:
+            raise UserError(f"{row.source}: {error}") from None
 
     def sample_without_pictures(self, row: ConversationRow) -> TrainingSample:
         return self.encoder.encode([_text_alone(message) for message in row.messages], [])

@@ -22,11 +22,15 @@ PICTURES, MIXTURE = "pictures", "mixture.json"
 
 @dataclass(frozen=True)
 class ConversationRow:
-    """One conversation: its id, empty where it has none, its messages, and the files of its pictures in order."""
+    """One conversation: its id, empty where it has none, its messages, and the files of its pictures in order.
+
+    source: the file, folder or hub id that it is of.
+    """
 
     id: str
     messages: list[dict[str, Any]]
     pictures: list[Path]
+    source: str
 
 
 class MixedRows(Sequence[ConversationRow]):
@@ -51,7 +55,8 @@ class MixedRows(Sequence[ConversationRow]):
         own = Path(entry["table"]) / PICTURES
         folder = own if row["has_own_pictures"] else Path(entry["image_folder"] or ".")
         messages = json.loads(row["messages"])
-        return ConversationRow(row["id"], messages, [inside(folder, name) for name in row["pictures"]])
+        pictures = [inside(folder, name) for name in row["pictures"]]
+        return ConversationRow(row["id"], messages, pictures, entry["source"])
 
     def word_counts(self) -> np.ndarray:
         """Words of every row, negative for one without a picture: (rows,) int32."""

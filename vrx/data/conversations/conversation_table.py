@@ -60,7 +60,8 @@ def build_mixture(config: InstructionsConfig, cache: Path, *, digest: str) -> Pa
             _convert(source, key, folder)
         _check_pictures(source, key, folder, config)
         image_folder = str(Path(source.image_folder).resolve()) if source.image_folder else None
-        entries.append({"table": str(folder), "digest": part_digest, "weight": weight, "image_folder": image_folder})
+        entry = {"table": str(folder), "digest": part_digest, "weight": weight, "image_folder": image_folder}
+        entries.append({**entry, "source": str(source.path)})
     mixture = cache / f"mixture-{digest[:16]}"
     write_json(mixture / MIXTURE, entries)
     return mixture
