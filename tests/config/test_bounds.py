@@ -32,6 +32,29 @@ def test_every_number_has_bounds():
     assert unbounded_keys(RunConfig) == []
 
 
+NO_TEXTS = {
+    "score.benchmarks": [["a"]],
+    "lora.target_modules": [None],
+    "compare.options": [{"a": "b"}],
+    "benchmark.any.extra_metrics": {"a": ["b"]},
+    "instructions.columns": {"a": None},
+}
+
+
+@pytest.mark.parametrize("key", NO_TEXTS)
+def test_a_list_of_texts_holds_nothing_else(key: str):
+    config = whole_config()
+    *parents, name = key.split(".")
+    part: Any = config
+    for parent in parents:
+        part = part[parent] if isinstance(part, dict) else getattr(part, parent)
+    setattr(part, name, ["a"] if isinstance(NO_TEXTS[key], list) else {"a": "b"})
+    check_bounds(config)
+    setattr(part, name, NO_TEXTS[key])
+    with pytest.raises(UserError, match=rf"^{re.escape(key)}=.*: valid are texts in it$"):
+        check_bounds(config)
+
+
 @dataclasses.dataclass
 class Part:
     bad: list[int] | None = None

@@ -56,6 +56,15 @@ LINES = {
     "null for a section": (["train.max_steps=4", "train=null"], "train=null: field 'train' is not Optional"),
     "null for a group": (["world.num_images=16", "model=null"], f"model=null: no such option; valid: {MODELS}"),
     "a section taken away": (["~train"], "~train: no key can be taken away; give it a value, null where that is valid"),
+    "a reference to nothing": (
+        ["train.loss_average=${nowhere}"],
+        "train.loss_average=${nowhere}: ${nowhere} refers to a key that there is not; a text with $ is '\\${…}'",
+    ),
+    "no such template": (
+        ["model.template=''"],
+        "model.template=: valid are vicuna_v1, bunny_llama3, bunny_phi3, smollm2, tiny",
+    ),
+    "a number of any length": (["train.lr=-1" + "0" * 400], "train.lr=-10000000…: a number of 401 digits"),
     "wrong type, forced": (["++seed=x"], "++seed=x: Value 'x' of type 'str' could not be converted to Integer"),
 }
 

@@ -43,10 +43,12 @@ def among(key: str, value: Any, valid: Sequence[Any]) -> None:
 
 
 def check_bounds(config: Any, prefix: str = "") -> None:
-    """Refuse a number of a configuration that lies outside of its field's bounds: `UserError` with the dotted key."""
+    """Refuse numbers outside of their fields' bounds, and lists of texts that hold others: `UserError` with the key."""
     for key, value, hint, bounds in _fields(config, prefix):
         if bounds is not None and value is not None and value != MISSING:
             _check(key, value, hint, bounds)
+        elif bounds is None and isinstance(value, list | dict):
+            _check_texts(key, value, hint)
 
 
 def unbounded_keys(schema: Any, prefix: str = "") -> list[str]:
@@ -94,6 +96,13 @@ def _check(key: str, value: Any, hint: Any, bounds: tuple[float, float]) -> None
             parts = "pairs of numbers" if get_origin(part_hint) is list else "numbers"
             raise UserError(f"{key}={value}: valid is a list of {parts}")
         _check(key, part, part_hint, bounds)
+
+
+def _check_texts(key: str, value: list[Any] | dict[str, Any], hint: Any) -> None:
+    """Refuse lists inside a list of texts and the like, which OmegaConf lets through."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if {list[str], dict[str, str]} & {hint, *get_args(hint)} and not all(isinstance(part, str) for part in parts):
+        raise UserError(f"{key}={value}: valid are texts in it")
 
 
 def _has_number(hint: Any) -> bool:

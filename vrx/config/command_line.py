@@ -27,6 +27,8 @@ def read_arguments(arguments: list[str]) -> list[str]:
         if message := rename_error(override):
             raise UserError(message)
         refuse_number(override)
+        if digits := re.search(r"\d{300,}", override):  # more than a number of 64 bits has, which no library expects
+            raise UserError(f"{override[: digits.start() + 8]}…: a number of {len(digits[0])} digits")
         if override.startswith("~") and not override.startswith(REMOVABLE):
             raise UserError(f"{override}: no key can be taken away; give it a value, null where that is valid")
     return [*flags, *(_quoted(expand_number(override)) for override in overrides)]

@@ -71,6 +71,10 @@ def explain(error: BaseException, overrides: list[str]) -> str:
         return f"{override}: {str(error.__cause__).splitlines()[0]}"
     if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
         return _no_such_key(_typed(getattr(error, "full_key", None) or key.group(1), overrides))
+    if (reference := re.search(r"Interpolation key '([^']+)' not found", text)) and (
+        typed := next((item for item in overrides if f"${{{reference[1]}}}" in item), None)
+    ):
+        return f"{typed}: ${{{reference[1]}}} refers to a key that there is not; a text with $ is '\\${{…}}'"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 

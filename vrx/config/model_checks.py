@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 from vrx.config.bounds import among
 from vrx.config.errors import UserError
 from vrx.config.model_config import LLAVA
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 
+TEMPLATES = "vrx.data.instructions.chat_templates"
 ASSEMBLED_JOBS = ("pretrain", "bench")  # that assemble a model from parts
 VALID_PARTS = {
     "backbone": "a hub id or a folder",
@@ -45,6 +48,7 @@ def check_model(run: RunConfig) -> None:
             f"model.revision={model.revision}: valid with model.lvlm; a part's revision is part of its hub id, "
             f"model.backbone=owner/name@{model.revision}"
         )
+    importlib.import_module(TEMPLATES).get_template(model.template)  # as names of code are looked up, see resolve.py
     among("model.image_processor", model.image_processor, ("clip", "siglip", "dinov2"))
     among("model.vision_feature_select_strategy", model.vision_feature_select_strategy, ("default", "full"))
     among("model.image_aspect_ratio", model.image_aspect_ratio, ("pad", "square"))
