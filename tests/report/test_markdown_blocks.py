@@ -11,7 +11,8 @@ from vrx.config.errors import UserError
 from vrx.report.claims import judge_claims
 from vrx.report.collect import find_runs
 from vrx.report.figures.figure import FigureInputs
-from vrx.report.markdown_blocks import insert_blocks, markdown_blocks
+from vrx.report.figures.line_plot import Line, LinePlot, Panel
+from vrx.report.markdown_blocks import figure_as_markdown, insert_blocks, markdown_blocks
 from vrx.report.paper_artifacts import all_figures, all_tables
 from vrx.report.question_scores import question_scores
 
@@ -43,3 +44,26 @@ def test_tables_claims_and_figures_have_blocks(tmp_path: Path):
     assert {f"table1_{BUNNY}", f"table2_{BUNNY}", f"claims_{BUNNY}", f"figure2_{BUNNY}"} <= set(blocks)
     assert all(block.endswith("\n") for block in blocks.values())
     assert "**does not hold**" in blocks[f"claims_{BUNNY}"]
+
+
+def test_a_line_plot_becomes_a_table_for_each_quantity():
+    ours, papers = Line("ours", ((1, 2.0, 0.5), (4, 3.0, None))), Line("paper", ((4, 1.0, None),))
+    panels = (Panel("a|b", "layers", "score", (ours, papers)), Panel("c", "layers", "hours", (papers,)))
+    assert figure_as_markdown(LinePlot("plot", "A plot", panels, note="a note")).splitlines() == [
+        "### A plot",
+        "",
+        "**score**",
+        "",
+        "| layers      |          1 |    4 |",
+        "|-------------|-----------:|-----:|",
+        "| a\\|b: ours  | 2.00 ±0.50 | 3.00 |",
+        "| a\\|b: paper |            | 1.00 |",
+        "",
+        "**hours**",
+        "",
+        "| layers   |    4 |",
+        "|----------|-----:|",
+        "| c: paper | 1.00 |",
+        "",
+        "- a note",
+    ]

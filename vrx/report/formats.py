@@ -33,7 +33,13 @@ LATEX_SPECIAL = {
 
 def render_markdown(table: Table) -> str:
     """A heading, the table with aligned columns, and its notes as a list."""
-    lines = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in table_lines(table)]
+    notes = [f"- {note}".replace("*", "\\*") for note in table.notes]
+    return "\n".join([f"### {table.title}", "", *markdown_rows(table_lines(table)), "", *notes]) + "\n"
+
+
+def markdown_rows(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table with aligned columns, the first one being its header; all but the first column are right."""
+    lines = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in lines]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
     rows = [
         f"| {line[0]:<{widths[0]}} | "
@@ -42,8 +48,7 @@ def render_markdown(table: Table) -> str:
         for line in lines
     ]
     rule = f"|{'-' * (widths[0] + 2)}|" + "|".join("-" * (width + 1) + ":" for width in widths[1:]) + "|"
-    notes = [f"- {note}".replace("*", "\\*") for note in table.notes]
-    return "\n".join([f"### {table.title}", "", rows[0], rule, *rows[1:], "", *notes]) + "\n"
+    return [rows[0], rule, *rows[1:]]
 
 
 def render_latex(table: Table) -> str:

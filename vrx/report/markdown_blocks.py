@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from vrx.config.errors import UserError
 from vrx.report.claims import Judgement, claims_as_markdown
 from vrx.report.figures.figure import Figure
-from vrx.report.formats import render_markdown
+from vrx.report.figures.line_plot import Line, LinePlot, Panel
+from vrx.report.formats import markdown_rows, render_markdown
 from vrx.report.tables import Table
 
 BLOCK = re.compile(
@@ -22,9 +23,38 @@ BLOCK = re.compile(
 def markdown_blocks(tables: Sequence[Table], claims: Sequence[Judgement], figures: Sequence[Figure]) -> dict[str, str]:
     """What can be inserted, by name: tables, the claims of each model (`claims_<model>`), and figures as numbers."""
     return {
-        **{figure.name: f"```text\n{figure.as_text().strip()}\n```\n" for figure in figures},
+        **{figure.name: figure_as_markdown(figure) for figure in figures},
         **{table.name: render_markdown(table) for table in tables},
         **claims_as_markdown(claims),
+    }
+
+
+def figure_as_markdown(figure: Figure) -> str:
+    """The numbers of a figure: of a line plot as a table with a row for each line, of others as they are printed."""
+    if not isinstance(figure, LinePlot):
+        return f"```text\n{figure.as_text().strip()}\n```\n"
+    note = [f"- {figure.note}"] if figure.note else []
+    tables = [
+        [f"**{y}**", "", *markdown_rows(_lines_of([panel for panel in figure.panels if panel.y == y])), ""]
+        for y in dict.fromkeys(panel.y for panel in figure.panels)
+    ]
+    return "\n".join([f"### {figure.title}", "", *(line for table in tables for line in table), *note]) + "\n"
+
+
+def _lines_of(panels: Sequence[Panel]) -> list[list[str]]:
+    """A header and a row for each line; cells of positions that a line has no point at are empty."""
+    xs = sorted({(x, panel.x_label(x)) for panel in panels for line in panel.lines for x, *_ in line.points})
+    rows = [
+        [f"{panel.title}: {line.name}", *(_cells(panel, line).get(position, "") for position in xs)]
+        for panel in panels
+        for line in panel.lines
+    ]
+    return [[panels[0].x, *(label for _, label in xs)], *rows]
+
+
+def _cells(panel: Panel, line: Line) -> dict[tuple[float, str], str]:
+    return {
+        (x, panel.x_label(x)): f"{y:.2f}" + ("" if error is None else f" ±{error:.2f}") for x, y, error in line.points
     }
 
 
