@@ -212,3 +212,28 @@ def mistral3() -> Family:
         pictures=pixels("PixtralImageProcessorPil", size={"longest_edge": 112}, patch_size={"height": 28, "width": 28}),
         processor={"processor_class": "PixtralProcessor", "patch_size": 14, "spatial_merge_size": 2},
     )
+
+
+def aya_vision() -> Family:
+    tokens = ["<pad>", "<s>", "<|end|>", "<image>", "<|IMG_PATCH|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>"]
+    tokens += ["TILE_GLOBAL", *(f"TILE_{number}" for number in range(1, 5)), "<|user|>", "<|assistant|>"]
+    return Family(
+        "aya_vision",
+        tokens,
+        end="<|end|>",
+        begin="<s>",
+        template="{{ bos_token }}" + turns("<image>", "<|{{ m['role'] }}|>", "<|end|>", "<|assistant|>"),
+        config={
+            "text_config": {"model_type": "cohere2", **TEXT, **WINDOWS},
+            "vision_config": {
+                "model_type": "siglip_vision_model",
+                **VISION,
+                "image_size": 56,
+                "patch_size": 14,
+                "vision_use_head": False,
+            },
+            "image_token_index": tokens.index("<|IMG_PATCH|>"),
+        },
+        pictures=pixels("GotOcr2ImageProcessorPil", size={"height": 56, "width": 56}, min_patches=1, max_patches=4),
+        processor={"processor_class": "AyaVisionProcessor", "patch_size": 14, "img_size": 56, "downsample_factor": 2},
+    )

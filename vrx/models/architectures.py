@@ -145,6 +145,11 @@ def mistral3() -> Architecture:
     return Architecture()
 
 
+def aya_vision() -> Architecture:
+    """Aya Vision: pictures in tiles; three of four layers of Cohere 2 see a window only."""
+    return Architecture(packing="masked")
+
+
 def _deepstack_layers(config: Config) -> set[int]:
     return set(range(len(config.vision_config.deepstack_visual_indexes)))
 
