@@ -30,6 +30,14 @@ LINES = {
         ["prune.num_layers=3"],
         "prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",
     ),
+    "option of the report": (
+        ["world.num_images=16", "report.copy_to=x"],
+        "report.copy_to=x: an option of job report; run: vrx report report.copy_to=x",
+    ),
+    "option of answers from elsewhere": (
+        ["world.num_images=16", "score_answers.name=x"],
+        "score_answers.name=x: an option of job score_answers; run: vrx score_answers score_answers.name=x",
+    ),
     "renamed key": (["check.share_of_peak=0.5"], "check.share_of_peak: renamed to check.expected_mfu"),
     "missing world": (
         ["model=llava-1.5-7b", "world.seed=1"],

@@ -17,17 +17,11 @@ from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
 
 REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError, AssertionError)
-OPTIONAL_SECTIONS = (
-    "score",
-    "revert",
-    "prune",
-    "check",
-    "bench",
-    "export",
-    "ask",
-    "compare",
-    "world",
-)  # null in some runs
+OPTIONAL_SECTIONS = tuple(  # null in some runs
+    name
+    for name, hint in get_type_hints(RunConfig).items()
+    if type(None) in get_args(hint) and any(map(is_dataclass, get_args(hint)))
+)
 NUMBER_AS_OPTION = "Config group override must be a string or a list"  # Hydra's ValueError for model=7, model=null
 BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
 
