@@ -37,6 +37,7 @@ OPTIONS = (
 TUNE = (*OPTIONS, "runtime.checkpoint_every=1", "lora.r=4", "lora.alpha=8", "layer_count=2")
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {  # the command that is disturbed comes last, after those it needs
     "finetune": (TUNE,),
+    "finetune on two ranks": (TUNE, (*TUNE, "engine.name=deepspeed", "runtime.cpu_processes=2", "seed=1")),
     "pretrain": (
         TUNE,
         ("pretrain", *OPTIONS, "runtime.checkpoint_every=1"),
