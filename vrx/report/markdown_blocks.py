@@ -53,9 +53,7 @@ def _lines_of(panels: Sequence[Panel]) -> list[list[str]]:
 
 
 def _cells(panel: Panel, line: Line) -> dict[tuple[float, str], str]:
-    return {
-        (x, panel.x_label(x)): f"{y:.2f}" + ("" if error is None else f" ±{error:.2f}") for x, y, error in line.points
-    }
+    return {(x, panel.x_label(x)): panel.number(line, y, error) for x, y, error in line.points}
 
 
 def insert_blocks(text: str, blocks: Mapping[str, str], *, source: str) -> str:

@@ -55,6 +55,11 @@ class Panel:
         """Whether an arrow marks this point."""
         return self.arrows and line.level is not None and y > line.level
 
+    def number(self, line: Line, y: float, error: float | None) -> str:
+        """A point's value as text, with its error and arrow where it has them."""
+        spread = "" if error is None else f" ±{error:.2f}"
+        return f"{y:.2f}{spread}{' ↑' if self.is_marked(line, y) else ''}"
+
     def x_label(self, x: float) -> str:
         """What is written at a position of the x axis."""
         return self.marks[int(x)] if self.marks else f"{x:g}"
@@ -74,7 +79,7 @@ class LinePlot:
         texts = [self.title]
         for panel in self.panels:
             for line in panel.lines:
-                points = ", ".join(_point_text(panel, line, *point) for point in line.points)
+                points = ", ".join(f"{panel.x_label(x)}: {panel.number(line, y, error)}" for x, y, error in line.points)
                 texts.append(f"  {panel.title}, {panel.y}, {line.name}: {points}")
         return "\n".join(texts) + "\n"
 
@@ -113,11 +118,6 @@ class LinePlot:
                 for axes in all_axes:
                     axes.legend(fontsize=7, frameon=False)
             return image_bytes(figure, file_format)
-
-
-def _point_text(panel: Panel, line: Line, x: float, y: float, error: float | None) -> str:
-    spread = "" if error is None else f" ±{error:.2f}"
-    return f"{panel.x_label(x)}: {y:.2f}{spread}{' ↑' if panel.is_marked(line, y) else ''}"
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
