@@ -98,7 +98,13 @@ def test_what_does_no_work_imports_nothing_heavy(tmp_path: Path, arguments: tupl
 def test_help_shows_commands_and_every_group_with_its_options(tmp_path: Path):
     told = run("--help", cwd=tmp_path)
     assert told.stdout.startswith("vrx: tune a few decoder layers")
-    for words in ("vrx -m seed=0,1,2", "model: bunny-llama3-8b", "selector: all", "recipe: fast, paper", "--cfg job"):
+    for words in (
+        "vrx -m seed=0,1,2",
+        "model: aya-vision-8b, bunny",
+        "selector: all",
+        "recipe: fast, paper",
+        "--cfg job",
+    ):
         assert words in told.stdout
     assert (told.returncode, told.stderr) == (0, "")
 

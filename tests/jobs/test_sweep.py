@@ -101,7 +101,7 @@ def test_a_failed_run_is_reported_at_once_and_does_not_stop_the_others(vrx: Comm
     told = vrx("-m", "selector.layers=[0]", "train.lr=10000,1e-3", *STEPS, "engine.name=torch", "benchmark=tiny_gqa")
     assert told.returncode == 2
     failed, done = [line for line in told.stderr.splitlines() if line.startswith(("vrx: failed: ", "vrx: done: "))]
-    assert "train.lr=10000" in failed and "loss of step" in failed and "train.lr=0.001" in done
+    assert "train.lr=10000" in failed and " of step " in failed and "train.lr=0.001" in done
     assert "1 of 2 runs done" in told.stdout
     assert told.stderr.endswith("vrx: 1 of 2 runs failed; the same command tries just these again\n")
     assert len(list(tmp_path.glob("outputs/finetune/tiny/*/record.json"))) == 1

@@ -155,8 +155,8 @@ def _no_such_key(override: str) -> str:
 def _below_null(overrides: list[str]) -> str:
     """A key below a section that this run does not have: the options of another job, or the world of another model."""
     for override in overrides:
-        section = override.lstrip("+~").partition("=")[0].partition(".")[0]
-        if section in OPTIONAL_SECTIONS and section != "world":
+        section, dot, _ = override.lstrip("+~").partition("=")[0].partition(".")
+        if dot and section in OPTIONAL_SECTIONS and section != "world":  # without a dot, it is the word of the job
             return f"{override}: an option of job {section}; run: vrx {section} {override}"
     override = next((item for item in overrides if item.lstrip("+~").startswith("world.")), " ".join(overrides))
     return f"{override}: world is null; valid where the model brings its own world, as model=tiny does"
