@@ -56,14 +56,21 @@ def unbounded_keys(schema: Any, prefix: str = "") -> list[str]:
 
     `*` stands for the names of a dictionary.
     """
-    keys, hints = [], get_type_hints(schema)
+    fields = schema_fields(schema, prefix)
+    return [key for key, field, hint in fields if BOUNDS not in field.metadata and _has_number(hint)]
+
+
+def schema_fields(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Dotted key, field and type of every field of a dataclass and of all dataclasses that its types name.
+
+    `*` stands for the names of a dictionary.
+    """
+    hints = get_type_hints(schema)
     for field in dataclasses.fields(schema):
         hint, key = hints[field.name], f"{prefix}{field.name}"
+        yield key, field, hint
         for part in (part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)):
-            keys += unbounded_keys(part, f"{key}.*." if get_origin(hint) is dict else f"{key}.")
-        if BOUNDS not in field.metadata and _has_number(hint):
-            keys.append(key)
-    return keys
+            yield from schema_fields(part, f"{key}.*." if get_origin(hint) is dict else f"{key}.")
 
 
 def _fields(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any, tuple[float, float] | None]]:

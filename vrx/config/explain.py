@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from vrx.config.bounds import schema_fields
 from vrx.config.errors import UserError, disk_error_message
 from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
@@ -74,15 +75,7 @@ def explain(error: BaseException, overrides: list[str]) -> str:
 
 def schema_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
     """Every dotted key of the schema; `*` stands for the names of a dictionary."""
-    keys = []
-    hints = get_type_hints(schema)
-    for item in fields(schema):
-        nested = [part for part in (hints[item.name], *get_args(hints[item.name])) if is_dataclass(part)]
-        star = ".*" if nested and hints[item.name] not in nested and get_args(hints[item.name])[0] is str else ""
-        keys.append(prefix + item.name)
-        for part in nested:
-            keys += schema_keys(part, f"{prefix}{item.name}{star}.")
-    return keys
+    return [key for key, _, _ in schema_fields(schema, prefix)]
 
 
 def did_you_mean(name: str, valid: list[str], *, cutoff: float = 0.6) -> str:
