@@ -26,11 +26,7 @@ def _layer_types(config: Config) -> list[str]:
     return list(kinds) if kinds and len(kinds) == text.num_hidden_layers else [FULL] * text.num_hidden_layers
 
 
-def _nothing(model: Any, kept: Sequence[int]) -> None:
-    return None
-
-
-def _as_it_is(model: Any) -> None:
+def _nothing(model: Any, kept: Sequence[int] = ()) -> None:
     return None
 
 
@@ -53,7 +49,7 @@ class Architecture:
     eager: bool = False
     pinned: Callable[[Config], set[int]] = _no_layers
     after_cut: Callable[[Any, Sequence[int]], None] = _nothing
-    after_load: Callable[[Any], None] = _as_it_is
+    after_load: Callable[[Any], None] = _nothing
     model_type: str | None = None
     kinds: Callable[[Config], list[str]] = _layer_types
 
