@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from vrx.config.errors import UserError
 from vrx.config.schema import ModelConfig, RunConfig
 from vrx.data import run_data
+from vrx.data.batch import TrainingSample
 from vrx.data.conversations import chat_dataset
 from vrx.data.images.processing import Pixels
 from vrx.data.instructions import dataset, instruction_dataset
@@ -56,14 +58,13 @@ def _conversations(run: RunConfig, table: Path) -> Finding:
         on_bad_image="error",
     )
     numbers = range(0, len(rows), -(-len(rows) // NUM_ENCODED))
-    masked, cut = [], []
-    for number in numbers:
+
+    def sample(number: int) -> TrainingSample:
         row = rows[number]
         name = f"record {number}" + (f" (id {row['id']})" if row["id"] else "")
-        sample = encoder.encode(row["conversations"], has_image=row["image"] is not None, record=name)
-        masked += sample.masked_samples
-        cut += sample.cut_images
-    return _encoded(len(numbers), masked, cut)
+        return encoder.encode(row["conversations"], has_image=row["image"] is not None, record=name)
+
+    return _encoded(map(sample, numbers))
 
 
 def _chats(run: RunConfig, table: Path) -> Finding:
@@ -72,18 +73,18 @@ def _chats(run: RunConfig, table: Path) -> Finding:
     encoder = chat_dataset.load_encoder(run.model)
     samples = chat_dataset.ChatDataset(rows, encoder, on_bad_image="skip")
     numbers = range(0, len(rows), -(-len(rows) // NUM_WITH_PICTURES))
-    masked, cut = [], []
     try:
-        for number in numbers:
-            sample = samples[number]
-            masked += sample.masked_samples
-            cut += sample.cut_images
+        return _encoded(samples[number] for number in numbers)
     except UserError as error:
         return Finding("conversations", str(error), bad=True)
-    return _encoded(len(numbers), masked, cut)
 
 
-def _encoded(total: int, masked: list[str], cut: list[str]) -> Finding:
+def _encoded(samples: Iterable[TrainingSample]) -> Finding:
+    total, masked, cut = 0, [], []
+    for sample in samples:
+        total += 1
+        masked += sample.masked_samples
+        cut += sample.cut_images
     message = f"{total:,} encoded"
     if masked:
         message += f"; {len(masked):,} teach nothing, the first: {masked[0]}"
