@@ -44,16 +44,13 @@ def figure_as_markdown(figure: Figure) -> str:
 def _lines_of(panels: Sequence[Panel]) -> list[list[str]]:
     """A header and a row for each line; cells of positions that a line has no point at are empty."""
     xs = sorted({(x, panel.x_label(x)) for panel in panels for line in panel.lines for x, *_ in line.points})
-    rows = [
-        [f"{panel.title}: {line.name}", *(_cells(panel, line).get(position, "") for position in xs)]
-        for panel in panels
-        for line in panel.lines
-    ]
+    rows = [_cells(panel, line, xs) for panel in panels for line in panel.lines]
     return [[panels[0].x, *(label for _, label in xs)], *rows]
 
 
-def _cells(panel: Panel, line: Line) -> dict[tuple[float, str], str]:
-    return {(x, panel.x_label(x)): panel.number(line, y, error) for x, y, error in line.points}
+def _cells(panel: Panel, line: Line, xs: Sequence[tuple[float, str]]) -> list[str]:
+    numbers = {(x, panel.x_label(x)): panel.number(line, y, error) for x, y, error in line.points}
+    return [f"{panel.title}: {line.name}", *(numbers.get(position, "") for position in xs)]
 
 
 def insert_blocks(text: str, blocks: Mapping[str, str], *, source: str) -> str:
