@@ -64,8 +64,7 @@ def write_shards(
     weights: RunWeights, folder: Path, *, dtype: torch.dtype, shard_bytes: int, image_processor: str
 ) -> None:
     """Write tensors in files of at most `shard_bytes`, or of one larger tensor, and their index."""
-    element_size = torch.empty(0, dtype=dtype).element_size()
-    shards = list(_shards(weights.shapes, element_size, shard_bytes))
+    shards = list(_shards(weights.shapes, dtype.itemsize, shard_bytes))
     index: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         stem, _, suffix = MODEL_WEIGHTS[0].partition(".")
@@ -76,7 +75,7 @@ def write_shards(
         write_tensors(folder / file, shapes, tensors, dtype=dtype)
         index |= dict.fromkeys(hub_names, file)
     if len(shards) > 1:
-        total = element_size * sum(torch.Size(shape).numel() for shape in weights.shapes.values())
+        total = dtype.itemsize * sum(torch.Size(shape).numel() for shape in weights.shapes.values())
         write_json(shard_index(folder, MODEL_WEIGHTS[0]), {"metadata": {"total_size": total}, "weight_map": index})
 
 
