@@ -8,31 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.config_runs import default
+from support.mutations import UNREADABLE_YAML
 
 from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen, read_yaml
 
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(12)
-)
-NOT_READ = {
-    "alias bomb": BOMB,
-    "code": "model: !!python/object/apply:os.mkdir [made_by_yaml]\n",
-    "a name of code": "model: !!python/name:os.system\n",
-    "lists in lists": "[" * 3_000,
-    "maps in maps": "{a: " * 5_000 + "1" + "}" * 5_000,
-    "NUL": "model: a\0b\n",
-    "many digits": f"seed: {'9' * 5000}\n",
-    "two documents": "a: 1\n---\nb: 2\n",
-}
 VALUES = (" nan", " [[1]]", " -1", " {a: 1}", " !!binary x", " 'a", " null", ' "\\ud800"', " ${oc.env:HOME}", " &a *a")
 
 
-@pytest.mark.parametrize("kind", NOT_READ)
+@pytest.mark.parametrize("kind", UNREADABLE_YAML)
 def test_what_no_run_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yaml"
-    path.write_text(NOT_READ[kind], encoding="utf-8")
+    path.write_text(UNREADABLE_YAML[kind], encoding="utf-8")
     for read in (load_frozen, read_yaml) if kind != "maps in maps" else (load_frozen,):  # plain values may be deep
         with pytest.raises(UserError, match=r"config\.yaml: ") as refusal:
             read(path)

@@ -11,6 +11,7 @@ from typing import Any
 from support.bad_bytes import ANY_FILE, ANYHOW, JSON_TEXT, NO, shuffled_value
 from support.bad_input_runner import BadInput, Scene
 from support.bad_input_scenes import SMALL, STEPS, link_run, replace, run_of
+from support.mutations import UNREADABLE_YAML
 
 RUN = "@/run"
 OPTIONS = (*SMALL, "runtime.output_root=@/outputs")
@@ -47,28 +48,19 @@ READ_BY = {  # the commands that need a file, and cannot do without it
     "train.jsonl": (),
     "data.json": (),
 }
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(12)
-)
-YAMLS = {
-    "alias bomb": BOMB,
-    "python object": "model: !!python/object/apply:os.mkdir [made_by_yaml]\n",
-    "python name": "model: !!python/name:os.system\n",
+YAMLS: dict[str, str | bytes] = {
+    **UNREADABLE_YAML,
     "nested": "[" * 20_000,
-    "nested maps": "{a: " * 5_000 + "1" + "}" * 5_000,
     "a list": "- 1\n- 2\n",
     "a text": "hello\n",
     "empty": "",
     "number": "3",
     "tab": "model:\n\t- x\n",
-    "NUL": "model: a\0b\n",
     "no UTF-8": "model: é".encode("latin-1"),
     "twice the same key": "model: {name: tiny}\nmodel: {name: other}\n",
     "newer": "schema_version: 999\n",
     "interpolation": "schema_version: 7\nmodel: ${oc.env:HOME}\n",
-    "two documents": "a: 1\n---\nb: 2\n",
     "merge key": "a: {<<: 3}\n",
-    "many digits": f"seed: {'9' * 5000}\n",
 }
 
 

@@ -1,4 +1,4 @@
-"""Bad input made from good: JSON values with a part replaced, removed or added, for tests of readers."""
+"""Bad input for tests of readers: JSON values with a part replaced, removed or added, and YAML that no run has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from hypothesis import strategies as st
 NUMBERS = (-1, 10**7, 10**400, float("nan"), float("inf"), -0.5, 0)
 PATHS = ("/../../../../ESC", "..", ".", "")
 TEXTS = ("a\0b", "\ud800", "x" * 400, "x\\input{evil}", "$\\foo$", "a\nb", "\t=1+1", "vrx.x", *PATHS)
+_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(12)
+)
+UNREADABLE_YAML = {  # in place of a run's configuration
+    "alias bomb": _BOMB,
+    "code": "model: !!python/object/apply:os.mkdir [made_by_yaml]\n",
+    "a name of code": "model: !!python/name:os.system\n",
+    "lists in lists": "[" * 3_000,
+    "maps in maps": "{a: " * 5_000 + "1" + "}" * 5_000,
+    "NUL": "model: a\0b\n",
+    "many digits": f"seed: {'9' * 5000}\n",
+    "two documents": "a: 1\n---\nb: 2\n",
+}
 ODD_VALUES = st.one_of(
     st.sampled_from([None, True, False, [], {}, [[1, 2], [3]], {"a": {"b": []}}, *NUMBERS, *TEXTS]),
     st.integers(),
