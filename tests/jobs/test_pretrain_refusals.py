@@ -35,6 +35,11 @@ def refused(vrx: Command, root: Path, *overrides: str) -> str:
         (("train.projector_lr=1e-4",), "train.projector_lr=0.0001: vrx pretrain trains the projector at train.lr"),
         (("captions.path=null",), "captions.path=null: name the captions"),
         (("captions.path=nowhere.json",), "captions.path=nowhere.json: no such file"),
+        (("captions.objective=words",), "captions.objective=words: valid are language_model, word_alignment"),
+        (
+            ("captions.objective=word_alignment", "train.micro_batch_size=1"),
+            "train.micro_batch_size=1: captions.objective=word_alignment tells the captions of a micro-batch apart",
+        ),
         (("captions.on_bad_image=ignore",), "captions.on_bad_image=ignore: valid are error, skip, replace"),
         (("model.template=none",), "model.template=none: valid are vicuna_v1"),
         (("model.num_image_tokens=5",), "model.num_image_tokens=5: vrx:tiny/weights/vision_tower yields"),

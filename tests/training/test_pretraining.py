@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -20,6 +21,8 @@ from vrx.models import fit, loading, projector_weights
 from vrx.models.lvlm import PROJECTOR
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
+from vrx.training.loss import num_supervised
+from vrx.training.word_alignment import NORM_WEIGHT, SCALE
 
 STEPS = ("engine.name=torch", "train.max_steps=8", "train.global_batch_size=4", "train.micro_batch_size=2")
 
@@ -159,3 +162,82 @@ def test_fresh_projector_is_initialized_as_torch_does_and_depends_on_the_seed(ma
         reference = linear.weight if name.endswith("weight") else linear.bias
         assert tensor.abs().max() <= 1 / math.sqrt(inputs)
         assert tensor.std().item() == pytest.approx(reference.std().item(), rel=0.25)
+
+
+@torch.no_grad()
+def alignment_by_hand(lvlm, samples) -> float:
+    """The loss of word alignment of a micro-batch, word by word and patch by patch."""
+    said = [{token for token in sample.labels if token != IGNORE} for sample in samples]
+    words = sorted(set.union(*said))
+    vectors = lvlm.get_input_embeddings()(torch.tensor(words)).double()
+    mean = vectors.mean(0)
+    vectors = vectors - mean
+    total = weight_sum = length_term = 0.0
+    for sample, tokens in zip(samples, said, strict=True):
+        (features,) = lvlm.model.get_image_features(pixel_values=sample.pixels[None]).pooler_output
+        patches = features.double() - mean
+        length_term += (patches.norm(dim=1).log() - vectors.norm(dim=1).mean().log()).square().mean().item()
+        for token in tokens:
+            likelihood = 0.0
+            for patch in patches:
+                cosines = torch.cosine_similarity(patch[None], vectors)
+                likelihood += (SCALE * cosines).softmax(0)[words.index(token)].item() / len(patches)
+            weight = math.log(len(said) / sum(token in others for others in said))
+            total, weight_sum = total - weight * math.log(likelihood), weight_sum + weight
+    return total / weight_sum + NORM_WEIGHT * length_term / len(samples)
+
+
+ALIGNED = ("captions.objective=word_alignment", "train.micro_batch_size=4", "train.lr=1e-2")
+FAST = ("recipe=fast", "runtime.num_workers=0")
+
+
+@pytest.mark.parametrize("caption_run", [ALIGNED, (*FAST, *ALIGNED)], ids=["paper", "fast"], indirect=True)
+def test_word_alignment_translates_captions_out_of_patches(caption_run):
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    lvlm = loading.load(run.model, projector_seed=run.seed)
+    losses = [
+        alignment_by_hand(lvlm, [data.dataset[row] for row in data.plan.chunk(0, number)])
+        for number in range(data.plan.chunks_per_step)
+    ]
+    train(run, run_dir)
+    log = rows(run_dir)
+    assert log[0]["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+    assert 0 < log[0]["flops"] < 1e9, "the decoder does not run"
+
+
+@pytest.mark.parametrize("caption_run", [(*ALIGNED, "train.max_steps=200")], indirect=True)
+def test_word_alignment_learns_which_picture_a_caption_is_of(caption_run):
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    model, _ = train(run, run_dir)
+    samples = [data.dataset[number] for number in range(8)]
+    right = collate(samples, pad_token_id=data.pad_token_id)
+    assert right.pixels is not None
+    wrong = dataclasses.replace(right, pixels=right.pixels.roll(1, 0))
+    with torch.no_grad():
+        losses = [(model.module(**batch.model_inputs()) / num_supervised(batch)).item() for batch in (right, wrong)]
+    assert losses[0] < losses[1] - 0.5
+
+
+@pytest.mark.parametrize("caption_run", [ALIGNED], indirect=True)
+def test_word_alignment_learns_nothing_from_captions_that_are_all_the_same(caption_run):
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    model = setup.load_with_fresh_projector(run)
+    same = [data.dataset[0], data.dataset[0]]
+    loss = model.module(**collate(same, pad_token_id=data.pad_token_id).model_inputs())
+    loss.backward()
+    assert loss == 0 and all((parameter.grad == 0).all() for parameter in model.trainable.values())
+
+
+@pytest.mark.parametrize("caption_run", [ALIGNED, (*FAST, *ALIGNED)], ids=["paper", "fast"], indirect=True)
+def test_word_alignment_learns_nothing_where_no_sample_has_a_picture(caption_run):
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    model = setup.load_with_fresh_projector(run)
+    batch = collate([dataclasses.replace(data.dataset[0], pixels=None)], pad_token_id=data.pad_token_id)
+    batch.labels.fill_(IGNORE)
+    loss = model.module(**batch.model_inputs())
+    loss.backward()
+    assert loss == 0 and all((parameter.grad == 0).all() for parameter in model.trainable.values())

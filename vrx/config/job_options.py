@@ -118,3 +118,15 @@ class CompareConfig:
     options: list[str] | None = None  # answers to tell the probability of; null: the most probable first tokens
     first_tokens: int = number(5, 1, 100)
     max_new_tokens: int = number(32, 1, 10**5)
+
+
+@dataclass
+class DemoConfig:
+    """The page of `vrx demo`: which runs it offers, where it is, and how they answer."""
+
+    runs: list[str] = field(default_factory=list)  # directories of finished runs; []: all below runtime.output_root
+    untouched: bool = True  # also the LVLM before tuning
+    port: int | None = number(None, 1024, 65535)  # of 127.0.0.1; null: 7860, or the next free one
+    keep_models: int = number(2, 1, 1000)  # that stay in memory after they have answered
+    first_tokens: int = number(5, 1, 100)  # how many of the most probable ones are shown
+    max_new_tokens: int = number(32, 1, 10**5)

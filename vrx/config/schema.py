@@ -14,6 +14,7 @@ from vrx.config.job_options import (
     BenchConfig,
     CheckConfig,
     CompareConfig,
+    DemoConfig,
     ExportConfig,
     PruneConfig,
     ReportConfig,
@@ -60,6 +61,8 @@ class CaptionsConfig(InstructionsConfig):
     section: ClassVar[str] = "captions"
 
     template: str = "plain"  # picture and caption alone, as LLaVA; or model: question and caption in model.template
+    # what the projector learns: language_model: the caption, as LLaVA; word_alignment: which patches show which words
+    objective: str = "language_model"
 
 
 @dataclass
@@ -216,6 +219,7 @@ class RunConfig:
     export: ExportConfig | None = None
     ask: AskConfig | None = None
     compare: CompareConfig | None = None
+    demo: DemoConfig | None = None
     image: str | None = None  # of vrx ask and vrx compare: the file of a picture; none: a question about text alone
     question: str | None = None  # of vrx ask and vrx compare
     score_answers: ScoreAnswersConfig | None = None

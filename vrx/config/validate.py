@@ -70,6 +70,11 @@ def _pretrain(run: RunConfig) -> None:
         raise UserError(
             f"train.projector_lr={run.train.projector_lr}: vrx pretrain trains the projector at train.lr={run.train.lr}"
         )
+    if run.captions.objective == "word_alignment" and run.train.micro_batch_size == 1:
+        raise UserError(
+            "train.micro_batch_size=1: captions.objective=word_alignment tells the captions of a micro-batch apart; "
+            "use 32 or more"
+        )
 
 
 def _data(run: RunConfig) -> None:
@@ -80,6 +85,7 @@ def _data(run: RunConfig) -> None:
         among(f"{data.section}.on_bad_image", data.on_bad_image, ("error", "skip", "replace"))
         check_sources(data, has_parts=run.model.is_assembled)
     among("captions.template", run.captions.template, ("plain", "model"))
+    among("captions.objective", run.captions.objective, ("language_model", "word_alignment"))
     among("wandb.mode", run.wandb.mode, ("auto", "online", "offline", "disabled"))
 
 

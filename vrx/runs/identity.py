@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vrx.config.paths import resolve_path
-from vrx.config.schema import EngineConfig, LoraConfig, ModelConfig, RunConfig, TrainConfig
+from vrx.config.schema import CaptionsConfig, EngineConfig, LoraConfig, ModelConfig, RunConfig, TrainConfig
 from vrx.runs.content_digest import content_digests, weights_fingerprint
 from vrx.runs.hub import hub_commit, split_revision
 
@@ -46,6 +46,7 @@ def base_identity(run: RunConfig) -> Identity:
 def pretrain_identity(run: RunConfig, data_digest: str) -> Identity:
     """The identity of a projector's pre-training: between which parts, on which captions, how."""
     model = {key: value for key, value in _settings("model", run.model).items() if key not in NAMES}
+    objective = run.captions.objective
     return {
         "stage": PRETRAIN,
         "model": model,
@@ -56,6 +57,7 @@ def pretrain_identity(run: RunConfig, data_digest: str) -> Identity:
             "fraction": run.data_fraction.fraction,
             "on_bad_image": run.captions.on_bad_image,
             "template": run.captions.template,
+            **({} if objective == CaptionsConfig.objective else {"objective": objective}),
         },
         "train": _settings("train", run.train),
         "engine": _settings("engine", run.engine),

@@ -29,6 +29,7 @@ from vrx.training.deepspeed_engine import zero3_loading
 from vrx.training.flops import Workload
 from vrx.training.loss import LvlmWithLoss
 from vrx.training.native_loss import NativeLvlmWithLoss
+from vrx.training.word_alignment import WordAlignment
 
 BYTES_PER_TRAINABLE = 12  # fp32 gradient and two moments
 
@@ -56,6 +57,8 @@ class TrainableModel:
         config: Any = self.lvlm.config
         text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
         shape = architecture.counts_from_configs(text, vision, num_patches=config.image_seq_length)
+        if isinstance(self.module, WordAlignment):  # which runs tower and projector alone
+            return lambda workload: flops.step_flops(Workload(0, 0, 0, workload.images), shape, num_layers=0, lora=lora)
         return lambda workload: flops.step_flops(workload, shape, num_layers=num_layers, lora=lora)
 
 
@@ -125,7 +128,8 @@ def load_with_fresh_projector(run: RunConfig) -> TrainableModel:
     with zero3_loading(run.train, run.engine):
         lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype], projector_seed=run.seed)
     projector(lvlm).requires_grad_(True)
-    module = LvlmWithLoss(lvlm, Pixels(run.model).blank(), run.engine)
+    objective = WordAlignment if run.captions.objective == "word_alignment" else LvlmWithLoss
+    module = objective(lvlm, Pixels(run.model).blank(), run.engine)
     return TrainableModel(lvlm, None, module, lora.trainable_parameters(module))
 
 

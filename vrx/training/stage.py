@@ -151,6 +151,10 @@ def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: C
     peak, mfu = world_size() * peak_flops_per_second(DTYPES[run.train.dtype]), EXPECTED_MFU[device().type]
     seconds = expected_seconds(data.words, run, steps=steps, flops=flops, peak=peak, mfu=mfu)
     log(f"training takes about {max(1, round(seconds / 60))} min, at {mfu:.0%} of {peak / 1e12:.2g} TFLOP/s")
+    if run.train.dtype == "bfloat16" and device().type == "cpu":
+        gain = peak_flops_per_second(DTYPES["float32"]) / peak_flops_per_second(DTYPES["bfloat16"])
+        if gain > 1:
+            log(f"train.dtype=bfloat16: this CPU computes {gain:.1f} times as fast with train.dtype=float32")
 
 
 def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
