@@ -71,8 +71,8 @@ def test_a_missing_package_is_named_in_one_line(package: Package, tmp_path: Path
 
 def test_a_missing_npm_is_named_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"emoji-datasource-google@16\.0\.0: npm is missing: install Node\.js"):
-        fetch(packages.NOTO, tmp_path / "packages")
+    with pytest.raises(UserError, match=r"@iconify-json/noto@1\.2\.9: npm is missing: install Node\.js"):
+        fetch(packages.PICTURES["noto"], tmp_path / "packages")
 
 
 def test_a_missing_library_is_named_with_the_extra():

@@ -5,68 +5,70 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from support.small_world import STYLES, make_pictures, prepared_folder
 
 from vrx.config.errors import UserError
-from vrx.small.pictures import FOLDERS, SIDE, file_name, known_names, read_table, unpack_pictures
+from vrx.runs.files import read_json, write_json
+from vrx.small.packages import PICTURES
+from vrx.small.pictures import ICONS, MIN_STYLES, SIDE, TABLE, file_name, known_names, read_table, unpack_pictures
 from vrx.small.stock import open_stocks
 
+RED = (200, 30, 40, 255)
 
-def archive(path: Path, files: dict[str, bytes]) -> Path:
+
+def package(path: Path, table: dict[str, Any] | None) -> Path:
+    """An npm package with a table of icons, or with another file."""
+    content = json.dumps(table or {}).encode()
     with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+        member = tarfile.TarInfo(ICONS if table else "package/package.json")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
     return path
 
 
-def encoded(colour: tuple[int, ...], *, side: int, suffix: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGBA", (side, side), colour).save(file, "PNG" if suffix == ".png" else "WEBP", lossless=True)
-    return file.getvalue()
+def square(colour: str) -> dict[str, str]:
+    return {"body": f'<path fill="{colour}" d="M4 4h24v24h-24z"/>'}
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> tuple[dict[str, Path], Path]:
-    """Three styles and the table of names; the first thing has no picture in one style."""
-    originals = sorted(known_names().originals.values())
-    codes = {name: f"1F{index:03X}-FE0F" for index, name in enumerate(originals)}
-    rows = [{"annotation": name, "hexcode": code, "skintone": ""} for name, code in codes.items()]
-    names = archive(tmp_path / "names.tgz", {"package/data/openmoji.json": json.dumps(rows).encode()})
-    styles = {}
-    for style in STYLES:
-        folder, suffix = FOLDERS[style]
-        side = 256 if style == "fluent" else SIDE
-        content = encoded((STYLES.index(style), 9, 9, 255), side=side, suffix=suffix)
-        code_of = (lambda code: code.lower()) if style == "noto" else (lambda code: code.lower().removesuffix("-fe0f"))
-        shown = originals[1:] if style == "fluent" else originals
-        files = {f"{folder}{code_of(codes[name])}{suffix}": content for name in shown}
-        styles[style] = archive(tmp_path / f"{style}.tgz", files)
-    return styles, names
+def packages(tmp_path: Path) -> dict[str, Path]:
+    """Five styles of 32 pixels. The first thing is in three of them, the second in four, the third as an alias."""
+    first, second, third, *others = [name.replace(" ", "-") for name in sorted(known_names().originals.values())]
+    packages = {}
+    for number in range(5):
+        icons = {name: square("rgb(200,30,40)") for name in others}
+        icons |= {first: square("red")} if number < 3 else {}
+        icons |= {second: square("red")} if number < 4 else {}
+        table = {"icons": {**icons, "other": square("red")}, "aliases": {third: {"parent": "other"}}, "width": 32}
+        packages[f"style_{number}"] = package(tmp_path / f"{number}.tgz", {**table, "height": 32})
+    return packages
 
 
-def test_things_that_every_style_shows_are_unpacked(packages: tuple[dict[str, Path], Path], tmp_path: Path):
-    unpack_pictures(*packages, tmp_path / "pictures")
-    styles, names = read_table(tmp_path / "pictures")
-    assert styles == sorted(STYLES)
-    assert len(names) == len(known_names().category) - 1
-    for style in STYLES:
+def test_things_that_four_styles_show_are_drawn(packages: dict[str, Path], tmp_path: Path):
+    pytest.importorskip("resvg_py", reason="needs pip install 'vrx[small]'")
+    unpack_pictures(packages, tmp_path / "pictures")
+    table = read_table(tmp_path / "pictures")
+    _, second, third, *others = sorted(known_names().originals, key=known_names().originals.__getitem__)
+    assert table == {second: list(packages)[:4], **{name: list(packages) for name in (third, *others)}}
+    for style in packages:
         files = {path.name for path in (tmp_path / "pictures" / style).iterdir()}
-        assert files == {file_name(name) for name in names}
-        with Image.open(tmp_path / "pictures" / style / file_name(names[0])) as picture:
-            assert (picture.size, picture.mode) == ((SIDE, SIDE), "RGBA")
-            assert picture.getpixel((9, 9)) == (STYLES.index(style), 9, 9, 255)
+        assert files == {file_name(name) for name, styles in table.items() if style in styles}
+    with Image.open(tmp_path / "pictures" / "style_4" / file_name(others[0])) as picture:
+        assert (picture.size, picture.mode) == ((SIDE, SIDE), "RGBA")
+        assert picture.getpixel((1, SIDE // 2)) == (0, 0, 0, 0)
+        assert picture.getpixel((SIDE // 2, SIDE // 2)) == RED
 
 
-def test_a_table_without_our_names_is_refused(packages: tuple[dict[str, Path], Path], tmp_path: Path):
-    names = archive(tmp_path / "other.tgz", {"package/data/openmoji.json": b"[]"})
-    with pytest.raises(UserError, match="has no emoji called"):
-        unpack_pictures(packages[0], names, tmp_path / "pictures")
+def test_a_package_without_icons_is_refused(packages: dict[str, Path], tmp_path: Path):
+    other = package(tmp_path / "other.tgz", None)
+    with pytest.raises(UserError, match=f"other.tgz: has no {ICONS}"):
+        unpack_pictures({**packages, "other": other}, tmp_path / "pictures")
 
 
 def test_names_are_distinct_and_traits_speak_of_known_names():
@@ -84,9 +86,12 @@ def test_what_is_new_in_the_tests_is_not_in_training(tmp_path: Path):
         train, test, new = (set(getattr(stock, field)) for stock in (stocks.train, stocks.test, stocks.new))
         assert train == test and not train & new
         assert 0.15 < len(new) / len(train | new) < 0.3
-    for field in ("styles", "fonts"):
-        train, test, new = (set(getattr(stock, field)) for stock in (stocks.train, stocks.test, stocks.new))
-        assert test == new and not train & test
+    assert stocks.test.fonts == stocks.new.fonts and not set(stocks.train.fonts) & set(stocks.test.fonts)
+    for name in stocks.train.names:
+        (kept,) = stocks.test.styles[name]
+        assert {kept, *stocks.train.styles[name]} == set(STYLES) and kept not in stocks.train.styles[name]
+    kept = Counter(stocks.test.styles[name] for name in stocks.test.names)
+    assert min(kept.values()) > 0.7 * max(kept.values()), "every style is about as frequent in the tests"
     categories = set(known_names().category.values())
     assert {known_names().category[name] for name in stocks.new.names} == categories
 
@@ -94,15 +99,20 @@ def test_what_is_new_in_the_tests_is_not_in_training(tmp_path: Path):
 def test_the_split_does_not_depend_on_the_order_of_the_table(tmp_path: Path):
     folder = make_pictures(tmp_path / "pictures")
     before = open_stocks(folder).new.names
-    table = json.loads((folder / "pictures.json").read_text())
-    (folder / "pictures.json").write_text(json.dumps({**table, "names": table["names"][::-1]}))
+    table = read_json(folder / TABLE)["styles"]
+    write_json(folder / TABLE, {"styles": dict(reversed(table.items()))})
     assert open_stocks(folder).new.names == before
+
+
+def test_pictures_of_an_older_vrx_are_refused(tmp_path: Path):
+    write_json(tmp_path / TABLE, {"styles": ["noto"], "names": ["dog"]})
+    with pytest.raises(UserError, match=r"made by an older vrx; remove this folder, then run python -m vrx\.small"):
+        open_stocks(tmp_path)
 
 
 def test_the_prepared_pictures_are_many_and_differ_by_style():
     folder = prepared_folder() / "pictures"
-    styles, names = read_table(folder)
-    assert styles == sorted(STYLES) and len(names) >= 300
-    stocks = open_stocks(folder)
-    pictures = {style: stocks.train.picture("dog", style).tobytes() for style in STYLES}
-    assert len(set(pictures.values())) == len(STYLES)
+    table = read_table(folder)
+    assert len(table) >= 300 and {style for styles in table.values() for style in styles} == set(PICTURES)
+    pictures = {style: open_stocks(folder).train.picture("dog", style).tobytes() for style in table["dog"]}
+    assert len(set(pictures.values())) == len(pictures) >= MIN_STYLES

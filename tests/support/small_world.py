@@ -15,7 +15,7 @@ from vrx.runs.files import write_json
 from vrx.small import data
 from vrx.small.pictures import TABLE, file_name, known_names
 
-STYLES = ("fluent", "noto", "twemoji")
+STYLES = ("emojione", "noto", "openmoji", "twemoji")
 PREPARED = "VRX_SMALL"  # environment variable that names the folder of `python -m vrx.small.prepare`
 
 
@@ -28,7 +28,7 @@ def make_pictures(folder: Path) -> Path:
             pixels = np.zeros((16, 16, 4), dtype=np.uint8)
             pixels[2:14, 2:14] = (*colour, 255)
             Image.fromarray(pixels).save(folder / style / file_name(name))
-    write_json(folder / TABLE, {"styles": sorted(STYLES), "names": sorted(known_names().category)})
+    write_json(folder / TABLE, {"styles": {name: sorted(STYLES) for name in sorted(known_names().category)}})
     return folder
 
 

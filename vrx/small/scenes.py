@@ -75,9 +75,9 @@ def sample_cover(rng: random.Random, stock: Stock) -> Scene:
     size = rng.randint(56, 66)
     left, top = rng.randint(0, SIDE - size), rng.randint(36, SIDE - 30 - size)
     card = (left, top, left + size, top + size)
-    thing = Thing(
-        rng.choice(stock.names), rng.choice(stock.styles), "center", rng.choice(list(COLOURS)), card, _inner(card)
-    )
+    name = rng.choice(stock.names)
+    style = rng.choice(stock.styles[name])
+    thing = Thing(name, style, "center", rng.choice(list(COLOURS)), card, _inner(card))
     title = " ".join(rng.sample(stock.words, rng.choice((1, 1, 2))))
     return Scene((thing,), font=rng.choice(stock.fonts), title=title, author=rng.choice(stock.authors))
 
@@ -102,7 +102,8 @@ def _things(
         top += rng.randint(0, cell - size - below)
         card = (left, top, left + size, top + size)
         word = words[index] if words else ""
-        things.append(Thing(names[index], rng.choice(stock.styles), place, colours[index], card, _inner(card), word))
+        style = rng.choice(stock.styles[names[index]])
+        things.append(Thing(names[index], style, place, colours[index], card, _inner(card), word))
     return tuple(things)
 
 

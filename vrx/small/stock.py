@@ -1,6 +1,7 @@
-"""What scenes are made of: names, art styles, words and fonts, split into those to learn from and those to test on.
+"""What scenes are made of: pictures, words and fonts, split into those to learn from and those to test on.
 
-Styles and fonts of the tests are never seen in training; a fifth of the names and words is kept from training, too.
+Of each thing one picture, in one of the art styles, is kept for the tests, as the font of the tests is. A fifth of the
+names and words is kept from training, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from PIL import Image, ImageFont
 
 from vrx.small.pictures import NAMES_FILE, file_name, known_names, read_table
 
-TEST_STYLE = "fluent"
 TRAIN_FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf")
 TEST_FONTS = ("DejaVuSerif-Bold.ttf",)
 NEW_SHARE = 5  # one name in five is new in the tests
@@ -26,10 +26,10 @@ NEW_SHARE = 5  # one name in five is new in the tests
 
 @dataclass(frozen=True)
 class Stock:
-    """The names, words and authors that scenes may use, the styles and fonts to show them in, and the pictures."""
+    """The names, words and authors that scenes may use, the styles of each name, the fonts, and the pictures."""
 
     names: tuple[str, ...]
-    styles: tuple[str, ...]
+    styles: Mapping[str, tuple[str, ...]]
     words: tuple[str, ...]
     authors: tuple[str, ...]
     fonts: tuple[str, ...]
@@ -51,7 +51,7 @@ class Stock:
 
 @dataclass(frozen=True)
 class Stocks:
-    """`train` to learn from; `test` has the same names in unseen style and fonts, `new` other names and words, too."""
+    """`train` to learn from; `test` has unseen pictures of the same names, `new` has other names and words."""
 
     train: Stock
     test: Stock
@@ -60,18 +60,21 @@ class Stocks:
 
 def open_stocks(folder: Path) -> Stocks:
     """The stocks of a folder of pictures; which names are new depends on the names alone."""
-    styles, names = read_table(folder)
+    styles = read_table(folder)
+    names = sorted(styles)
     text = yaml.safe_load(NAMES_FILE.read_text(encoding="utf-8"))
     category = known_names().category
     groups = [[name for name in names if category[name] == group] for group in sorted(set(category.values()))]
     old_names, new_names = _split(groups)
     old_words, new_words = _split([text["words"]])
     old_authors, new_authors = _split([text["authors"]])
-    train_styles = tuple(style for style in styles if style != TEST_STYLE)
+    kept = {name: styles[name][_digest(name) % len(styles[name])] for name in names}  # the style of the tests
+    of_tests = {name: (style,) for name, style in kept.items()}
+    of_training = {name: tuple(style for style in styles[name] if style != kept[name]) for name in old_names}
     return Stocks(
-        train=Stock(old_names, train_styles, old_words, old_authors, TRAIN_FONTS, folder),
-        test=Stock(old_names, (TEST_STYLE,), old_words, old_authors, TEST_FONTS, folder),
-        new=Stock(new_names, (TEST_STYLE,), new_words, new_authors, TEST_FONTS, folder),
+        train=Stock(old_names, of_training, old_words, old_authors, TRAIN_FONTS, folder),
+        test=Stock(old_names, of_tests, old_words, old_authors, TEST_FONTS, folder),
+        new=Stock(new_names, of_tests, new_words, new_authors, TEST_FONTS, folder),
     )
 
 
@@ -88,10 +91,14 @@ def _split(groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str,
     old: list[str] = []
     new: list[str] = []
     for group in groups:
-        ordered = sorted(group, key=lambda name: hashlib.sha256(name.encode()).digest())
+        ordered = sorted(group, key=_digest)
         new += ordered[::NEW_SHARE]
         old += [name for index, name in enumerate(ordered) if index % NEW_SHARE]
     return tuple(sorted(old)), tuple(sorted(new))
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
 
 
 @functools.lru_cache(maxsize=2000)
