@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from support.forked import forked_command
 from support.ports import free_port
 from support.processes import started
 from support.training import assert_same_course
@@ -17,6 +18,7 @@ from support.whole_runs import ENVIRONMENT, ZERO, adapter, command, curve, has_s
 from vrx.launch.preemption import RESUME
 
 pytestmark = pytest.mark.slow
+ON_NODES = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def test_zero3_on_one_and_on_two_ranks_agrees_with_plain_torch(undisturbed: Path, two_ranks: Path, vrx, tmp_path: Path):
@@ -69,16 +71,19 @@ def test_a_run_under_zero2_that_is_killed_on_two_ranks_goes_on_with_one(vrx, tmp
 # ---- nodes
 
 
-def started_node(root: Path, rank: int, port: int) -> AbstractContextManager[subprocess.Popen[str]]:
+def started_node(
+    root: Path, rank: int, port: int, *more: str, forked: bool = False
+) -> AbstractContextManager[subprocess.Popen[str]]:
     options = ("runtime.num_nodes=2", f"runtime.node_rank={rank}", f"runtime.rendezvous=127.0.0.1:{port}")
-    environment = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
+    asked = command(*ZERO, *options, *more)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return started(command(*ZERO, *options), cwd=root, env=environment, **pipes)
+    return started(forked_command(asked) if forked else asked, cwd=root, env=ON_NODES, **pipes)
 
 
-def run_two_nodes(root: Path, port: int) -> list[tuple[str, str]]:
+def run_two_nodes(root: Path, port: int, *more: str) -> list[tuple[str, str]]:
     """Run node 0 and node 1 to their successful end; returns stdout and stderr of each, by rank."""
-    with started_node(root, 0, port) as node_0, started_node(root, 1, port) as node_1:
+    nodes = [started_node(root, rank, port, *more, forked=True) for rank in (0, 1)]
+    with nodes[0] as node_0, nodes[1] as node_1:
         outputs = [process.communicate(timeout=900) for process in (node_0, node_1)]
     assert [node_0.returncode, node_1.returncode] == [0, 0], outputs
     return outputs
@@ -120,11 +125,12 @@ def test_a_killed_node_ends_the_run_and_the_same_command_resumes_it(two_ranks: P
 
 def test_a_killed_node_0_leaves_a_token_that_the_next_run_replaces(tmp_path: Path):
     port = free_port()
-    with started_node(tmp_path, 0, port) as node_0:
+    short = ("train.max_steps=1", "eval.limit=1")
+    with started_node(tmp_path, 0, port, *short) as node_0:
         while not tokens(tmp_path):
             assert node_0.poll() is None
             time.sleep(0.02)
         node_0.kill()
     assert len(tokens(tmp_path)) == 1
-    run_two_nodes(tmp_path, port)
+    run_two_nodes(tmp_path, port, *short)
     assert tokens(tmp_path) == []

@@ -24,6 +24,7 @@ from support.official import FAMILIES, model_config
 from transformers import LlavaForConditionalGeneration
 
 from vrx.config.schema import LoraConfig, ModelConfig
+from vrx.launch.devices import peak_resident_bytes
 from vrx.models import loading, lora, lora_checkpoint
 from vrx.models.export import export_model
 from vrx.runs.run_dir import RunDir
@@ -65,22 +66,16 @@ def make(folder: Path) -> None:
     lora_checkpoint.save_adapter(tuned, trained, RunDir(folder / "run").adapter)
 
 
-def resident(key: str) -> int:
-    """Bytes of this process's resident memory; key: VmRSS now, VmHWM at its peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
-
-
 def measure(folder: Path, shard_gb: float) -> None:
     """Export and print the peak above the memory before."""
     target, shard_bytes = folder / "exported", int(shard_gb * 2**30)
     target.mkdir()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-    before = resident("VmRSS")
+    before = peak_resident_bytes()
     export_model(
         config_of(folder / "checkpoint"), folder / "run", target, dtype=torch.bfloat16, shard_bytes=shard_bytes
     )
-    extra = resident("VmHWM") - before
+    extra = peak_resident_bytes() - before
     size = sum(path.stat().st_size for path in target.glob("*.safetensors"))
     print(
         f"{size / 1e9:.2f} GB in shards of {shard_bytes / 1e6:.0f} MB: {extra / 1e6:.0f} MB above "

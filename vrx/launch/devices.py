@@ -6,6 +6,8 @@ import datetime
 import os
 import platform
 import resource
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +49,20 @@ def peak_memory_gb() -> float:
     """Peak memory so far in GiB: allocated on the GPU, or resident on the CPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_resident_bytes() / 2**30
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that was resident since this process's program started, in bytes.
+
+    On Linux `ru_maxrss` is not used: it counts what the parent process held when it started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def device_facts() -> dict[str, Any]:

@@ -7,6 +7,8 @@ import sys
 
 from tqdm import tqdm
 
+from vrx.config.plain_text import visible
+
 
 def rank() -> int:
     """The number of this process among the workers of its stage; 0 in the driver."""
@@ -19,9 +21,9 @@ def is_main() -> bool:
 
 
 def log(message: str) -> None:
-    """Print one line to stderr, from rank 0 only.
+    """Print one line to stderr, from rank 0 only; what a terminal would act on is escaped.
 
     A progress bar moves below the line.
     """
     if is_main():
-        tqdm.write(f"vrx: {message}", file=sys.stderr)
+        tqdm.write(f"vrx: {visible(message)}", file=sys.stderr)

@@ -58,6 +58,16 @@ def deferred() -> Iterator[None]:
         _State.num_deferred -= 1
 
 
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """In this block Ctrl-C waits for the block's end; a process that is started in the block never gets one."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def requested() -> bool:
     """Whether this process was asked to stop."""
     return _State.signal is not None

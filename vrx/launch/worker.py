@@ -17,7 +17,7 @@ import transformers
 
 from vrx.config.schema import RunConfig
 from vrx.launch import preemption
-from vrx.launch.ranks import die_with_parent, end_process, local_rank, report_error, world_size
+from vrx.launch.ranks import die_with_parent, end_process, local_rank, report_error
 from vrx.runs.run_config import read_command_config
 
 STAGES = {
@@ -31,6 +31,7 @@ STAGES = {
     "export": "vrx.jobs.export.worker:export",
     "ask": "vrx.jobs.ask.worker:ask",
     "compare": "vrx.jobs.compare.worker:compare",
+    "demo": "vrx.jobs.demo.worker:demo",
     "write_synthetic_inputs": "vrx.jobs.bench.worker:write_synthetic_inputs",
     "train_baseline": "vrx.jobs.bench.worker:train_baseline",
     "measure_inference": "vrx.jobs.bench.worker:measure_inference",
@@ -51,10 +52,7 @@ def main() -> None:
     """Run the stage; an error is left for the driver, see `vrx.launch.ranks.report_error`."""
     preemption.install(lambda: end_process(preemption.RESUME))
     die_with_parent()
-    status = _run(sys.argv[1], Path(sys.argv[2]))
-    if world_size() > 1:
-        end_process(status)
-    sys.exit(status)
+    end_process(_run(sys.argv[1], Path(sys.argv[2])))
 
 
 def _run(stage: str, run_dir: Path) -> int:

@@ -94,7 +94,8 @@ def _start_workers(
         environment.setdefault("GOMP_SPINCOUNT", "20000")
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    return subprocess.Popen(command, env={**environment, PARENT: str(os.getpid())})
+    with preemption.interrupts_held_back():  # of Ctrl-C the driver alone speaks, and it ends its workers
+        return subprocess.Popen(command, env={**environment, PARENT: str(os.getpid())})
 
 
 def _rendezvous_options(runtime: RuntimeConfig, node: Node, port: int) -> list[str]:
