@@ -48,9 +48,7 @@ def main() -> None:
             report(error)  # here, as Hydra would print several lines
         return None
 
-    for stream in (sys.stdout, sys.stderr):  # a terminal that takes only ASCII shows ? for a sign such as ±
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    _accept_every_sign()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         _call_hydra(task)
@@ -62,9 +60,19 @@ def main() -> None:
     except preemption.Preempted as stopped:
         log(str(stopped))
         sys.exit(preemption.RESUME)
+    except BrokenPipeError:  # who reads our output has ended, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         report(error)
     sys.exit(status)
+
+
+def _accept_every_sign() -> None:
+    """Have a terminal that takes only ASCII show ? for a sign such as ±."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _call_hydra(task: Callable[[DictConfig], float | None]) -> None:
@@ -74,7 +82,7 @@ def _call_hydra(task: Callable[[DictConfig], float | None]) -> None:
     preemption.install()
     check_conf()
     if text := _help_text(sys.argv[1:]):
-        print(text)
+        print(text, flush=True)  # here, where a reader that has ended is noticed
         return
     with _as_hydra_reads_it(read_arguments(sys.argv[1:])):
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()

@@ -15,7 +15,7 @@ from vrx.config.schema import BenchmarkConfig, RunConfig, WorldConfig
 from vrx.config.switches import refuse_number
 
 JOBS = {"score": "Score", "revert": "Revert", "prune": "Prune", "check": "Check", "bench": "Bench", "report": "Report"}
-JOBS |= {"score_answers": "ScoreAnswers", "export": "Export", "ask": "Ask", "compare": "Compare"}
+JOBS |= {"score_answers": "ScoreAnswers", "export": "Export", "ask": "Ask", "compare": "Compare", "demo": "Demo"}
 TEXTS = ["data_root", "image", "question"]  # optional, and no sections
 
 

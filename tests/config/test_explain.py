@@ -25,7 +25,7 @@ LINES = {
         f"model=llava-1.5: no such option; did you mean llava-1.5-7b? valid: {MODELS}",
     ),
     "number as an option": (["model=7"], f"model=7: no such option; valid: {MODELS}"),
-    "wrong type": (["seed=abc"], "seed=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+    "wrong type": (["seed=abc"], "seed=abc: must be a whole number"),
     "option of another job": (
         ["prune.num_layers=3"],
         "prune.num_layers=3: an option of job prune; run: vrx prune prune.num_layers=3",
@@ -73,7 +73,7 @@ LINES = {
         "model.template=: valid are vicuna_v1, bunny_llama3, bunny_phi3, smollm2, tiny",
     ),
     "a number of any length": (["train.lr=-1" + "0" * 400], "train.lr=-10000000…: a number of 401 digits"),
-    "wrong type, forced": (["++seed=x"], "++seed=x: Value 'x' of type 'str' could not be converted to Integer"),
+    "wrong type, forced": (["++seed=x"], "++seed=x: must be a whole number"),
 }
 
 

@@ -59,7 +59,13 @@ BAD = {
     "a list": ("[1]\n", "row 1 is no answer"),
     "no JSON": ("question_id,text\n", "not valid JSON"),
     "nested": ("[" * 100_000, "not valid JSON"),
-    "bytes": (b"\xff\xfe\x00", "cannot be read as text"),
+    "cut off": (lines(*GOOD)[:-4], "not valid JSON: line 3: "),
+    "another encoding": (lines(*GOOD).encode("utf-16"), "is no text in UTF-8: invalid start byte at byte 0"),
+    "no number": ('{"id": "q1", "text": NaN}', "row 1 is no answer"),
+    "more than a number": ('{"id": "q1", "text": 1e999}', "row 1 is no answer"),
+    "too many digits": ('{"id": "q1", "text": ' + "9" * 5000 + "}", "not valid JSON: line 1: "),
+    "signs of a terminal": (lines(*GOOD, {"id": "\x1b[2J\n\u202e", "text": ""}), r"have: \x1b[2J\n\u202e; its ids"),
+    "a long id": (lines(*GOOD, {"id": "q" * 10**6, "text": ""}), f"have: {'q' * 40}; its ids"),
     "nothing": ("", "no answer to 3 of 3 questions"),
 }
 
@@ -73,6 +79,21 @@ def test_what_does_not_fit_is_refused_with_key_and_file(tmp_path: Path, kind: st
         read_answers(path, IDS, key="score_answers.file")
     assert str(refused.value).startswith(f"score_answers.file={path}: ") and message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_folder_and_a_file_that_is_not_there_are_refused(tmp_path: Path):
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none.csv", "No such file or directory")):
+        with pytest.raises(UserError) as refused:
+            read_answers(path, IDS, key="k")
+        assert str(refused.value) == f"k={path}: cannot be read: {reason}"
+
+
+def test_a_long_answer_is_read_from_every_form(tmp_path: Path):
+    text = "long " * 40_000
+    forms = {"t.csv": f"index,prediction\nq1,{text}\n", "t.jsonl": lines({"id": "q1", "text": text})}
+    for name, content in forms.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert read_answers(tmp_path / name, ["q1"], key="k") == {"q1": text}
 
 
 SAMPLES = [
@@ -101,3 +122,16 @@ def test_a_log_for_lmms_eval_has_what_its_model_from_log_looks_up():
     log = json.loads(as_lmms_eval(SAMPLES, TEXTS, model="m", benchmark="gqa"))
     assert log["args"]["limit"] is None and log["model_configs"]["task"] == "gqa"
     assert {entry["doc_id"]: entry["resps"][0][0] for entry in log["logs"]} == dict(enumerate(TEXTS.values()))
+
+
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path):
+    table = as_vlmevalkit(SAMPLES, TEXTS, model="m", benchmark="gqa")
+    for name, content in {**FORMS, "table.tsv": table, "table.csv": table.replace("\t", ",")}.items():
+        path, whole = tmp_path / name, content.encode()
+        for cut in range(0, len(whole), 3):
+            for damaged in (whole[:cut], whole[cut:], whole[:cut] + b'"\x00\n' + whole[cut + 3 :]):
+                path.write_bytes(damaged)
+                try:
+                    assert list(read_answers(path, IDS, key="k")) != []
+                except UserError as error:
+                    assert str(error).startswith(f"k={path}: ") and "\n" not in str(error)

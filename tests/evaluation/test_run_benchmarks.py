@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from support.forked import run_forked
 from support.generating import answer_in_batches, generator_of, samples_of
 from support.processes import started
 from support.whole_runs import command
@@ -189,7 +189,8 @@ def test_an_evaluation_killed_hard_loses_at_most_one_batch(tmp_path: Path):
     left = [line for line in part.read_bytes().splitlines() if line.endswith(b"}")]
     assert 7 <= len(left) < 61
     assert len(left) >= len(before) - 1
-    again = subprocess.run(command(*options), cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    again = run_forked(command(*options), tmp_path, environment)
+    assert again.returncode == 0, again.stderr
     (path,) = tmp_path.glob("o/evaluate/tiny/*/answers/tiny_refcocog.jsonl")
     lines = path.read_bytes().splitlines()
     assert len(lines) == 61

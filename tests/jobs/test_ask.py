@@ -13,12 +13,13 @@ from support.official import GOLDEN
 from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
-from vrx.evaluation.asking import encode_conversation, first_tokens, option_probabilities
+from vrx.evaluation.asking import VisibleText, encode_conversation, first_tokens, option_probabilities
 from vrx.evaluation.generation import Generator
 from vrx.jobs.ask import driver as ask_driver
 from vrx.jobs.ask import worker as ask_worker
 from vrx.jobs.compare import driver as compare_driver
 from vrx.jobs.compare import worker as compare_worker
+from vrx.jobs.compared_models import answer_row
 
 Make = Callable[..., RunConfig]
 PICTURE = GOLDEN / "images" / "landscape.png"
@@ -86,12 +87,19 @@ def test_runs_are_compared_in_rows(make_run: Make, tuned: Path, capsys: pytest.C
 
 
 def test_text_of_a_model_cannot_act_on_the_terminal():
-    answers = [{"text": "\x1b[2J", "probabilities": [("\n", 0.5), (" red", 0.25)]}]
-    assert compare_driver.table(["run"], answers).splitlines()[1].split("  ")[-3:] == [
+    answer = {"text": "\x1b[2J", "probabilities": [("\n", 0.5), (" red", 0.25)]}
+    assert compare_driver.table([answer_row("run", answer)]).splitlines()[1].split("  ")[-3:] == [
         r"'\x1b[2J'",
         r"'\n' 50.0",
         "red 25.0",
     ]
+
+
+def test_a_streamed_answer_cannot_act_on_the_terminal(make_run: Make, capsys: pytest.CaptureFixture):
+    streamer = VisibleText(Generator.load(make_run(), Path("none")).tokenizer)
+    for text in ("red\x1b]0;", "\n\u202eblue\r"):
+        streamer.on_finalized_text(text)
+    assert capsys.readouterr().out == "red\\x1b]0;\n\\u202eblue\\r"
 
 
 @pytest.mark.parametrize(
@@ -101,8 +109,18 @@ def test_text_of_a_model_cannot_act_on_the_terminal():
         (("job=ask", "image=none.png", "question=x"), r"image=none\.png: no such file"),
         (("job=compare", "image=none"), r"question=null: .*vrx compare "),
         (("job=compare", "image=none", "question=x", "compare.untouched=false"), r"compare\.runs=\[\]: names no run"),
-        (("job=compare", "image=none", "question=x", "compare.runs=[gone]"), r"compare\.runs=gone: holds no record"),
-        (("job=ask", "image=none", "question=x", "job.run=gone"), r"job\.run=gone: holds no record"),
+        (("job=compare", "image=none", "question=x", "compare.runs=[gone]"), r"compare\.runs=gone: no such folder"),
+        (("job=ask", "image=none", "question=x", "job.run=gone"), r"job\.run=gone: no such folder"),
+        (("job=ask", "image=none", "question='  '"), r"question='  ': is blank; valid is a text"),
+        (
+            ("job=compare", "image=none", "question=x", "compare.options=[a,'a ',b]"),
+            r"options=\[a,a,b\]: a is there twice",
+        ),
+        (
+            ("job=compare", "image=none", "question=x", "compare.options=[a,' ']"),
+            r"options=\[a,\]: a blank text",
+        ),
+        (("job=compare", "image=none", "question=x", "compare.runs=[a,./a]"), r"compare\.runs=.*a is there twice"),
         (
             ("job=ask", f"image={__file__}", "question=x"),
             NO_PICTURE,

@@ -167,6 +167,9 @@ def test_the_command_measures_a_recipe_and_the_baseline(vrx, tmp_path):
         "bench.steps=1",
         "bench.warmup=1",
         "bench.num_layers=[8]",
+        "bench.lengths=[128]",
+        "train.micro_batch_size=4",
+        "train.global_batch_size=4",
         "eval.batch_size=4",
     )
     assert done.returncode == 0, done.stderr

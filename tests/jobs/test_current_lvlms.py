@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from support import asked_elsewhere, plain_transformers
 from support.composing import composed
+from support.forked import run_forked
 from support.photographs import PHOTOGRAPHS, QUESTIONS, write_conversations
-from support.whole_runs import ENVIRONMENT
+from support.whole_runs import ENVIRONMENT, command
 
 from vrx.config.schema import ModelConfig
 from vrx.models.export import export_model
@@ -53,8 +52,7 @@ def test_all_jobs_work_on_a_family(tiny_family: Callable, data: list[str], tmp_p
     overrides = [f"model={OPTIONS[name]}", f"model.lvlm={tiny_family(name).folder}", *MORE.get(name, ()), *data]
 
     def vrx(job: str, *others: str) -> str:
-        command = [sys.executable, "-m", "vrx.main", job, *overrides, *others]
-        result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        result = run_forked(command(job, *overrides, *others, small=False), tmp_path, ENVIRONMENT)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from vrx.config.errors import UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.schema import RunConfig
 from vrx.jobs.export import driver, worker
+from vrx.jobs.export.model_card import model_card
 from vrx.models import from_run, loading
 from vrx.runs import files, surgery_manifest
 from vrx.runs.files import file_digest
@@ -84,6 +86,12 @@ def test_an_exported_adapter_needs_nothing_beside_peft(export: Callable[..., Pat
     assert torch.equal(projector, ours.model.multi_modal_projector.linear_1.weight)
 
 
+def test_names_on_the_model_card_are_text(make_run: Make):
+    run = dataclasses.replace(make_run("job=export"), model=dataclasses.replace(make_run().model, name="<b>tiny</b>"))
+    card = model_card(run, None, title="<script>")
+    assert "&lt;b&gt;tiny&lt;/b&gt; as it was" in card and "# &lt;script&gt;\n" in card and "<b>" not in card
+
+
 @pytest.mark.parametrize("kind", ["adapter", "model"])
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "projector.safetensors", "adapter_config.json"])
 def test_a_damaged_adapter_is_not_exported(
@@ -118,8 +126,8 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     pruned = altered(tuned, "cut", pruned=(3,))
     for overrides, message in {
         ("export.folder=" + str(tmp_path / "there"),): r"export\.folder=.*exists already; .*vrx export export\.folder=",
-        (f"job.run={tmp_path / 'none'}",): r"job\.run=.*none: holds no record\.json",
-        (f"job.run={tmp_path / 'run'}",): r"job\.run=.*run: not finished \(no adapter\); run the command again",
+        (f"job.run={tmp_path / 'none'}",): r"job\.run=.*none: no such folder",
+        (f"job.run={tmp_path / 'run'}",): r"job\.run=.*run: not finished, it has no result yet; run the command again",
         ("export.adapter=true",): r"export\.adapter=true: nothing was tuned; run: vrx export job\.run=",
         (f"job.run={pruned}", "export.adapter=true"): r"reverted or pruned, .*run: vrx export job\.run=",
         ("model.backbone=nobody/none",): r"model\.backbone=nobody/none: .*hf download nobody/none",

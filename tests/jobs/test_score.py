@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from vrx.evaluation import calibration
 from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.score import driver as job
 from vrx.jobs.score import worker
+from vrx.launch.devices import peak_resident_bytes
 from vrx.models import from_run, loading, probe
 from vrx.models.lvlm import decoder_layers
 from vrx.models.merged_state_dict import tuned_state
@@ -125,7 +125,7 @@ def peak(num_samples: int, root: str) -> None:
     generator = Generator(loading.load(run.model), loading.load_model_tokenizer(run.model), run.model)
     drawn = [sample for _, sample in calibration.draw_samples(run)][:8]
     probe.mean_scores(generator.lvlm, prompt_batches(generator, drawn * (num_samples // 8), batch_size=8))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_resident_bytes())
 
 
 @pytest.mark.slow

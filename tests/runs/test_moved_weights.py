@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def test_other_weights_are_refused_in_one_line(moved: tuple[RunConfig, Identity,
     with pytest.raises(UserError, match=rf"its {part}, .*/before/{part}, is gone and model\.{part}=") as caught:
         with_moved_weights(frozen, identity, present, run_dir=Path("run"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["/gone/backbone", "gone", "", "a folder/with blanks"])
+def test_weights_that_are_not_where_the_command_says_are_refused(
+    moved: tuple[RunConfig, Identity, ModelConfig], named: str
+):
+    frozen, identity, present = moved
+    elsewhere = dataclasses.replace(present, backbone=named)
+    with pytest.raises(UserError, match=rf"is gone and model\.backbone={named} is not there either; name its folder"):
+        with_moved_weights(frozen, identity, elsewhere, run_dir=Path("run"))

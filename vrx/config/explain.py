@@ -23,6 +23,7 @@ OPTIONAL_SECTIONS = tuple(  # null in some runs
     for name, hint in get_type_hints(RunConfig).items()
     if type(None) in get_args(hint) and any(map(is_dataclass, get_args(hint)))
 )
+TYPES = {"Integer": "a whole number", "Float": "a number, such as 2e-4", "Boolean": "true or false"}
 NUMBER_AS_OPTION = "Config group override must be a string or a list"  # Hydra's ValueError for model=7, model=null
 BELOW_NULL = "Unexpected type for root"  # OmegaConf's assertion, for a key below one that is null
 
@@ -63,7 +64,9 @@ def explain(error: BaseException, overrides: list[str]) -> str:
         override = _typed(named.group(1), overrides)
         if "not in" in text or "Could not override" in text:
             return _no_such_key(override)
-        return f"{override}: {str(error.__cause__).splitlines()[0]}"
+        reason = str(error.__cause__).splitlines()[0]
+        wanted = re.search(r"could not be converted to (\w+)$", reason)
+        return f"{override}: must be {TYPES.get(wanted[1], wanted[1])}" if wanted else f"{override}: {reason}"
     if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
         return _no_such_key(_typed(getattr(error, "full_key", None) or key.group(1), overrides))
     if (reference := re.search(r"Interpolation key '([^']+)' not found", text)) and (

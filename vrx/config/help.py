@@ -39,7 +39,7 @@ def job_help(job: str) -> str:
     comments, body = _parts(job)
     options = [line for line in body if not line.startswith("job:")]
     sections = [number for number, line in enumerate(options) if line.rstrip().endswith(":") or ": #" in line]
-    text = [f"vrx {job}: {comments[0]}", "", *comments[1:], ""]
+    text = [f"vrx {job.replace('_', '-')}: {comments[0]}", "", *comments[1:], ""]
     if options:
         start = sections[0]
         first = f"{options[start].partition(':')[0]}.{options[start + 1].partition(':')[0].strip()}"
@@ -56,7 +56,7 @@ def _takes_run(job: str) -> bool:
 
 
 def _jobs_text() -> str:
-    return "\n".join(f"  {job:<10} {_parts(job)[0][0]}" for job in job_names())
+    return "\n".join(f"  {job.replace('_', '-'):<13} {_parts(job)[0][0]}" for job in job_names())
 
 
 def _parts(job: str) -> tuple[list[str], list[str]]:

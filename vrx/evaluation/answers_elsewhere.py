@@ -10,17 +10,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vrx.config.errors import UserError
+from vrx.config.plain_text import visible
 from vrx.evaluation.families import LETTERS, Sample
 
 TEXT_KEYS = ("prediction", "filtered_resps", "resps", "text")
 ID_KEYS = ("question_id", "questionId", "index", "id", "doc_id")
 TABLES = {".tsv": "\t", ".csv": ","}
+MAX_CELL = 131_072  # characters of a table's cell, unless the whole file is longer
 SHOWN = 5  # ids in an error
 FORMULA = re.compile(r"\s*[=+\-@]")
 
@@ -39,7 +42,7 @@ def read_answers(path: Path, ids: Sequence[str], *, key: str) -> dict[str, str]:
             what = f"an id ({', '.join(ID_KEYS)}) and a text ({', '.join(TEXT_KEYS)})"
             raise UserError(f"{key}={path}: row {number} is no answer; valid are objects with {what}")
         if question in answers:
-            raise UserError(f"{key}={path}: row {number} answers question {question} a second time")
+            raise UserError(f"{key}={path}: row {number} answers question {visible(question[:40])} a second time")
         if question not in known:
             unknown.append(question)
         answers[question] = text
@@ -118,10 +121,12 @@ def _rows(path: Path, *, key: str) -> Iterator[Any]:
     """The rows of a table, of JSON Lines, or of a list in JSON; the header of our own files is left out."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{key}={path}: cannot be read as text: {error}") from None
+    except OSError as error:
+        raise UserError(f"{key}={path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}={path}: is no text in UTF-8: {error.reason} at byte {error.start}") from None
     if path.suffix.lower() in TABLES:
-        yield from csv.DictReader(io.StringIO(text), delimiter=TABLES[path.suffix.lower()])
+        yield from _table(text, TABLES[path.suffix.lower()], f"{key}={path}")
         return
     try:
         content = json.loads(text) if path.suffix.lower() == ".json" else _json_lines(text)
@@ -134,8 +139,24 @@ def _rows(path: Path, *, key: str) -> Iterator[Any]:
     yield from content
 
 
+def _table(text: str, delimiter: str, source: str) -> Iterator[Any]:
+    """The rows of a table, each an object; `source` begins the error for one that cannot be read."""
+    limit = csv.field_size_limit(max(MAX_CELL, len(text)))
+    try:
+        yield from csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    except csv.Error as error:
+        raise UserError(f"{source}: cannot be read as a table: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
 def _json_lines(text: str) -> list[Any]:
-    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from None
     is_ours = bool(rows) and isinstance(rows[0], dict) and "key" in rows[0] and "text" not in rows[0]
     return rows[1:] if is_ours else rows
 
@@ -157,12 +178,12 @@ def _text(row: Any) -> str | None:
     while isinstance(value, list) and value:
         value = value[0]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+        return str(value) if math.isfinite(value) else None  # NaN is what pandas writes for an answer that is missing
     return value if isinstance(value, str) else None
 
 
 def _some(ids: Sequence[str]) -> str:
-    return ", ".join(each[:40] for each in ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+    return ", ".join(visible(each[:40]) for each in ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
 
 
 def _no_formula(value: str) -> str:

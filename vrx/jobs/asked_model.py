@@ -17,7 +17,7 @@ from vrx.launch.gpus import count_gpus
 from vrx.runs.record import Record
 from vrx.runs.results import require_weights
 from vrx.runs.run_dir import RunDir
-from vrx.runs.status import training_gap
+from vrx.runs.status import require_record
 from vrx.runs.surgery_manifest import read_surgery
 from vrx.runs.trained_files import require_unchanged
 
@@ -33,8 +33,7 @@ def finished_model(run: RunConfig, run_dir: str | None, *, key: str = "job.run")
     if run_dir is None:
         return run, None
     folder = Path(run_dir).absolute()
-    if not RunDir(folder).record.is_file():
-        raise UserError(f"{key}={run_dir}: {_why_unfinished(folder)}")
+    require_record(Path(run_dir), key=key)
     require_weights(folder, key=key)
     record, config = read_finished_run(folder, run.model)
     if record.is_pretraining:
@@ -42,13 +41,6 @@ def finished_model(run: RunConfig, run_dir: str | None, *, key: str = "job.run")
     require_unchanged(read_surgery(folder).source)
     job = dataclasses.replace(run.job, run=str(folder))
     return dataclasses.replace(run, model=config.model, train=config.train, lora=config.lora, job=job), record
-
-
-def _why_unfinished(folder: Path) -> str:
-    if not RunDir(folder).config.is_file():
-        return "holds no record.json; valid is the directory of a finished run"
-    gap = training_gap(folder)
-    return f"not finished ({gap.reason if gap else 'not scored yet'}); run the command again that made it: vrx …"
 
 
 def picture_of(run: RunConfig) -> Path | None:
@@ -64,6 +56,12 @@ def picture_of(run: RunConfig) -> Path | None:
     if not path.is_file():
         raise UserError(f"image={run.image}: no such file")
     return path
+
+
+def require_question(run: RunConfig) -> None:
+    """Refuse a question of blanks alone: `UserError`."""
+    if run.question is not None and not run.question.strip():
+        raise UserError(f'question={run.question!r}: is blank; valid is a text, as in question="What is it?"')
 
 
 def one_process(runtime: RuntimeConfig) -> RuntimeConfig:

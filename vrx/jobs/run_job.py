@@ -13,6 +13,7 @@ from vrx.config.frozen import to_run
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 from vrx.config.unused_options import refuse_unused
+from vrx.jobs.source_run import with_own_benchmarks
 from vrx.launch import preemption
 from vrx.launch.logging import log
 from vrx.launch.node import this_node
@@ -28,9 +29,9 @@ def run_job(composed: DictConfig) -> float | None:
 
     A run that is asked to stop raises `Preempted`; in a job of SLURM's that submitit started, the job is queued again.
     """
-    if HydraConfig.initialized():
-        refuse_unused(composed.job.name, HydraConfig.get().overrides.task)
-    run = with_pretrained_projector(to_run(composed))
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    refuse_unused(composed.job.name, overrides)
+    run = with_own_benchmarks(with_pretrained_projector(to_run(composed)), overrides)
     preemption.install()
     try:
         on_all_nodes(resolve_name("job", run.job.name, key="job"), run)

@@ -14,6 +14,7 @@ from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import load_frozen
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import JobConfig, ModelConfig, RunConfig
+from vrx.config.shuffled_images import with_shuffled_images
 from vrx.data import run_data
 from vrx.launch.logging import log
 from vrx.runs.identity import Identity, base_identity
@@ -23,6 +24,7 @@ from vrx.runs.lookup import locate_finetune, run_directory
 from vrx.runs.moved_weights import with_moved_weights
 from vrx.runs.record import Record, read_record
 from vrx.runs.run_dir import RunDir
+from vrx.runs.status import require_record
 
 TUNING = ("model", "selector", "layer_count", "data_fraction", "instructions", "recipe", "lora", "train", "engine")
 
@@ -56,11 +58,25 @@ def read_finished_run(run_dir: Path, model: ModelConfig) -> tuple[Record, RunCon
 
     model: the command's, which says where the run's base weights lie now if they were moved.
     """
-    if not RunDir(run_dir).record.is_file():
-        raise UserError(f"job.run={run_dir}: holds no record.json; valid is the directory of a finished run")
+    require_record(run_dir)
     record = read_record(RunDir(run_dir).record)
     frozen = load_frozen(RunDir(run_dir).config)
     return record, with_moved_weights(frozen, record.identity, model, run_dir=run_dir)
+
+
+def with_own_benchmarks(run: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """A job on a finished run asks that run's benchmarks where the command names neither data nor a model.
+
+    overrides: as typed.
+    """
+    typed = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
+    if run.job.run is None or typed & {"benchmark", "model", "world", "data_root"}:
+        return run
+    config = RunDir(Path(run.job.run)).config
+    frozen = load_frozen(config) if config.is_file() else None
+    if frozen is None or not frozen.benchmark:
+        return run
+    return with_shuffled_images(dataclasses.replace(run, benchmark=frozen.benchmark, world=frozen.world))
 
 
 def source_dir(run: RunConfig) -> Path | None:
@@ -99,9 +115,11 @@ def finished_source(run: RunConfig) -> SourceRun:
     source = find_source(run)
     if source is None:
         run_dir = source_dir(run)
-        if run.job.run is not None or run_dir is None:
-            raise UserError(f"job.run={run.job.run}: holds no record.json; valid is the directory of a finished run")
-        run_job_first(_as_finetune(run), run_dir)
+        assert run_dir is not None, "a base model is always there"
+        if run.job.run is not None:
+            require_record(Path(run.job.run))
+        else:
+            run_job_first(_as_finetune(run), run_dir)
         source = find_source(run)
     assert source is not None
     return source

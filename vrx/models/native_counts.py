@@ -81,5 +81,10 @@ def _size(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the sizes of the checkpoint that the arguments name."""
     print(counted(Path(sys.argv[1]), sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -24,12 +24,12 @@ def expected_device_hours(run_dir: Path, identity: Identity, results: Sequence[P
         hours = _device_hours(record)
         if hours is not None and all(record.identity.get(key) == identity.get(key) for key in SAME):
             by_layers.setdefault(len(record.layers), []).append(hours)
-    means = {count: statistics.fmean(hours) for count, hours in by_layers.items()}
+    usual = {count: statistics.median(hours) for count, hours in by_layers.items()}
     num_layers = len(identity.get("layers", ()))
-    if num_layers in means or len(means) < 2:
-        return means.get(num_layers, next(iter(means.values()), None))
-    slope, intercept = statistics.linear_regression(list(means), list(means.values()))
-    return max(min(means.values()) / 2, intercept + slope * num_layers)
+    if num_layers in usual or len(usual) < 2:
+        return usual.get(num_layers, next(iter(usual.values()), None))
+    slope, intercept = statistics.linear_regression(list(usual), list(usual.values()))
+    return max(min(usual.values()) / 2, intercept + slope * num_layers)
 
 
 def _device_hours(record: Record) -> float | None:

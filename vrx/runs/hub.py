@@ -33,7 +33,10 @@ def hub_commit(repository: str, revision: str | None = None, *, kind: Kind = "mo
     """
     if revision is not None and re.fullmatch(COMMIT, revision):
         return revision
-    ref = _cache_folder(repository, kind) / "refs" / (revision or "main")
+    folder = _cache_folder(repository, kind)
+    if folder is None or ".." in Path(revision or "").parts:
+        return None
+    ref = folder / "refs" / (revision or "main")
     if ref.is_file():
         return ref.read_text(encoding="utf-8").strip()
     commit = _ask_hub(repository, revision, kind)
@@ -73,7 +76,8 @@ def resolve_checkpoint(key: str, name: str, *, weights: bool = True) -> Path:
     path = Path(resolve_path(name))
     if path.is_dir():
         return path
-    if not re.fullmatch(HUB_ID, name):
+    repository, revision = split_revision(name)
+    if not re.fullmatch(HUB_ID, name) or _cache_folder(repository, "model") is None:
         raise UserError(f"{key}={name}: no such folder, and no id of a hub repository")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -84,7 +88,6 @@ def resolve_checkpoint(key: str, name: str, *, weights: bool = True) -> Path:
         RevisionNotFoundError,
     )
 
-    repository, revision = split_revision(name)
     commit = hub_commit(repository, revision)
     commit = commit if commit and re.fullmatch(COMMIT, commit) else revision
     try:
@@ -105,11 +108,16 @@ def resolve_checkpoint(key: str, name: str, *, weights: bool = True) -> Path:
     raise UserError(f"{key}={name}: {reason}")
 
 
-def _cache_folder(repository: str, kind: Kind) -> Path:
+def _cache_folder(repository: str, kind: Kind) -> Path | None:
+    """The folder of a repository in the local cache; None for a name that no repository can have."""
     from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)
+    try:
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)
+    except HFValidationError:
+        return None
 
 
 @functools.cache  # an unreachable hub is asked once a command

@@ -27,11 +27,17 @@ def with_moved_weights(frozen: RunConfig, identity: Identity, command: ModelConf
         return frozen
     model = dataclasses.replace(frozen.model, **{part: getattr(command, part) for part in missing})
     for part in missing:
-        if not _has_same_content(model, part, identity):
-            raise UserError(
-                f"job.run={run_dir}: its {part}, {getattr(frozen.model, part)}, is gone and model.{part}="
-                f"{getattr(model, part)} has another content; name its folder by model.{part}=<folder>"
-            )
+        name = getattr(model, part)
+        if not _is_present(name):
+            problem = "is not there either"
+        elif not _has_same_content(model, part, identity):
+            problem = "has another content"
+        else:
+            continue
+        raise UserError(
+            f"job.run={run_dir}: its {part}, {getattr(frozen.model, part)}, is gone and model.{part}={name} {problem}; "
+            f"name its folder by model.{part}=<folder>"
+        )
     return dataclasses.replace(frozen, model=model)
 
 
@@ -43,12 +49,14 @@ def _is_gone(part: str, name: str | None, identity: Identity) -> bool:
     return bool(was_folder) or not re.fullmatch(HUB_ID, name)
 
 
+def _is_present(name: str | None) -> bool:
+    """Whether this is a folder here, or may be on the hub."""
+    return bool(name) and (Path(resolve_path(name)).is_dir() or re.fullmatch(HUB_ID, name) is not None)
+
+
 def _has_same_content(model: ModelConfig, part: str, identity: Identity) -> bool:
     """Whether a part of the model has the content that the identity records."""
-    name = getattr(model, part)
-    if name is None:
-        return False
-    fingerprint = identity["weights"].get(part)
+    name, fingerprint = getattr(model, part), identity["weights"].get(part)
     if fingerprint is not None and part_fingerprint(name) != fingerprint:
         return False
     recorded = identity.get("contents", {})  # none in the records of the first version

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vrx.config.errors import UserError
+from vrx.runs.locks import is_locked
 from vrx.runs.results import is_copy
 from vrx.runs.run_dir import RunDir
 from vrx.runs.trained_files import require_unchanged
 
+NUM_SUGGESTED = 3  # finished runs in a message
 State = Literal["done", "resumable", "to do"]
 
 
@@ -80,3 +83,29 @@ def training_gap(run_dir: Path, result: str = "adapter") -> Gap | None:
     if step is not None:
         return Gap(f"checkpoint at step {step}", is_started=True)
     return Gap(f"no {result}" if directory.config.is_file() else "not started")
+
+
+def require_record(run_dir: Path, *, key: str = "job.run") -> None:
+    """Refuse a directory without the record of a finished run: `UserError` that says what it lacks, if it is a run's.
+
+    key: the option that named the directory.
+    """
+    if RunDir(run_dir).record.is_file():
+        return
+    if not RunDir(run_dir).config.is_file():
+        fault, below = "holds no record.json" if run_dir.is_dir() else "no such folder", _runs_below(run_dir)
+        raise UserError(f"{key}={run_dir}: {fault}; valid is the directory of a finished run{below}")
+    if is_locked(run_dir):
+        raise UserError(f"{key}={run_dir}: not finished, another vrx works on this run; wait for it or stop it")
+    step = RunDir(run_dir).checkpoint_step()
+    state = "it is trained, but not scored" if RunDir(run_dir).train_summary.is_file() else "it has no result yet"
+    state = state if step is None else f"it has a checkpoint at step {step}"
+    raise UserError(f"{key}={run_dir}: not finished, {state}; run the command again that began it: vrx …")
+
+
+def _runs_below(folder: Path) -> str:
+    """Some finished runs below a folder or, where there is none, beside it, for a message."""
+    parent = folder if folder.is_dir() else folder.parent
+    runs = sorted(path.parent for depth in ("*", "*/*") for path in parent.glob(f"{depth}/record.json"))
+    names = ", ".join(map(str, runs[:NUM_SUGGESTED]))
+    return f", such as {names}" if names else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from vrx.config.schema import RunConfig
-from vrx.jobs.asked_model import finished_model, one_process, picture_of, working_folder
+from vrx.jobs.asked_model import finished_model, one_process, picture_of, require_question, working_folder
 from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.runs.run_config import write_config
@@ -14,6 +14,7 @@ from vrx.runs.run_config import write_config
 def ask(run: RunConfig) -> None:
     """Print the answer; without `question` read questions from the terminal. Leaves no file."""
     picture = picture_of(run)
+    require_question(run)
     run, _ = finished_model(run, run.job.run)
     if run.question is None:
         log("type a question; an empty line ends the conversation")

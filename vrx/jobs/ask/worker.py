@@ -8,15 +8,14 @@ from pathlib import Path
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.evaluation.asking import encode_conversation, require_picture, stream_answer
-from vrx.evaluation.generation import Generator
+from vrx.evaluation.asking import encode_conversation, load_asked, require_picture, stream_answer
 from vrx.launch.ranks import set_ready
 
 
 def ask(run: RunConfig, folder: Path) -> None:
     """Answer `question`, or each line of the standard input until an empty one; a later question knows the earlier."""
     image = require_picture(run.image)
-    generator = Generator.load(run, folder if run.job.run is None else Path(run.job.run))
+    generator = load_asked(run, folder)
     set_ready(folder)
     turns: list[str] = []
     for question in [run.question] if run.question is not None else _typed_questions():

@@ -121,8 +121,9 @@ def totals(run: RunConfig, costs: Sequence[RunCost]) -> list[str]:
     to_do = [cost for cost in costs if not cost.done]
     known = [cost.gpu_hours for cost in to_do if cost.gpu_hours is not None]
     hours = f"{sum(known):,.3g} GPU-hours" if len(known) == len(to_do) else "GPU-hours unknown"
+    runs = f"{len(costs)} run{'' if len(costs) == 1 else 's'}"
     lines = [
-        f"total: {len(costs)} runs, {len(to_do)} to train, {hours} (estimates are for {gpu_name(run)})",
+        f"total: {runs}, {len(to_do)} to train, {hours} (estimates are for {gpu_name(run)})",
         f"estimate: {cost_model.FORMULA}; check.expected_mfu={required(run.check).expected_mfu}",
     ]
     gpus, largest = gpu_models(), max(cost.memory_gb for cost in costs)

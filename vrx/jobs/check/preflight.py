@@ -34,6 +34,7 @@ from vrx.runs.locks import shared_resource_lock
 EXTRAS = {  # package: (extra that installs it, what needs it)
     "hydra_plugins.hydra_submitit_launcher": ("slurm", "hydra/launcher=submitit_slurm"),
     "wandb_workspaces": ("reports", "W&B reports"),
+    "gradio": ("demo", "vrx demo"),
 }
 SHOWN = 10  # bad images printed; the file lists all
 

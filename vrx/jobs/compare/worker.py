@@ -7,9 +7,9 @@ from typing import Any
 
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
-from vrx.evaluation.asking import encode_conversation, first_tokens, option_probabilities, require_picture
-from vrx.evaluation.generation import Generator
-from vrx.jobs.compare import answers_file, model_folders
+from vrx.evaluation.asking import answer_with_probabilities, load_asked, require_picture
+from vrx.jobs.compare import answers_file
+from vrx.jobs.compared_models import model_folders
 from vrx.launch.ranks import set_ready
 from vrx.runs.files import write_json
 from vrx.runs.run_config import read_command_config
@@ -27,11 +27,11 @@ def compare(_: RunConfig, folder: Path) -> None:
 def _answer(run: RunConfig, folder: Path) -> dict[str, Any]:
     options = required(run.compare)
     image = require_picture(run.image)
-    generator = Generator.load(run, folder if run.job.run is None else Path(run.job.run))
-    encoded = encode_conversation(generator, [str(run.question)], image)
-    if options.options:
-        shares = option_probabilities(generator, encoded, options.options)
-        probabilities = list(zip(options.options, shares, strict=True))
-    else:
-        probabilities = first_tokens(generator, encoded, options.first_tokens)
-    return {"text": generator.answer([encoded], options.max_new_tokens)[0], "probabilities": probabilities}
+    return answer_with_probabilities(
+        load_asked(run, folder),
+        str(run.question),
+        image,
+        options=options.options or (),
+        num_tokens=options.first_tokens,
+        max_new_tokens=options.max_new_tokens,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from pathlib import PurePath
 
 from vrx.config.job_options import required
@@ -21,9 +22,9 @@ content = [{{"type": "image", "url": "picture.png"}}, {{"type": "text", "text": 
 print(pipe(text=[{{"role": "user", "content": content}}], return_full_text=False, max_new_tokens=64))
 ```
 
-The chat template renders the prompts that the model was asked with. Pixels and token ids are those of the measurement
-where pictures are processed by Pillow. With torchvision installed, which transformers asks for where a processor also
-reads videos, this keeps them so:
+`"{title}"` is this folder, seen from the one above it. The chat template renders the prompts that the model was asked
+with. Pixels and token ids are those of the measurement where pictures are processed by Pillow. With torchvision
+installed, which transformers asks for where a processor also reads videos, this keeps them so:
 
 ```python
 from transformers import AutoImageProcessor, AutoProcessor
@@ -32,8 +33,8 @@ processor = AutoProcessor.from_pretrained("{title}")
 processor.image_processor = AutoImageProcessor.from_pretrained("{title}", backend="pil")
 ```
 
-Two things differ from the measurement: the pipeline turns a photograph as its EXIF data say, and reads the name of the
-picture's token in a question as a picture.
+Two things differ from the measurement: the pipeline rotates photographs by their EXIF orientation, and reads the name
+of the picture's token in a question as a picture.
 """
 ADAPTER = """\
 ```python
@@ -59,10 +60,11 @@ def model_card(run: RunConfig, record: Record | None, *, title: str) -> str:
     ]
     header += ["base_model:", *(f"- {name.partition('@')[0]}" for name in hub_ids)] if hub_ids else []
     header += ["# license: to be chosen; the terms of the parts and of the data apply", "---"]
-    lines = [*header, f"# {title}", "", *_about(run, record), ""]
-    lines += [f"- {label}: {_shown(name)}" for label, name in parts.items()]
-    lines += [f"- conversation template: {model.template}", ""]
-    lines += _scores(record) if record is not None else []
+    facts = [f"# {title}", "", *_about(run, record), ""]
+    facts += [f"- {label}: {_shown(name)}" for label, name in parts.items()]
+    facts += [f"- conversation template: {model.template}", ""]
+    facts += _scores(record) if record is not None else []
+    lines = [*header, *(escape(line, quote=False) for line in facts)]  # names are text, never HTML
     usage = (ADAPTER if options.adapter else MODEL).format(title=title, dtype=options.dtype or run.train.dtype)
     lines += ["## Use", "", usage, "## Licence", ""]
     lines += ["Not chosen yet. The licences of the parts above and of the training data limit the choice.", ""]

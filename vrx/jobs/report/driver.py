@@ -68,7 +68,7 @@ def report(run: RunConfig) -> None:
         blocks = markdown_blocks(tables, claims, figures)
         for path in map(Path, run.report.insert_into):
             _insert_into(path, blocks)
-    log(f"{len(runs)} records, {len(tables)} tables, {len(figures)} figures")
+    log(f"records: {len(runs)}, tables: {len(tables)}, figures: {len(figures)}")
     print(f"report: {index}")
 
 

@@ -24,6 +24,7 @@ from vrx.runs.files import digest, file_digest, write_atomic
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.record import ModelFacts, Record, ScoreEntry, read_record
 from vrx.runs.run_dir import RunDir
+from vrx.runs.status import require_record
 from vrx.runs.typed_json import from_json, to_json
 
 FILE = "score_answers.file"
@@ -83,8 +84,7 @@ def _write_for_others(run: RunConfig, target: Path) -> None:
     if run.job.run is None:
         raise UserError("job.run=null: score_answers.write_to writes the answers of a finished run; name its directory")
     run_dir = Path(run.job.run)
-    if not RunDir(run_dir).record.is_file():
-        raise UserError(f"job.run={run_dir}: holds no record.json; valid is the directory of a finished run")
+    require_record(run_dir)
     record = read_record(RunDir(run_dir).record)
     names = [name for name in run.benchmark if name in record.scores]
     if not names:

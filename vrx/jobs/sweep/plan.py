@@ -16,6 +16,7 @@ from vrx.config.explain import REFUSALS, explain
 from vrx.config.frozen import to_run
 from vrx.config.schema import RunConfig
 from vrx.config.unused_options import refuse_unused
+from vrx.jobs.source_run import with_own_benchmarks
 from vrx.launch.logging import log
 from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.status import RunStatus
@@ -83,7 +84,8 @@ def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
         candidate.name = name
         try:
             refuse_unused(candidate.config.job.name, candidate.overrides)
-            candidate.run = with_pretrained_projector(to_run(candidate.task_config))
+            run = with_pretrained_projector(to_run(candidate.task_config))
+            candidate.run = with_own_benchmarks(run, candidate.overrides)
             if not takes_all_runs(candidate):
                 if not dry_run:
                     make_world(candidate.run)

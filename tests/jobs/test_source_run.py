@@ -1,0 +1,54 @@
+"""Which questions a job on a finished run asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.config_runs import run_of
+
+from vrx.config.schema import RunConfig
+from vrx.config.shuffled_images import SUFFIX
+from vrx.jobs.source_run import with_own_benchmarks
+from vrx.runs.run_config import write_config
+from vrx.runs.run_dir import RunDir
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]:
+    """The directory and the configuration of a run on two benchmarks of a world of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    run = run_of("benchmark=[tiny_gqa,tiny_mmlu]", "world.num_questions=7")
+    write_config(folder, run)
+    assert RunDir(folder).config.is_file()
+    return folder, run
+
+
+def asked(folder: Path, *overrides: str) -> RunConfig:
+    overrides = ("job=evaluate", f"job.run={folder}", *overrides)
+    return with_own_benchmarks(run_of(*overrides), overrides)
+
+
+def test_without_names_the_questions_are_those_of_the_run(finished: tuple[Path, RunConfig]):
+    folder, run = finished
+    assert asked(folder).benchmark == run.benchmark
+    assert asked(folder).world == run.world
+    assert asked(folder, "eval.limit=3").eval.limit == 3
+
+
+@pytest.mark.parametrize("typed", ["benchmark=tiny_ocrvqa", "model=tiny", "world.seed=1", "data_root=/data"])
+def test_what_the_command_names_is_asked(typed: str, finished: tuple[Path, RunConfig]):
+    folder, _ = finished
+    assert asked(folder, typed) == run_of("job=evaluate", f"job.run={folder}", typed)
+
+
+def test_they_are_asked_with_shuffled_images_where_the_command_says_so(finished: tuple[Path, RunConfig]):
+    folder, run = finished
+    names = asked(folder, "eval.shuffle_images=true").benchmark
+    assert set(names) == {name + SUFFIX for name in run.benchmark}
+    assert all(benchmark.shuffle_images for benchmark in names.values())
+
+
+def test_a_folder_without_a_configuration_is_left_to_the_job(tmp_path: Path):
+    run = run_of("job=evaluate", f"job.run={tmp_path}")
+    assert run == with_own_benchmarks(run, [f"job.run={tmp_path}"])
