@@ -50,7 +50,7 @@ def test_a_claim_about_rows_without_runs_cannot_be_told(tmp_path: Path):
     assert judged["consecutive"].verdict == "cannot be told"
     assert [each.label for each in judged["consecutive"].comparisons] == ["Consecutive Top"]
     assert "Consecutive Lower" in judged["consecutive"].missing
-    assert "no runs of: " in judged["consecutive"].numbers()
+    assert "no runs of: Consecutive Lower" in judged["consecutive"].numbers()[-1]
     assert judged["few"].comparisons == ()
 
 
@@ -99,3 +99,23 @@ def test_pruning_compares_a_region_pruned_outside_itself_with_all_layers(tmp_pat
     judged = {each.claim.name: each for each in judge_claims(PAPER, runs, question_scores(runs))}["pruning"]
     assert [each.label for each in judged.comparisons] == ["1 pruned"]
     assert judged.verdict == "holds", judged.numbers()
+
+
+def test_what_pruning_loses_is_measured_from_the_same_runs_before_pruning(tmp_path: Path):
+    columns, runs = PAPER.artifacts["figure4"].columns, []
+    for layers, pruned, before, after in ((ALL, 3, 1.0, 0.3), (SPARSE, 5, 0.5, 0.45)):
+        runs.append(write_run(tmp_path, layers, columns=columns, skill=before))
+        tuned = write_run(tmp_path / str(pruned), layers, columns=columns, skill=after)
+        identity = tuned.record.identity | {"pruned": [pruned]}
+        runs.append(Run(tuned.folder, dataclasses.replace(tuned.record, identity=identity)))
+    scores = question_scores(runs)
+    judged = {each.claim.name: each for each in judge_claims(PAPER, runs, scores)}["pruning_loss"]
+    all_layers, all_pruned, region, region_pruned = (
+        sum(run.percent(column) for column in columns) / len(columns) for run in runs
+    )
+    (comparison,) = judged.comparisons
+    assert comparison.value == pytest.approx((region_pruned - region) - (all_pruned - all_layers))
+    assert judged.verdict == "holds", judged.numbers()
+    without = [run for run in runs if run.pruned or len(run.layers) == 32]  # the region was not scored before
+    judged = {each.claim.name: each for each in judge_claims(PAPER, without, scores)}["pruning_loss"]
+    assert judged.verdict == "cannot be told"

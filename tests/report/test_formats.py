@@ -15,7 +15,7 @@ import re
 import pytest
 from support.report_runs import BUNNY, GOLDEN, PAPER, golden_runs
 
-from vrx.report.formats import RENDERERS, escape_latex, render_csv, render_latex, render_markdown
+from vrx.report.formats import RENDERERS, escape_latex, markdown_rows, render_csv, render_latex, render_markdown
 from vrx.report.paper_artifacts import all_tables
 
 GOLDEN_TABLES = (
@@ -66,3 +66,8 @@ def test_no_cell_of_csv_is_a_formula(name: str):
     named = dataclasses.replace(table, model=name)
     for line in csv.DictReader(io.StringIO(render_csv(named))):
         assert line["model"] == "'" + re.sub(r"\s", " ", name)
+
+
+def test_text_of_a_cell_is_neither_html_nor_a_row_of_its_own():
+    _, _, row = markdown_rows([["", "score"], ["<img src=x>\n| `a` *b*", "1"]])
+    assert r"| \<img src=x> \| \`a\` \*b\*" in row

@@ -12,6 +12,7 @@ from vrx.report.claims import judge_claims
 from vrx.report.collect import find_runs
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
+from vrx.report.figures.strip_plot import StripPlot, StripRow
 from vrx.report.markdown_blocks import figure_as_markdown, insert_blocks, markdown_blocks
 from vrx.report.paper_artifacts import all_figures, all_tables
 from vrx.report.question_scores import question_scores
@@ -66,4 +67,18 @@ def test_a_line_plot_becomes_a_table_for_each_quantity():
         "| c: paper | 1.00 |",
         "",
         "- a note",
+    ]
+
+
+def test_a_strip_plot_becomes_a_table_with_the_best_first():
+    rows = (StripRow("top", 1.0), StripRow("sparse", 2.5, 0.25))
+    assert figure_as_markdown(StripPlot("strip", "Strips", "score", (2.0, 3.0), rows)).splitlines() == [
+        "### Strips",
+        "",
+        "| selector                   |        score | random selections below it (%) |",
+        "|----------------------------|-------------:|-------------------------------:|",
+        "| sparse                     |   2.50 ±0.25 |                             50 |",
+        "| top                        |         1.00 |                              0 |",
+        "| 2 random selections, mean  |         2.50 |                                |",
+        "| 2 random selections, range | 2.00 to 3.00 |                                |",
     ]

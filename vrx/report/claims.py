@@ -71,13 +71,13 @@ class Judgement:
         """The least number of seeds behind a comparison; 0 without one."""
         return min((len(comparison.by_seed) for comparison in self.comparisons), default=0)
 
-    def numbers(self) -> str:
-        """The comparisons in words: `vs. lower layers +1.2 [0.3, 2.1]; no run of: …`."""
+    def numbers(self) -> list[str]:
+        """The comparisons in words: `vs. lower layers +1.2 [0.3, 2.1]`, `no run of: …`."""
         against = "below" if self.claim.is_lower else "vs."
         parts = [
             f"{against} {each.label} {each.value:+.1f} [{each.low:.1f}, {each.high:.1f}]" for each in self.comparisons
         ]
-        return "; ".join([*parts, *([f"no runs of: {', '.join(self.missing)}"] if self.missing else [])])
+        return [*parts, *([f"no runs of: {', '.join(self.missing)}"] if self.missing else [])]
 
 
 def judge_claims(paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Judgement]:
@@ -99,7 +99,8 @@ def _judge_model(paper: Paper, model: str, runs: Sequence[Run], scores: Question
             sides, missing = _pruned_sides([run for run in runs if run.model == model])
         else:
             sides, missing = _row_sides(claim, artifact, paper, tuned)
-        compared = [_compare(claim, artifact, label, a, b, scores) for label, (a, b) in sides.items()]
+        compared_scores = _changes(scores, tuned) if claim.is_change else scores
+        compared = [_compare(claim, artifact, label, a, b, compared_scores) for label, (a, b) in sides.items()]
         unpaired = [label for label, each in zip(sides, compared, strict=True) if each is None]
         comparisons = tuple(each for each in compared if each is not None)
         judgements.append(Judgement(claim, model, comparisons, (*missing, *unpaired)))
@@ -122,10 +123,9 @@ def _as_table(model: str, judgements: Sequence[Judgement]) -> str:
         "| claim | verdict | seeds | difference in points, with its 95 % interval |",
         "|---|---|---:|---|",
     ]
-    lines += [
-        f"| {each.claim.text} ({each.claim.source}) | **{each.verdict}** | {each.num_seeds or '–'} | {each.numbers()} |"
-        for each in judgements
-    ]
+    for each in judgements:
+        seeds, numbers = each.num_seeds or "–", "; ".join(each.numbers())
+        lines.append(f"| {each.claim.text} ({each.claim.source}) | **{each.verdict}** | {seeds} | {numbers} |")
     return "\n".join([*lines, "", *(f"- {note}" for note in NOTES)]) + "\n"
 
 
@@ -158,6 +158,19 @@ def _pruned_sides(runs: Sequence[Run]) -> tuple[Sides, list[str]]:
         if whole and outside:
             sides[f"{count} pruned"] = (outside, whole)
     return sides, [] if sides else ["pruned LVLMs"]
+
+
+def _changes(scores: QuestionScores, tuned: Sequence[Run]) -> QuestionScores:
+    """By question the score of a pruned run less that before pruning; None where a run has no score before."""
+
+    def change(run: Run, benchmark: str) -> dict[str, float] | None:
+        before = next((each for each in tuned if (each.seed, each.layers) == (run.seed, run.layers)), None)
+        now, then = scores(run, benchmark), scores(before, benchmark) if before else None
+        if not now or not then or now.keys() != then.keys():
+            return None
+        return {question: score - then[question] for question, score in now.items()}
+
+    return change
 
 
 def _compare(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from vrx.launch.logging import log
+from vrx.report.training_time import without_pauses
 from vrx.runs.files import digest
 from vrx.runs.record import Record, read_record
 from vrx.runs.train_summary import TrainSummary
@@ -76,10 +78,15 @@ class Run:
         """The criteria that chose the pruned layers."""
         return self.record.pruned.by if self.record.pruned else []
 
-    @property
+    @cached_property
     def train(self) -> TrainSummary:
-        """The summary of the training; without any values where nothing was trained."""
-        return self.record.train or TrainSummary()
+        """The summary of the training, without pauses of its process; no values where nothing was trained."""
+        return without_pauses(self.record.train or TrainSummary(), self.folder)
+
+    @property
+    def had_pauses(self) -> bool:
+        """Whether the record's time has pauses in it, which `train` leaves out."""
+        return self.record.train is not None and self.train.seconds != self.record.train.seconds
 
     @property
     def git_commit(self) -> str:

@@ -39,7 +39,7 @@ def render_markdown(table: Table) -> str:
 
 def markdown_rows(lines: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table with aligned columns, the first one being its header; all but the first column are right."""
-    lines = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in lines]
+    lines = [[re.sub(r"([|*<`])", r"\\\1", re.sub(r"\s", " ", cell)) for cell in line] for line in lines]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
     rows = [
         f"| {line[0]:<{widths[0]}} | "

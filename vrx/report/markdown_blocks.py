@@ -6,12 +6,14 @@ A block stands between two comments, `<!-- begin table1_tiny -->` and `<!-- end 
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 
 from vrx.config.errors import UserError
 from vrx.report.claims import Judgement, claims_as_markdown
 from vrx.report.figures.figure import Figure
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
+from vrx.report.figures.strip_plot import StripPlot, percentile
 from vrx.report.formats import markdown_rows, render_markdown
 from vrx.report.tables import Table
 
@@ -30,7 +32,12 @@ def markdown_blocks(tables: Sequence[Table], claims: Sequence[Judgement], figure
 
 
 def figure_as_markdown(figure: Figure) -> str:
-    """The numbers of a figure: of a line plot as a table with a row for each line, of others as they are printed."""
+    """The numbers of a figure as tables; those of a heat map as they are printed.
+
+    A line plot has a table for each quantity, with a row for each line; a strip plot has one table.
+    """
+    if isinstance(figure, StripPlot):
+        return _strips_as_markdown(figure)
     if not isinstance(figure, LinePlot):
         return f"```text\n{figure.as_text().strip()}\n```\n"
     note = [f"- {figure.note}"] if figure.note else []
@@ -39,6 +46,18 @@ def figure_as_markdown(figure: Figure) -> str:
         for y in dict.fromkeys(panel.y for panel in figure.panels)
     ]
     return "\n".join([f"### {figure.title}", "", *(line for table in tables for line in table), *note]) + "\n"
+
+
+def _strips_as_markdown(plot: StripPlot) -> str:
+    """A row for each selector, the best first, then the random selections."""
+    lines = [["selector", plot.value_name, "random selections below it (%)"]]
+    for row in reversed(plot.rows):
+        error = "" if row.error is None else f" ±{row.error:.2f}"
+        lines.append([row.name, f"{row.value:.2f}{error}", f"{percentile(row.value, plot.random):.0f}"])
+    number, low, high = len(plot.random), min(plot.random), max(plot.random)
+    lines.append([f"{number} random selections, mean", f"{statistics.fmean(plot.random):.2f}", ""])
+    lines.append([f"{number} random selections, range", f"{low:.2f} to {high:.2f}", ""])
+    return "\n".join([f"### {plot.title}", "", *markdown_rows(lines)]) + "\n"
 
 
 def _lines_of(panels: Sequence[Panel]) -> list[list[str]]:

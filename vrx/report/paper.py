@@ -68,7 +68,8 @@ class Claim:
     """A claim of the text: `row` of a table scores higher than each row of `against`, on the average of its columns.
 
     share: it scores higher than this share of theirs. margin: in points; the claim is that the others are no better,
-    shown when `row` is not lower by that much. is_lower: the claim is that `row` scores lower.
+    shown when `row` is not lower by that much. is_lower: the claim is that `row` scores lower. is_change: the claim is
+    about what pruning changed.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Claim:
     share: float = 1.0
     margin: float = 0.0
     is_lower: bool = False
+    is_change: bool = False
 
 
 @dataclass(frozen=True)

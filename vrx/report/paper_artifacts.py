@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vrx.config.errors import UserError
+from vrx.report.baselines import baselines
 from vrx.report.calibration import calibration_as_markdown
 from vrx.report.collect import Run, find_runs
 from vrx.report.figures.controls import controls
@@ -54,13 +55,14 @@ def artifact_as_text(name: str, root: Path, *, results: Sequence[Path] = (), mod
 
 
 def all_tables(paper: Paper, runs: Sequence[Run], scores: QuestionScores) -> list[Table]:
-    """Every table that there are runs of, in the order of the paper."""
-    return [
+    """Every table that there are runs of, in the order of the paper, then the baselines."""
+    printed = [
         table
         for name in TABLES
         for table in build_tables(paper.artifacts[name], paper, runs, scores)
         if name not in OWN_MODEL_ONLY or paper.artifacts[name].rows_of(table.model)
     ]
+    return [*printed, *baselines(paper, runs, scores)]
 
 
 def all_figures(inputs: FigureInputs) -> list[Figure]:

@@ -60,7 +60,7 @@ def build_tables(artifact: Artifact, paper: Paper, runs: Sequence[Run], scores: 
         for number, (group, differences) in enumerate(zip(groups, describe_differences(groups), strict=True), start=1):
             weights = setting(group[0])["weights"]
             untouched = [run for run in runs if run.is_untouched and run.record.identity["weights"] == weights]
-            contents = _TableContents(artifact, paper, (*group, *untouched), scores)
+            contents = TableContents(artifact, paper, (*group, *untouched), scores)
             table = contents.table(differences, number)
             filled = [row for row in table.rows if row.is_filled and row.runs]
             all_layers = tuple(range(contents.depth))
@@ -70,7 +70,7 @@ def build_tables(artifact: Artifact, paper: Paper, runs: Sequence[Run], scores: 
 
 
 @dataclass(frozen=True)
-class _TableContents:
+class TableContents:
     """The runs of one setting, tuned and untouched, and the table they fill."""
 
     artifact: Artifact
@@ -95,17 +95,19 @@ class _TableContents:
         """The model whose rows give the layout."""
         return self.model if self.is_papers_model else self.artifact.rows[0].model
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the table with their names in print."""
+        totals = {"average": "average", "share": "of all layers"} if self.artifact.has_average else {}
+        return {name: self.paper.columns[name] for name in self.artifact.columns} | totals
+
     def table(self, differences: str, number: int) -> Table:
         """The table; `differences` from other settings go into its title, the number of its setting into its name."""
         artifact = self.artifact
-        columns = {name: self.paper.columns[name] for name in artifact.columns}
-        if artifact.has_average:
-            columns |= {"average": "average", "share": "of all layers"}
         rows = [self._printed_row(row) for row in artifact.rows_of(self.papers_model)]
         if artifact.name == "table1":
             rows += self._other_selectors()
-        rows = [each for row in rows for each in (row, *self._with_shuffled_images(row))]
-        rows += self._chance(rows)
+        rows = self.with_controls(rows)
         title = artifact.title
         if not self.is_papers_model:
             title += f", with {self.model} for {self.paper.models[self.papers_model].title}"
@@ -113,7 +115,7 @@ class _TableContents:
             title += f" ({differences})"
         name = f"{artifact.name}_{as_file_name(self.model)}" + (f"_{number}" if number > 1 else "")
         notes = table_notes(rows, is_papers_model=self.is_papers_model)
-        return Table(name, title, self.model, columns, tuple(rows), tuple(notes))
+        return Table(name, title, self.model, self.columns, tuple(rows), tuple(notes))
 
     def _printed_row(self, printed: PaperRow) -> TableRow:
         """A row that the paper prints, with our numbers."""
@@ -122,7 +124,7 @@ class _TableContents:
         if is_all:
             label = label.replace(f"{printed.num_layers} layers", f"{self.depth} layers")
         runs = self._runs_of(layers, printed.fraction)
-        cells = self._cells(runs, self._runs_of(tuple(range(self.depth)), printed.fraction), compare=not is_all)
+        cells = self.cells(runs, self._runs_of(tuple(range(self.depth)), printed.fraction), compare=not is_all)
         for column in cells if self.is_papers_model else cells.keys() & {"share"}:
             cells[column] = with_published(cells[column], self.artifact, printed, column)
         return TableRow(label, layers, printed.fraction, tuple(runs), cells)
@@ -144,9 +146,14 @@ class _TableContents:
         for name, runs in sorted(by_selector.items()):
             layer_sets = {tuple(sorted(run.layers)) for run in runs}
             layers = layer_sets.pop() if len(layer_sets) == 1 else None
-            cells = self._cells(runs, all_layers, compare=True)
+            cells = self.cells(runs, all_layers, compare=True)
             rows.append(TableRow(f"Ours: {name.replace('_', ' ')}", layers, 1.0, tuple(runs), cells))
         return rows
+
+    def with_controls(self, rows: Sequence[TableRow]) -> list[TableRow]:
+        """The rows, below each that of its runs with shuffled images, and the row of chance levels."""
+        rows = [each for row in rows for each in (row, *self._with_shuffled_images(row))]
+        return [*rows, *self._chance(rows)]
 
     def _with_shuffled_images(self, row: TableRow) -> list[TableRow]:
         """The row of the same runs asked with other questions' pictures; none where they were not."""
@@ -172,7 +179,8 @@ class _TableContents:
             cells |= {"average": Cell(value=statistics.fmean(values)) if is_complete else Cell(), "share": Cell()}
         return [TableRow(CHANCE_LABEL, None, 1.0, (), cells)] if values else []
 
-    def _cells(self, runs: Sequence[Run], all_layers: Sequence[Run], *, compare: bool) -> dict[str, Cell]:
+    def cells(self, runs: Sequence[Run], all_layers: Sequence[Run], *, compare: bool) -> dict[str, Cell]:
+        """The cells of a row of these runs, with the share of all layers, and the difference from them to compare."""
         columns = self.artifact.columns
         cells = {name: measured_cell([name], runs, all_layers, self.scores, compare=compare) for name in columns}
         if self.artifact.has_average:

@@ -12,7 +12,8 @@ from vrx.report.figures.heat_map import HeatMap
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
 from vrx.report.figures.strip_plot import StripPlot, StripRow
 from vrx.report.page.charts import MAX_CELLS, Point, charts_of, thinned
-from vrx.report.page.training_curves import FEW_POINTS, MAX_POINTS, curve_charts, read_train_log
+from vrx.report.page.training_curves import FEW_POINTS, MAX_POINTS, curve_charts
+from vrx.report.training_time import read_train_log
 
 
 def test_a_line_plot_gives_a_chart_a_panel_with_its_points():

@@ -113,6 +113,14 @@ def test_nothing_is_broken_wider_than_the_screen_or_beyond_the_reach_of_a_screen
     set_size(driver, size)
     run(driver, "for (const each of document.querySelectorAll('details')) each.open = true")
     assert run(driver, "return document.documentElement.scrollWidth <= window.innerWidth")
+    if size == "phone":
+        labels = """
+            const cells = [...document.querySelectorAll(".stacks td")];
+            return cells.map(cell => getComputedStyle(cell, "::before").content);
+        """
+        assert not {'""', "none", "normal"} & {*run(driver, labels)}  # what a heading said is beside each number
+        first = "return [...document.querySelectorAll('.wide tbody th')].map(cell => getComputedStyle(cell).position)"
+        assert set(run(driver, first)) == {"sticky"}
     broken = "return [...document.images].filter(i => i.complete && !i.naturalWidth).length"
     assert run(driver, broken) == 0
     run(driver, (importlib.resources.files(axe_package) / "axe.min.js").read_text(encoding="utf-8"))

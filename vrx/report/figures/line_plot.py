@@ -81,7 +81,7 @@ class LinePlot:
             for line in panel.lines:
                 points = ", ".join(f"{panel.x_label(x)}: {panel.number(line, y, error)}" for x, y, error in line.points)
                 texts.append(f"  {panel.title}, {panel.y}, {line.name}: {points}")
-        return "\n".join(texts) + "\n"
+        return "\n".join([*texts, *([f"  {self.note}"] if self.note else [])]) + "\n"
 
     def charts(self) -> list[Chart]:
         """A chart a panel."""

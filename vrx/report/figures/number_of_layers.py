@@ -11,6 +11,7 @@ from vrx.report.figures.line_plot import Line, LinePlot, Panel, Points
 from vrx.report.figures.points import mean_points
 from vrx.report.paper import Artifact
 from vrx.report.run_groups import group_by_setting
+from vrx.report.training_time import NOTE
 from vrx.selectors.rules import sparse_uniform
 
 LEVEL = 0.98  # of the score with all layers: the dashed lines of the paper's Figure 2
@@ -36,6 +37,7 @@ def figure2(inputs: FigureInputs) -> list[LinePlot]:
 def figure3(inputs: FigureInputs) -> list[LinePlot]:
     """Training cost on all the data against the number of layers, a panel a model: GPU-hours, seconds without a GPU."""
     artifact, panels = inputs.paper.artifacts["figure3"], []
+    paused: list[Run] = []
     for model, runs in _sparse_uniform_runs(inputs.runs):
         timed = [run for run in runs if run.fraction == 1 and run.train.seconds]
         on_gpus, unit = all(run.train.gpu_hours for run in timed), "GPU-hours"
@@ -47,7 +49,8 @@ def figure3(inputs: FigureInputs) -> list[LinePlot]:
             continue
         lines = [Line("ours", points), *_paper_savings(artifact, model, _at(points, runs[0].depth))]
         panels.append(Panel(inputs.model_title(model), "layers tuned", unit, tuple(lines), from_zero=True))
-    return [LinePlot("figure3", artifact.title, tuple(panels))] if panels else []
+        paused += [run for run in timed if run.had_pauses]
+    return [LinePlot("figure3", artifact.title, tuple(panels), NOTE if paused else "")] if panels else []
 
 
 def _sparse_uniform_runs(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:

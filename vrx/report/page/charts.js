@@ -1,4 +1,5 @@
 "use strict";
+const MANY = 6; // entries of a legend
 // A chart of points: lines, error bars, values on hover and by keyboard, zoom, a legend that hides.
 class Chart {
   constructor(parent, chart) {
@@ -36,20 +37,34 @@ class Chart {
   legend() {
     const bar = element("div", { class: "tools legend" });
     const names = [...new Map(this.chart.series.map((series) => [series.name, series])).values()];
-    for (const series of names) {
-      const button = element("button", { type: "button", "aria-pressed": "true" });
-      const sample = shape(button, "svg", { width: 30, height: 12, "aria-hidden": "true" });
-      this.line(sample, series, "M0 6H30", 0);
-      if (series.markers) this.mark(sample, series, 15, 6);
-      button.append(element("span", {}, series.name));
-      button.addEventListener("click", () => {
-        this.hidden[this.hidden.has(series.name) ? "delete" : "add"](series.name);
-        button.setAttribute("aria-pressed", String(!this.hidden.has(series.name)));
+    if (names.length === 1 && names[0].name === "ours") return bar;
+    const buttons = names.map((series) => this.legendEntry(bar, series));
+    if (names.length > MANY) {
+      const every = element("button", { type: "button", class: "every" }, "hide or show all");
+      every.addEventListener("click", () => {
+        const hide = this.hidden.size === 0;
+        this.hidden = new Set(hide ? names.map((series) => series.name) : []);
+        for (const button of buttons) button.setAttribute("aria-pressed", String(!hide));
         this.reset();
       });
-      bar.append(button);
+      bar.prepend(every);
     }
     return bar;
+  }
+
+  legendEntry(bar, series) {
+    const button = element("button", { type: "button", "aria-pressed": "true" });
+    const sample = shape(button, "svg", { width: 30, height: 12, "aria-hidden": "true" });
+    this.line(sample, series, "M0 6H30", 0);
+    if (series.markers) this.mark(sample, series, 15, 6);
+    button.append(element("span", {}, series.name));
+    button.addEventListener("click", () => {
+      this.hidden[this.hidden.has(series.name) ? "delete" : "add"](series.name);
+      button.setAttribute("aria-pressed", String(!this.hidden.has(series.name)));
+      this.reset();
+    });
+    bar.append(button);
+    return button;
   }
 
   reset() {
@@ -91,16 +106,20 @@ class Chart {
     this.width = this.plot.clientWidth || 400;
     const rows = chart.y.marks.length;
     const height = rows ? 70 + 24 * rows : Math.min(420, Math.max(250, 0.55 * this.width));
-    const longest = Math.max(0, ...chart.y.marks.map((name) => name.length));
-    this.left = Math.min(this.width / 2.4, Math.max(MARGIN.left, 7 * longest + 10));
-    this.inner = { x: this.width - this.left - MARGIN.right, y: height - MARGIN.top - MARGIN.bottom };
+    const broadest = 7 * Math.max(0, ...chart.x.marks.map((name) => name.length)) + 14;
+    this.alternate = broadest * chart.x.marks.length > this.width - MARGIN.left - MARGIN.right; // names on two lines
+    this.bottom = MARGIN.bottom + (this.alternate ? 15 : 0);
+    const inner = height - MARGIN.top - this.bottom;
+    const longest = Math.max(0, ...ticks(chart.y, this.view.y, inner).map(([, name]) => name.length));
+    this.left = Math.min(this.width / 2.4, Math.max(MARGIN.left, 7 * longest + (chart.y.name ? 32 : 10)));
+    this.inner = { x: this.width - this.left - MARGIN.right, y: inner };
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     svg.setAttribute("aria-hidden", "true");
     this.plot.replaceChildren(svg, this.tip);
     this.axes(svg, height);
     const id = `clip-${(Chart.count = (Chart.count ?? 0) + 1)}`;
-    shape(shape(svg, "clipPath", { id }), "rect", { x: this.left - 7, y: 0, width: this.inner.x + 14, height: height - MARGIN.bottom + 7 });
+    shape(shape(svg, "clipPath", { id }), "rect", { x: this.left - 7, y: 0, width: this.inner.x + 14, height: height - this.bottom + 7 });
     this.inside = shape(svg, "g", { "clip-path": `url(#${id})` });
     this.points = [];
     for (const series of chart.series) if (!this.hidden.has(series.name)) this.series(series);
@@ -111,14 +130,15 @@ class Chart {
 
   axes(svg, height) {
     const xs = this.chart.series.flatMap((series) => series.points.map((point) => point[0]));
-    const bottom = height - MARGIN.bottom;
-    let last = -Infinity;
+    const bottom = height - this.bottom;
+    const last = [-Infinity, -Infinity]; // the ends of the lines of names
     for (const [at, name] of ticks(this.chart.x, this.view.x, this.inner.x, xs.sort((a, b) => a - b))) {
       const x = this.place("x", at);
       shape(svg, "line", { class: "grid", x1: x, x2: x, y1: MARGIN.top, y2: bottom });
-      if (x - last < 3.5 * name.length + 14) continue;
-      last = x + 3.5 * name.length;
-      shape(svg, "text", { x, y: bottom + 17, "text-anchor": "middle" }, name);
+      const line = this.alternate ? at % 2 : 0;
+      if (x - last[line] < 3.5 * name.length + 14) continue;
+      last[line] = x + 3.5 * name.length;
+      shape(svg, "text", { x, y: bottom + 17 + 15 * line, "text-anchor": "middle" }, name);
     }
     for (const [at, name] of ticks(this.chart.y, this.view.y, this.inner.y)) {
       const y = this.place("y", at);
@@ -139,7 +159,7 @@ class Chart {
 
   line(parent, series, path, width = 1.8) {
     if (!series.joined) return;
-    const dash = series.colour < 0 ? "2 3" : DASHES[series.colour % DASHES.length];
+    const dash = series.colour < 0 ? "2 3" : DASHES[(series.colour + Math.floor(series.colour / COLOURS.length)) % DASHES.length];
     shape(parent, "path", { d: path, fill: "none", stroke: this.colour(series), "stroke-width": width || 1.8, "stroke-dasharray": dash, "stroke-linejoin": "round" });
   }
 

@@ -55,9 +55,9 @@ function range(chart, axis, hidden) {
 function ticks(axis, [low, high], length, points) {
   if (axis.marks.length) return axis.marks.map((name, at) => [at, name]).filter(([at]) => at >= low && at <= high);
   if (axis.scale === "log2") return [...new Set(points)].filter((x) => x >= low && x <= high).map((x) => [x, format(x)]);
-  const rough = (high - low) / Math.max(2, length / 60);
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = unit * [1, 2, 5, 10].find((factor) => factor * unit >= rough);
+  const widest = (high - low) / Math.max(3, length / 130);
+  const unit = 10 ** Math.floor(Math.log10(widest));
+  const step = unit * [5, 2, 1].find((factor) => factor * unit <= widest * (1 + 1e-9));
   const found = [];
   for (let at = Math.ceil(low / step); at * step <= high + step / 1e6; at++) found.push([at * step, format(at * step)]);
   return found;

@@ -27,7 +27,7 @@ function compareRuns(root, data) {
   const benchmark = chooser(choice, "benchmark", data.benchmarks.map((each, number) => [number, each.name]));
   const kind = chooser(choice, "question type", []);
   const wanted = chooser(choice, "show", ["all", ...OUTCOMES].map((each) => [each, each]));
-  const counts = element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Questions gained and lost" });
+  const counts = element("table", { class: "stacks", role: "table", "aria-label": "Questions gained and lost" });
   const said = element("p", { class: "notes", "aria-live": "polite" });
   const cards = element("ul", { class: "cards" });
   root.append(choice, counts, said, cards);
@@ -43,19 +43,19 @@ function compareRuns(root, data) {
       const name = entry.type.length ? entry.types[entry.type[index]] || "without a type" : "all";
       for (const row of new Set(["all", name])) rows.set(row, [...(rows.get(row) ?? []), [score, b[index]]]);
     });
-    const table = element("table");
-    const head = table.createTHead().insertRow();
-    head.append(element("th", { scope: "col", class: "text" }, "type"));
-    for (const name of ["questions", "first (%)", "second (%)", ...OUTCOMES]) head.append(element("th", { scope: "col" }, name));
-    const body = table.createTBody();
+    const names = ["questions", "first (%)", "second (%)", ...OUTCOMES];
+    const group = (name) => counts.appendChild(element(name, { role: "rowgroup" }));
+    const line = (parent) => parent.appendChild(element("tr", { role: "row" }));
+    const head = line(group("thead"));
+    for (const name of ["type", ...names]) head.append(element("th", { scope: "col", role: "columnheader", class: name === "type" ? "text" : "" }, name));
+    const body = group("tbody");
     for (const [name, pairs] of rows) {
       const mean = (side) => (pairs.reduce((sum, pair) => sum + Number.parseInt(pair[side], 36), 0) / 0.35 / pairs.length).toFixed(1);
       const numbers = OUTCOMES.map((each) => pairs.filter((pair) => outcome(...pair) === each).length);
-      const row = body.insertRow();
-      row.append(element("th", { scope: "row" }, name));
-      for (const value of [pairs.length, mean(0), mean(1), ...numbers]) row.append(element("td", {}, String(value)));
+      const row = line(body);
+      row.append(element("th", { scope: "row", role: "rowheader" }, name));
+      [pairs.length, mean(0), mean(1), ...numbers].forEach((value, at) => row.append(element("td", { role: "cell", "data-label": names[at] }, String(value))));
     }
-    counts.replaceChildren(table);
   }
 
   function card(entry, shown, a, b) {
@@ -72,7 +72,7 @@ function compareRuns(root, data) {
     };
     answer("first", first.value, a[shown.index]);
     answer("second", second.value, b[shown.index]);
-    list.append(element("dt", {}, "right is"), element("dd", {}, shown.reference));
+    list.append(element("dt", {}, "correct"), element("dd", {}, shown.reference));
     item.append(list);
     return item;
   }

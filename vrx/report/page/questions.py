@@ -58,14 +58,16 @@ def compare_questions(runs: Sequence[Run], pictures: Pictures, start: Sequence[R
     first_two = [*(number for number in used if runs[number] in start), *used, *used][:2]
     benchmarks = [_benchmark(entry, pictures, first_two) for entry in asked.values()]
     return {
-        "runs": [{"number": number, "name": _run_name(runs[number]), "model": runs[number].model} for number in used],
+        "runs": [
+            {"number": number, "name": _run_name(runs[number], runs), "model": runs[number].model} for number in used
+        ],
         "start": first_two,
         "benchmarks": benchmarks,
     }
 
 
-def _run_name(run: Run) -> str:
-    return f"{run.model}: {run.folder.name}"
+def _run_name(run: Run, runs: Sequence[Run]) -> str:
+    return f"{run.model}: {run.folder.name}" if len({each.model for each in runs}) > 1 else run.folder.name
 
 
 def _add(asked: dict[str, _Asked], number: int, run: Run, name: str) -> int:

@@ -34,6 +34,7 @@ from vrx.report.paper import Paper
 from vrx.report.run_columns import RUN_COLUMNS
 from vrx.report.run_groups import group_by_setting
 from vrx.report.tables import Table
+from vrx.report.training_time import NOTE
 from vrx.runs.run_dir import RunDir
 
 TEMPLATES = PACKAGE / "report" / "page"
@@ -106,6 +107,7 @@ def _fill(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.globals.update(values["functions"])
+    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("page.html").render(
         **values,
@@ -145,6 +147,8 @@ def _values(contents: PageContents, regions: Sequence[ModelRegions], path: Path)
         "runs": runs,
         "regions": regions,
         "costs": [name for name in COSTS if any(name in each.costs for group in regions for each in group.regions)],
+        "had_pauses": any(run.had_pauses for run in runs),
+        "pause_note": NOTE,
         "facts": facts(runs) if runs else {},
         "claims": contents.claims,
         "claim_notes": NOTES,

@@ -26,7 +26,7 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
     questions = sum(entry.num_samples for run in runs for entry in run.record.scores.values())
     return {
         "runs": ", ".join(_counted(number, name) for name, number in counts.items() if number) or "none",
-        "models": ", ".join(f"{model} ({number})" for model, number in sorted(models.items())),
+        "models": ", ".join(f"{model} ({_counted(number, 'run')})" for model, number in sorted(models.items())),
         "seeds": ", ".join(map(str, sorted(seeds))) or "none",
         "benchmarks": f"{len(benchmarks)}, {questions:,} answers scored",
         "training": _training_cost(runs),

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import lzma
-import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from vrx.report.collect import Run
-from vrx.report.figures.line_plot import STYLES
 from vrx.report.page.charts import Axis, PageChart, Point, Series, thinned
-from vrx.runs.results import compressed
-from vrx.runs.run_dir import RunDir
+from vrx.report.training_time import is_number, read_train_log
 
 QUANTITIES = {"loss": "training loss", "grad_norm": "gradient norm"}  # columns of train.jsonl
 MAX_POINTS = 100  # of a curve
@@ -34,10 +27,10 @@ def curve_charts(runs: Sequence[Run]) -> list[PageChart]:
             points = [
                 Point(float(row["step"]), float(row[quantity]), None, f"seed {run.seed}, step {row['step']}")
                 for row in rows
-                if _is_number(row.get(quantity))
+                if is_number(row.get(quantity))
             ]
             if len(points) > 1:
-                colour = groups.index(_name(run)) % len(STYLES)
+                colour = groups.index(_name(run))
                 series.append(Series(_name(run), thinned(points, MAX_POINTS), colour, markers=False))
         if len(series) > 1:
             charts.append(PageChart(f"{title}, mean over seeds, smoothed", Axis("step"), Axis(title), _means(series)))
@@ -60,28 +53,6 @@ def _means(series: Sequence[Series]) -> tuple[Series, ...]:
         ]
         means.append(Series(name, thinned(points, FEW_POINTS), curves[0].colour))
     return tuple(means)
-
-
-def read_train_log(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's training log, or of its compressed copy; those before one that cannot be read."""
-    path = RunDir(folder).train_log
-    try:
-        text = path.read_bytes() if path.is_file() else lzma.decompress(compressed(path).read_bytes())
-    except (OSError, lzma.LZMAError, EOFError):
-        return []
-    rows = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if isinstance(row, dict) and _is_number(row.get("step")):
-            rows.append(row)
-    return rows
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value)
 
 
 def _name(run: Run) -> str:
