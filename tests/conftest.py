@@ -13,7 +13,9 @@ import hypothesis
 import pytest
 from hydra.core.config_store import ConfigStore
 from support.composing import composed, finished
-from support.whole_runs import PLAIN, SMALL, SMOKE, ZERO, command
+from support.forked import end_shared, run_forked
+from support.longest import longest_first
+from support.whole_runs import ENVIRONMENT, PLAIN, SMALL, SMOKE, ZERO, command
 
 from vrx.config.schema import RunConfig
 
@@ -29,6 +31,14 @@ hypothesis.settings.load_profile("reproducible")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """All cores for a whole suite, this process for single files and tests."""
     return 0 if any(".py" in argument for argument in config.args) else os.cpu_count() or 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    longest_first(items)
+
+
+def pytest_sessionfinish() -> None:
+    end_shared()
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +87,13 @@ def tuned(world: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the run of the options PLAIN came to its end undisturbed: what others are compared with."""
-    return finished(tmp_path_factory.mktemp("undisturbed"), *PLAIN)
+    """Where the run of the options PLAIN came to its end undisturbed: what others are compared with.
+
+    Its processes are not forked: runs in forked ones have to give the same bits.
+    """
+    root = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(command(*PLAIN), cwd=root, env=ENVIRONMENT, capture_output=True, check=True, timeout=900)
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -103,13 +118,10 @@ def tiny_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any
 
 @pytest.fixture
 def vrx(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Run the real command in an empty folder."""
+    """Run the command in an empty folder, in processes that share their imports with those of other tests."""
 
     def run(*overrides: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            command(*overrides), cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False
-        )
+        return run_forked(command(*overrides), cwd, {**os.environ, "OMP_NUM_THREADS": "1"})
 
     return run
 

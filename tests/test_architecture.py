@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.longest import PLACES
 
 import vrx
 
@@ -37,6 +38,10 @@ def test_the_driver_never_imports_torch():
 def test_the_package_shows_few_entries():
     entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert len(entries) <= 16
+
+
+def test_the_files_that_start_first_exist():
+    assert not [path for path in PLACES if not path.is_file()]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

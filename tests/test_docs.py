@@ -29,7 +29,7 @@ INSTALL = "python3.11 -m venv .venv && . .venv/bin/activate && pip install -c co
 RUN_BY_CI = (INSTALL, "pytest")  # .ci/run executes these; see test_ci_runs_the_commands_of_the_readme
 BUILD = "python -m vrx.tiny.build"
 REPORT = f"{BUILD} --report"  # its measurement is a slow test of tests/tiny/test_layer_report.py
-PREPARE = ("pip install 'vrx[small]'", "python -m vrx.small.prepare")  # downloads
+PREPARE = ("pip install -c constraints.txt -e '.[small]'", "python -m vrx.small.prepare")  # downloads
 FINISHED_RUN = "outputs/finetune/tiny/…"  # stands for the directory of any finished run
 HAS_SLURM = importlib.util.find_spec("submitit") is not None
 TINY = ("world.num_images=48", "world.num_questions=6", "wandb.mode=disabled", "train.max_steps=6")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
+from support.forked import run_forked
 from support.whole_runs import ENVIRONMENT, command
 
 from vrx.config.compose import compose_config, composing
@@ -19,8 +19,6 @@ def composed(overrides: list[str]) -> RunConfig:
 
 
 def finished(root: Path, *overrides: str) -> Path:
-    result = subprocess.run(
-        command(*overrides), cwd=root, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False
-    )
+    result = run_forked(command(*overrides), root, ENVIRONMENT)
     assert result.returncode == 0, result.stderr
     return root

@@ -8,34 +8,45 @@ are forked as well.
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib
 import json
 import os
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from vrx.launch.ranks import PARENT, die_with_parent
 
 INTERPRETER = "VRX_TEST_INTERPRETER"  # in the environment of a forked process: what it takes for the interpreter
 DRIVERS = ("vrx.main", "vrx.jobs.sweep.child")
-JOBS = ("finetune", "pretrain", "evaluate", "score", "prune")
+JOBS = ("finetune", "pretrain", "evaluate", "score", "prune", "revert", "check", "ask", "compare")
 LIBRARIES = (  # that are imported only when they are used
     "datasets",
+    "deepspeed",
     "PIL.PngImagePlugin",
+    "torch.distributed.run",
     "torch.fx.experimental.symbolic_shapes",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("clip", "llama", "llava")),
 )
-WORKERS = ("vrx.launch.worker",)
+TORCHRUN = "vrx.launch.workers"
+WORKERS = ("vrx.launch.worker", TORCHRUN, "vrx.models.native_counts")
 SCRIPT = """#!{python} -IS
 import json, os, socket, sys
 arguments, sockets = sys.argv[1:], {sockets}
+if arguments[:1] == ["-u"]:  # torchrun's
+    del arguments[0]
 if arguments[:1] != ["-m"] or arguments[1] not in sockets:
     os.execv({python!r}, [{python!r}, *arguments])
 asked = {{"arguments": arguments[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
@@ -69,7 +80,7 @@ class Commands:
         self._servers = [
             subprocess.Popen(
                 [sys.executable, "-m", "support.forked", str(folder / kind), *modules],
-                env=self.environment,
+                env={"DS_ACCELERATOR": "cpu", **self.environment},  # which a driver tells its workers without a GPU
                 start_new_session=True,
             )
             for kind, modules in kinds.items()
@@ -79,12 +90,18 @@ class Commands:
                 assert server.poll() is None, f"cannot import what {kind} need"
                 time.sleep(0.05)
 
-    def run(self, command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-        """Run a command that begins with an interpreter and `-m`, in a folder, and wait for it."""
+    def run(
+        self, command: Sequence[str], folder: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that begins with an interpreter and `-m`, in a folder, and wait for it.
+
+        environment: by default that of the processes that it is forked from. What libraries read in it when they are
+            imported, and `sitecustomize`, has no effect.
+        """
         return subprocess.run(
             [str(self.interpreter), *command[1:]],
             cwd=folder,
-            env=self.environment,
+            env=environment or self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -98,9 +115,36 @@ class Commands:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
         for server in self._servers:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+
+
+@functools.cache
+def _shared() -> Commands:
+    return Commands(Path(tempfile.mkdtemp(prefix="vrx-commands-")) / "commands", {**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def forked_command(command: Sequence[str]) -> list[str]:
+    """The command that forks this command, which begins with an interpreter and `-m`, as `run_forked` does."""
+    return [str(_shared().interpreter), *command[1:]]
+
+
+def run_forked(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command, see `Commands.run`, whose imports all tests of this process share, until `end_shared`."""
+    return _shared().run(command, folder, environment)
+
+
+def end_shared() -> None:
+    """End the processes that `run_forked` has forked commands from, if it has."""
+    if _shared.cache_info().currsize:
+        commands = _shared()
+        commands.end()
+        shutil.rmtree(commands.interpreter.parents[1])
+        _shared.cache_clear()
 
 
 def serve(path: str, modules: Sequence[str]) -> list[str]:
@@ -108,8 +152,10 @@ def serve(path: str, modules: Sequence[str]) -> list[str]:
     die_with_parent()
     for name in modules:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would write to, and so copy, all that was imported
     with socket.socket(socket.AF_UNIX) as listener:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that wait for the commands
+        signal.signal(signal.SIGCHLD, _reap)
         listener.bind(f"{path}.new")
         listener.listen()
         Path(f"{path}.new").rename(path)
@@ -120,6 +166,13 @@ def serve(path: str, modules: Sequence[str]) -> list[str]:
                     listener.close()
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     return _forked(connection)
+
+
+def _reap(number: int, frame: FrameType | None) -> None:
+    """Wait for processes that have ended, so that their CPU time counts as that of the tests."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _forked(connection: socket.socket) -> list[str]:
@@ -137,6 +190,7 @@ def _forked(connection: socket.socket) -> list[str]:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    sys.path[:1] = [asked["folder"], *filter(None, asked["environment"].get("PYTHONPATH", "").split(os.pathsep))]
     if PARENT in os.environ:  # the driver waits for the process that waits for this one
         os.environ[PARENT] = str(os.getppid())
     sys.executable = interpreter
@@ -144,11 +198,16 @@ def _forked(connection: socket.socket) -> list[str]:
 
 
 def _wait(connection: socket.socket, command: int) -> NoReturn:
+    ended = os.pidfd_open(command)
+    if ended not in select.select([ended, connection], [], [])[0]:  # the process that asked for the command has ended
+        os.kill(command, signal.SIGKILL)
     _, status = os.waitpid(command, 0)
-    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    with suppress(BrokenPipeError):
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 
 
 if __name__ == "__main__":
     sys.argv = serve(sys.argv[1], sys.argv[2:])
-    sys.modules[sys.argv[0]].main()
+    module = sys.modules[sys.argv[0]]
+    module.torchrun() if sys.argv[0] == TORCHRUN else module.main()
