@@ -41,6 +41,13 @@ def test_a_package_is_fetched_once(package: Package, tmp_path: Path, monkeypatch
     assert list((tmp_path / "packages").iterdir()) == [path]
 
 
+def test_a_relative_folder_is_taken_from_where_the_command_runs(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert fetch(package, Path("outputs/packages")).resolve() == tmp_path / "outputs" / "packages" / WHEEL
+
+
 def test_what_an_interrupted_download_left_is_removed(package: Package, tmp_path: Path):
     left = tmp_path / "packages" / f".{WHEEL}.partial"
     left.mkdir(parents=True)

@@ -148,7 +148,11 @@ def _download(package: Package, folder: Path) -> None:
     spec = str(package)
     try:
         result = subprocess.run(
-            [*FETCH[package.client], str(folder), spec], capture_output=True, text=True, check=False, cwd=folder
+            [*FETCH[package.client], str(folder.resolve()), spec],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
         )
     except FileNotFoundError:
         raise UserError(f"{spec}: {INSTALL[package.client]}") from None
