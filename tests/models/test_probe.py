@@ -160,7 +160,7 @@ def test_memory_does_not_grow_with_the_number_of_samples():
 
     def alive():
         gc.collect()
-        tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+        tensors = [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     def batches():
