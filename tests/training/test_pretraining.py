@@ -18,9 +18,9 @@ from vrx.data.batch import collate
 from vrx.data.instructions import captions, instruction_dataset
 from vrx.data.instructions.encoding import IGNORE
 from vrx.models import fit, loading, projector_weights
-from vrx.models.lvlm import PROJECTOR
+from vrx.models.lvlm import PROJECTOR, projector
 from vrx.runs.run_dir import RunDir
-from vrx.training import setup, stage
+from vrx.training import setup, stage, whitening
 from vrx.training.loss import num_supervised
 from vrx.training.word_alignment import NORM_WEIGHT, SCALE
 
@@ -45,7 +45,7 @@ def train(run, run_dir: Path):
     """Train as the worker does; gives the model and copies of its tensors before."""
     data = stage.open_data(run, run_dir, run.captions)
     run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
-    model = setup.load_with_fresh_projector(run)
+    model = setup.load_with_fresh_projector(run, data.sample_pictures(8))
     before = {name: tensor.clone() for name, tensor in model.lvlm.state_dict().items()}
     stage.train_model(
         run,
@@ -104,7 +104,8 @@ def test_loss_is_that_of_the_caption_and_its_end_alone(caption_run):
     """The first row of the log is the mean over micro-batches of the means over their supervised tokens."""
     run, run_dir = caption_run
     data = stage.open_data(run, run_dir, run.captions)
-    lvlm = loading.load(run.model, projector_seed=run.seed)
+    state = projector_weights.fresh_projector(run.model, seed=run.seed)
+    lvlm = loading.load(run.model, projector_state=state)
     texts = [json.loads(row["conversations"])[1]["value"] for row in data.dataset.rows]
     means = []
     for number in range(data.plan.chunks_per_step):
@@ -164,6 +165,38 @@ def test_fresh_projector_is_initialized_as_torch_does_and_depends_on_the_seed(ma
         assert tensor.std().item() == pytest.approx(reference.std().item(), rel=0.25)
 
 
+def first_layer(lvlm, pictures: torch.Tensor) -> torch.Tensor:
+    """What the projector's first layer gives for each patch, (patches, width), in fp64."""
+    seen = []
+    layer = projector(lvlm).linear_1
+    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.flatten(0, 1).double()))
+    lvlm.model.get_image_features(pixel_values=pictures)
+    handle.remove()
+    return torch.cat(seen)
+
+
+@pytest.mark.parametrize("caption_run", [("captions.objective=word_alignment",)], indirect=True)
+@torch.no_grad()
+def test_word_alignment_starts_from_whitened_features(caption_run):
+    """Where the first layer takes the features as they are, it gives them whitened: mean 0, and no variance above 1."""
+    run, run_dir = caption_run
+    data = stage.open_data(run, run_dir, run.captions)
+    batches = list(data.sample_pictures(8, batch_size=3))
+    pictures = torch.cat(batches)
+    state = projector_weights.fresh_projector(run.model, seed=0)
+    hidden, width = state["linear_1.weight"].shape
+    plain = {**state, "linear_1.weight": torch.eye(hidden, width), "linear_1.bias": torch.zeros(hidden)}
+    whitened = whitening.whiten(plain, run.model, batches, dtype=torch.float32)
+    as_they_are, white = (
+        first_layer(loading.load(run.model, projector_state=each), pictures)[:, :width] for each in (plain, whitened)
+    )
+    variances = torch.linalg.eigvalsh(as_they_are.T.cov(correction=0)).clamp(min=0)
+    expected = variances / (variances + whitening.EPSILON * variances.mean())
+    assert white.mean(0).abs().max() < 1e-4 and as_they_are.mean(0).abs().max() > 0.01
+    torch.testing.assert_close(torch.linalg.eigvalsh(white.T.cov(correction=0)), expected, atol=1e-3, rtol=1e-3)
+    assert whitening.whiten(state, run.model, [], dtype=torch.float32) is state
+
+
 @torch.no_grad()
 def alignment_by_hand(lvlm, samples) -> float:
     """The loss of word alignment of a micro-batch, word by word and patch by patch."""
@@ -195,7 +228,7 @@ FAST = ("recipe=fast", "runtime.num_workers=0")
 def test_word_alignment_translates_captions_out_of_patches(caption_run):
     run, run_dir = caption_run
     data = stage.open_data(run, run_dir, run.captions)
-    lvlm = loading.load(run.model, projector_seed=run.seed)
+    lvlm = setup.load_with_fresh_projector(run, data.sample_pictures(8)).lvlm
     losses = [
         alignment_by_hand(lvlm, [data.dataset[row] for row in data.plan.chunk(0, number)])
         for number in range(data.plan.chunks_per_step)

@@ -23,7 +23,7 @@ from vrx.models.lora_checkpoint import find_adapter, merge_adapter, require_same
 from vrx.models.lvlm import PROJECTOR, TOWER, decoder_layers
 from vrx.models.native import load_native
 from vrx.models.part_settings import require_obeyed_in
-from vrx.models.projector_weights import fresh_projector, read_projector
+from vrx.models.projector_weights import read_projector
 from vrx.runs.hub import resolve_checkpoint, split_revision
 
 LOOKED_AT = 4096  # elements of each tensor of weights
@@ -75,7 +75,7 @@ def load(
     config: ModelConfig,
     *,
     dtype: torch.dtype = torch.float32,
-    projector_seed: int | None = None,
+    projector_state: dict[str, torch.Tensor] | None = None,
     on_meta: bool = False,
 ) -> PreTrainedModel:
     """Load an LVLM on the CPU: from the checkpoint or run in `model.lvlm`, or assembled from its parts, before tuning.
@@ -85,8 +85,8 @@ def load(
     LLaVA-1.5 and Bunny are the same architecture: features of one vision tower layer, Linear-GELU-Linear into the
     embedding space, a decoder. The GELU is the exact one; the tanh variant shifts logits by 4e-4. `UserError` for parts
     that do not fit together names the first tensors that are missing, unexpected or of another shape.
-    projector_seed: start from a fresh projector of this seed in place of `model.projector`. on_meta: check all files,
-    but load no weights; the LVLM is of no use then.
+    projector_state: the projector's tensors, in place of `model.projector`. on_meta: check all files, but load no
+    weights; the LVLM is of no use then.
     config: also the part `model` of a `config.yaml`, as OmegaConf reads it.
     """
     config = _typed(config)
@@ -98,12 +98,10 @@ def load(
         resolve_checkpoint(f"model.{key}", getattr(config, key), weights=False)
     require_fit(config)
     if config.lvlm is None:
-        if projector_seed is None:
+        if projector_state is None:
             folder = resolve_checkpoint("model.projector", config.projector)
             require_obeyed_in(folder, config, is_projector=True)
             projector_state = read_projector(folder)
-        else:
-            projector_state = fresh_projector(config, seed=projector_seed)
         model = assemble(config, options, projector_state, dtype, on_meta=on_meta)
     else:
         folder = resolve_checkpoint("model.lvlm", config.lvlm)

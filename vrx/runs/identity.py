@@ -24,6 +24,7 @@ ASSEMBLED_FIELDS = (  # of a model of parts; one checkpoint says them by itself
     "image_aspect_ratio",
 )
 PRETRAIN = "pretrain"  # `stage` of the identity of a projector's pre-training; those of other runs have no stage
+OBJECTIVES = {"word_alignment": "word_alignment 2"}  # with the number of its rule, which an older projector lacks
 JOINED_PARTS = ("backbone", "vision_tower")  # what a projector joins
 # Fields of every identity, at their defaults too. A field that was added later is left out at its default, so that the
 # identities of the runs before it stay.
@@ -57,7 +58,7 @@ def pretrain_identity(run: RunConfig, data_digest: str) -> Identity:
             "fraction": run.data_fraction.fraction,
             "on_bad_image": run.captions.on_bad_image,
             "template": run.captions.template,
-            **({} if objective == CaptionsConfig.objective else {"objective": objective}),
+            **({} if objective == CaptionsConfig.objective else {"objective": OBJECTIVES[objective]}),
         },
         "train": _settings("train", run.train),
         "engine": _settings("engine", run.engine),

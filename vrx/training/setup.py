@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,9 @@ from vrx.launch.ranks import world_size
 from vrx.models import architecture, loading, lora, native
 from vrx.models.lvlm import decoder_layers, projector
 from vrx.models.native_facts import Counts, architecture_of, counts_of
+from vrx.models.projector_weights import fresh_projector
 from vrx.runs.tuned_checkpoint import tuned_checkpoint
-from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora
+from vrx.training import activation_checkpointing, cost_model, fast_path, flops, fused_lora, whitening
 from vrx.training.activation_checkpointing import Mode
 from vrx.training.deepspeed_engine import zero3_loading
 from vrx.training.flops import Workload
@@ -123,10 +124,17 @@ def add_adapters(
     return TrainableModel(lvlm, peft_model, module, lora.trainable_parameters(module))
 
 
-def load_with_fresh_projector(run: RunConfig) -> TrainableModel:
-    """Load tower and backbone, frozen, and between them a fresh projector of the run's seed, which alone is trained."""
+def load_with_fresh_projector(run: RunConfig, batches: Iterable[torch.Tensor] = ()) -> TrainableModel:
+    """Load tower and backbone, frozen, and between them a fresh projector of the run's seed, which alone is trained.
+
+    batches: pictures, (images, 3, H, W), over which word alignment whitens what the projector takes; none leave it as
+    it is.
+    """
+    state = fresh_projector(run.model, seed=run.seed)
+    if run.captions.objective == "word_alignment":
+        state = whitening.whiten(state, run.model, batches, dtype=DTYPES[run.train.dtype])
     with zero3_loading(run.train, run.engine):
-        lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype], projector_seed=run.seed)
+        lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype], projector_state=state)
     projector(lvlm).requires_grad_(True)
     objective = WordAlignment if run.captions.objective == "word_alignment" else LvlmWithLoss
     module = objective(lvlm, Pixels(run.model).blank(), run.engine)

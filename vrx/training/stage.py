@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vrx.config.errors import UserError
@@ -53,6 +54,15 @@ class TrainingData:
         longest = abs(self.words).argsort()[-self.plan.config.micro_batch_size :]
         samples = [self.dataset[self.plan.rows[index]] for index in longest]
         return collate(samples, pad_token_id=self.pad_token_id, packed=packed)
+
+    def sample_pictures(self, number: int, *, batch_size: int = 64) -> Iterator[Tensor]:
+        """Pictures of about `number` samples from all over the data, (images, 3, H, W) each."""
+        rows = self.plan.rows[:: max(1, len(self.plan.rows) // number)]
+        for start in range(0, len(rows), batch_size):
+            samples = [self.dataset[row] for row in rows[start : start + batch_size]]
+            pictures = [sample.pixels for sample in samples if sample.pixels is not None]
+            if pictures:
+                yield torch.stack(pictures)
 
 
 def open_data(run: RunConfig, run_dir: Path, source: InstructionsConfig | None = None) -> TrainingData:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from vrx.data.instructions.encoding import IGNORE
 from vrx.training.loss import LvlmWithLoss
 
-SCALE = 20.0  # of the cosines between patches and words
+SCALE = 8.0  # of the cosines between patches and words; a larger one is content with patches far from any word
 NORM_WEIGHT = 0.1  # of the term that gives patches the length of words
 
 

@@ -13,12 +13,14 @@ from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
 
+WHITENED = 512  # pictures that word alignment whitens features over
+
 
 def pretrain(run: RunConfig, run_dir: Path) -> None:
     """Train the projector; leaves `official/`, `projector/` and, last, `train.json`."""
     data = stage.open_data(run, run_dir, run.captions)
     run, off = setup.decide_switches(run, data.words, num_steps=data.plan.num_steps)
-    model = setup.load_with_fresh_projector(run)
+    model = setup.load_with_fresh_projector(run, data.sample_pictures(WHITENED))
     official = RunDir(run_dir).official
 
     def save(state: dict[str, Tensor], folder: Path) -> None:
