@@ -20,9 +20,10 @@ from vrx.data.instructions.encoding import IGNORE
 from vrx.models import fit, loading, projector_weights
 from vrx.models.lvlm import PROJECTOR, projector
 from vrx.runs.run_dir import RunDir
-from vrx.training import setup, stage, whitening
+from vrx.training import setup, stage
 from vrx.training.loss import num_supervised
-from vrx.training.word_alignment import NORM_WEIGHT, SCALE
+from vrx.training.whitening import EPSILON
+from vrx.training.word_alignment import NORM_WEIGHT, SCALE, WordAlignment
 
 STEPS = ("engine.name=torch", "train.max_steps=8", "train.global_batch_size=4", "train.micro_batch_size=2")
 
@@ -165,11 +166,11 @@ def test_fresh_projector_is_initialized_as_torch_does_and_depends_on_the_seed(ma
         assert tensor.std().item() == pytest.approx(reference.std().item(), rel=0.25)
 
 
-def first_layer(lvlm, pictures: torch.Tensor) -> torch.Tensor:
-    """What the projector's first layer gives for each patch, (patches, width), in fp64."""
+def features_of(lvlm, pictures: torch.Tensor) -> torch.Tensor:
+    """What the projector takes for each patch, (patches, width), in fp64."""
     seen = []
     layer = projector(lvlm).linear_1
-    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.flatten(0, 1).double()))
+    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].flatten(0, 1).double()))
     lvlm.model.get_image_features(pixel_values=pictures)
     handle.remove()
     return torch.cat(seen)
@@ -177,29 +178,45 @@ def first_layer(lvlm, pictures: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("caption_run", [("captions.objective=word_alignment",)], indirect=True)
 @torch.no_grad()
-def test_word_alignment_starts_from_whitened_features(caption_run):
-    """Where the first layer takes the features as they are, it gives them whitened: mean 0, and no variance above 1."""
+def test_word_alignment_takes_whitened_features(caption_run):
+    """Their mean is 0, and in each direction the variance is 1 but for EPSILON of the mean variance."""
     run, run_dir = caption_run
-    data = stage.open_data(run, run_dir, run.captions)
-    batches = list(data.sample_pictures(8, batch_size=3))
-    pictures = torch.cat(batches)
-    state = projector_weights.fresh_projector(run.model, seed=0)
-    hidden, width = state["linear_1.weight"].shape
-    plain = {**state, "linear_1.weight": torch.eye(hidden, width), "linear_1.bias": torch.zeros(hidden)}
-    whitened = whitening.whiten(plain, run.model, batches, dtype=torch.float32)
-    as_they_are, white = (
-        first_layer(loading.load(run.model, projector_state=each), pictures)[:, :width] for each in (plain, whitened)
-    )
-    variances = torch.linalg.eigvalsh(as_they_are.T.cov(correction=0)).clamp(min=0)
-    expected = variances / (variances + whitening.EPSILON * variances.mean())
-    assert white.mean(0).abs().max() < 1e-4 and as_they_are.mean(0).abs().max() > 0.01
-    torch.testing.assert_close(torch.linalg.eigvalsh(white.T.cov(correction=0)), expected, atol=1e-3, rtol=1e-3)
-    assert whitening.whiten(state, run.model, [], dtype=torch.float32) is state
+    batches = list(stage.open_data(run, run_dir, run.captions).sample_pictures(8, batch_size=3))
+    model = setup.load_with_fresh_projector(run, batches)
+    features = features_of(model.lvlm, torch.cat(batches))
+    module = model.module
+    assert isinstance(module, WordAlignment) and module.whitening is not None
+    white = (features - module.whitening.mean) @ module.whitening.matrix
+    variances = torch.linalg.eigvalsh(features.T.cov(correction=0)).clamp(min=0)
+    expected = variances / (variances + EPSILON * variances.mean())
+    assert white.mean(0).abs().max() < 1e-6 and features.mean(0).abs().max() > 0.01
+    torch.testing.assert_close(torch.linalg.eigvalsh(white.T.cov(correction=0)), expected, atol=1e-6, rtol=1e-6)
+
+
+def saved_state(model) -> dict[str, torch.Tensor]:
+    """The projector's tensors by their own names, as word alignment would save them now."""
+    state = projector(model.lvlm).state_dict()
+    folded = model.module.folded({PROJECTOR + name: tensor for name, tensor in state.items()})
+    return {name.removeprefix(PROJECTOR): tensor for name, tensor in folded.items()}
+
+
+@pytest.mark.parametrize("caption_run", [("captions.objective=word_alignment",)], indirect=True)
+@torch.no_grad()
+def test_the_projector_that_is_saved_takes_features_as_they_are(caption_run):
+    run, run_dir = caption_run
+    batches = list(stage.open_data(run, run_dir, run.captions).sample_pictures(8))
+    model = setup.load_with_fresh_projector(run, batches)
+    trained = model.module._projected(batches[0])
+    state = saved_state(model)
+    assert not torch.allclose(state["linear_1.weight"], projector(model.lvlm).linear_1.weight, atol=0.01)
+    whole = loading.load(run.model, projector_state=state)
+    as_it_is = torch.cat(list(whole.model.get_image_features(pixel_values=batches[0]).pooler_output))
+    torch.testing.assert_close(as_it_is, trained, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 def alignment_by_hand(lvlm, samples) -> float:
-    """The loss of word alignment of a micro-batch, word by word and patch by patch."""
+    """The loss of word alignment of a micro-batch, word by word and patch by patch, with a projector as it is saved."""
     said = [{token for token in sample.labels if token != IGNORE} for sample in samples]
     words = sorted(set.union(*said))
     vectors = lvlm.get_input_embeddings()(torch.tensor(words)).double()
@@ -228,7 +245,8 @@ FAST = ("recipe=fast", "runtime.num_workers=0")
 def test_word_alignment_translates_captions_out_of_patches(caption_run):
     run, run_dir = caption_run
     data = stage.open_data(run, run_dir, run.captions)
-    lvlm = setup.load_with_fresh_projector(run, data.sample_pictures(8)).lvlm
+    fresh = setup.load_with_fresh_projector(run, data.sample_pictures(8))
+    lvlm = loading.load(run.model, projector_state=saved_state(fresh))
     losses = [
         alignment_by_hand(lvlm, [data.dataset[row] for row in data.plan.chunk(0, number)])
         for number in range(data.plan.chunks_per_step)

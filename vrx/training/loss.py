@@ -71,12 +71,11 @@ class LvlmWithLoss(nn.Module):
 
     def _features(self, pixels: Tensor | None, embeddings: Tensor) -> Tensor:
         """Projected image features, (images x tokens, hidden), in the order of the images."""
-        core = self.lvlm.model
         if pixels is None and self.switches.skip_vision_tower:
             width = self.lvlm.config.vision_config.hidden_size  # type: ignore[union-attr]
             return projector(self.lvlm)(embeddings.new_zeros(1, width))
         images = (self.blank if pixels is None else pixels).to(embeddings.device, embeddings.dtype)
-        features: Any = torch.cat(list(core.get_image_features(pixel_values=images).pooler_output))
+        features = self._projected(images)
         expected = self.lvlm.config.image_seq_length
         if len(features) != expected * len(images):  # they would shift from sample to sample
             per_image = len(features) / len(images)
@@ -84,6 +83,10 @@ class LvlmWithLoss(nn.Module):
                 f"model.num_image_tokens={expected}: the vision tower yields {per_image:g} features an image"
             )
         return features.to(embeddings.dtype)
+
+    def _projected(self, images: Tensor) -> Tensor:
+        """What tower and projector make of images, (images x tokens, hidden)."""
+        return torch.cat(list(self.lvlm.model.get_image_features(pixel_values=images).pooler_output))
 
     def nll_sum(self, states: Tensor, labels: Tensor) -> Tensor:
         """Sum of the negative log-likelihoods, by the language head in chunks where `supervised_head` is on.

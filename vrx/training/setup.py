@@ -127,17 +127,17 @@ def add_adapters(
 def load_with_fresh_projector(run: RunConfig, batches: Iterable[torch.Tensor] = ()) -> TrainableModel:
     """Load tower and backbone, frozen, and between them a fresh projector of the run's seed, which alone is trained.
 
-    batches: pictures, (images, 3, H, W), over which word alignment whitens what the projector takes; none leave it as
-    it is.
+    batches: pictures, (images, 3, H, W), over which word alignment whitens what the projector takes; without any it
+    takes the features as they are.
     """
-    state = fresh_projector(run.model, seed=run.seed)
-    if run.captions.objective == "word_alignment":
-        state = whitening.whiten(state, run.model, batches, dtype=DTYPES[run.train.dtype])
+    dtype, blank = DTYPES[run.train.dtype], Pixels(run.model).blank()
     with zero3_loading(run.train, run.engine):
-        lvlm = loading.load(run.model, dtype=DTYPES[run.train.dtype], projector_state=state)
+        lvlm = loading.load(run.model, dtype=dtype, projector_state=fresh_projector(run.model, seed=run.seed))
     projector(lvlm).requires_grad_(True)
-    objective = WordAlignment if run.captions.objective == "word_alignment" else LvlmWithLoss
-    module = objective(lvlm, Pixels(run.model).blank(), run.engine)
+    if run.captions.objective == "word_alignment":
+        module = WordAlignment(lvlm, blank, run.engine, whitening.measure(run.model, batches, dtype=dtype))
+    else:
+        module = LvlmWithLoss(lvlm, blank, run.engine)
     return TrainableModel(lvlm, None, module, lora.trainable_parameters(module))
 
 

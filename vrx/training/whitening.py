@@ -1,8 +1,9 @@
-"""A projector that starts from whitened features, so that it learns from few pictures."""
+"""Whitened features for the training of a projector, so that it learns from few pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,38 +16,57 @@ from vrx.models.assemble import load_vision_tower
 EPSILON = 0.01  # of the mean variance, added to all variances
 
 
+@dataclass(frozen=True)
+class Whitening:
+    """Features x become (x - mean) @ matrix: of mean 0, and of a covariance about the identity.
+
+    A few directions of a tower's features hold most of their variance; what tells things apart is in the others, which
+    AdamW reaches only after many more steps. mean: (width,); matrix: (width, width), symmetric; fp64 on the CPU.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def folded(self, state: dict[str, Tensor], *, prefix: str = "") -> dict[str, Tensor]:
+        """A projector's tensors that take the features as they are, from those that take them whitened; same dtypes.
+
+        prefix: of the names `linear_1.weight` and `linear_1.bias`.
+        """
+        weight, bias = state[f"{prefix}linear_1.weight"], state[f"{prefix}linear_1.bias"]
+        folded = weight.double().cpu() @ self.matrix
+        moved = bias.double().cpu() - folded @ self.mean
+        return {**state, f"{prefix}linear_1.weight": folded.to(weight), f"{prefix}linear_1.bias": moved.to(bias)}
+
+
 @torch.no_grad()
-def whiten(
-    state: dict[str, Tensor], model: ModelConfig, batches: Iterable[Tensor], *, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """A projector's tensors with its first layer on whitened features: mean 0, covariance about the identity.
+def measure(model: ModelConfig, batches: Iterable[Tensor], *, dtype: torch.dtype) -> Whitening | None:
+    """The whitening (ZCA) of what the tower makes of pictures, (images, 3, height, width); None without pictures.
 
-    W x + b becomes W S (x - mean) + b, where S is the inverse root (ZCA) of the covariance of the tower's features with
-    EPSILON of the mean variance added. A few directions of the features hold most of their variance; what tells things
-    apart is in the others, which AdamW reaches only after many more steps.
-
-    batches: pictures, (images, 3, height, width); without any, the tensors are returned as they are. The tower is
-    loaded whole for this alone, so that every rank has the same numbers under ZeRO-3, too.
+    The tower is loaded whole for this alone, so that every rank has the same numbers under ZeRO-3, too.
     """
     tower: Any = None
     moments = (0, torch.zeros(1), torch.zeros(1, 1))
     for pictures in batches:
         if tower is None:
             tower = load_vision_tower(model, dtype).eval().to(device())  # type: ignore[arg-type]
-        states = tower(pictures.to(device(), dtype), output_hidden_states=True).hidden_states
-        features = states[model.vision_feature_layer]
-        if model.vision_feature_select_strategy == "default":
-            features = features[:, 1:]  # without the class token
+        features = tower_features(tower, pictures.to(device(), dtype), model)
         moments = _added(moments, features)
     number, total, products = moments
     if not number:
-        return state
+        return None
     mean = total / number
     variances, directions = torch.linalg.eigh(products / number - mean[:, None] * mean)
-    root = directions @ torch.diag((variances.clamp(min=0) + EPSILON * variances.mean()).rsqrt()) @ directions.T
-    weight = state["linear_1.weight"].double() @ root
-    bias = state["linear_1.bias"].double() - weight @ mean
-    return {**state, "linear_1.weight": weight.float(), "linear_1.bias": bias.float()}
+    scales = (variances.clamp(min=0) + EPSILON * variances.mean()).rsqrt()
+    return Whitening(mean, directions @ torch.diag(scales) @ directions.T)
+
+
+def tower_features(tower: Any, pictures: Tensor, model: Any) -> Tensor:
+    """The features that the projector takes, (images, patches, width).
+
+    model: with the fields `vision_feature_layer` and `vision_feature_select_strategy`, as `LlavaConfig` has them, too.
+    """
+    features = tower(pictures, output_hidden_states=True).hidden_states[model.vision_feature_layer]
+    return features[:, 1:] if model.vision_feature_select_strategy == "default" else features  # without the class token
 
 
 def _added(moments: tuple[int, Tensor, Tensor], features: Tensor) -> tuple[int, Tensor, Tensor]:

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers import PreTrainedModel
 
+from vrx.config.schema import EngineConfig
 from vrx.data.instructions.encoding import IGNORE
+from vrx.models.lvlm import PROJECTOR, projector
 from vrx.training.loss import LvlmWithLoss
+from vrx.training.whitening import Whitening, tower_features
 
 SCALE = 8.0  # of the cosines between patches and words; a larger one is content with patches far from any word
 NORM_WEIGHT = 0.1  # of the term that gives patches the length of words
@@ -29,9 +33,21 @@ class WordAlignment(LvlmWithLoss):
     the patches. Tokens are weighted by log(captions / captions with the token), so that those of every caption, such
     as "a", do not count. Because cosines leave the length of patches open, a further term draws it to that of words.
 
+    While it is trained, the projector takes whitened features; `folded` gives the one that takes them as they are.
+
     Embedding supervision of a projector follows Yin et al. 2024, "SEA: Supervised Embedding Alignment for Token-Level
     Visual-Textual Integration in MLLMs", which takes the words of patches from CLIP instead.
     """
+
+    def __init__(
+        self, lvlm: PreTrainedModel, blank: Tensor, switches: EngineConfig | None, whitening: Whitening | None
+    ) -> None:
+        super().__init__(lvlm, blank, switches)
+        self.whitening = whitening
+
+    def folded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The projector's tensors by their names in the LVLM, as any LVLM uses them."""
+        return state if self.whitening is None else self.whitening.folded(state, prefix=PROJECTOR)
 
     def forward(
         self,
@@ -63,6 +79,14 @@ class WordAlignment(LvlmWithLoss):
             return 0.0 * features.sum()
         patches = features.unflatten(0, (-1, tokens_per_image))
         return alignment_loss(patches, vectors.float(), weights) * (labels[:, 1:] != IGNORE).sum()
+
+    def _projected(self, images: Tensor) -> Tensor:
+        core = self.lvlm.model
+        features = tower_features(core.vision_tower, images, self.lvlm.config)
+        if self.whitening is not None:
+            mean, matrix = (each.to(features.device, torch.float32) for each in vars(self.whitening).values())
+            features = ((features.float() - mean) @ matrix).to(images.dtype)
+        return projector(self.lvlm)(features).flatten(0, 1)
 
 
 def alignment_loss(patches: Tensor, words: Tensor, weights: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from vrx.models import projector_weights
 from vrx.runs.durable import partial_folder, put_in_place
 from vrx.runs.run_dir import RunDir
 from vrx.training import setup, stage
+from vrx.training.word_alignment import WordAlignment
 
 WHITENED = 512  # pictures that word alignment whitens features over
 
@@ -24,6 +25,8 @@ def pretrain(run: RunConfig, run_dir: Path) -> None:
     official = RunDir(run_dir).official
 
     def save(state: dict[str, Tensor], folder: Path) -> None:
+        if isinstance(model.module, WordAlignment):
+            state = model.module.folded(state)
         partial = partial_folder(official)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
