@@ -27,6 +27,11 @@ class Whitening:
     mean: Tensor
     matrix: Tensor
 
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features, (..., width), whitened in fp32; of their own dtype and device."""
+        mean, matrix = (each.to(features.device, torch.float32) for each in (self.mean, self.matrix))
+        return ((features.float() - mean) @ matrix).to(features.dtype)
+
     def folded(self, state: dict[str, Tensor], *, prefix: str = "") -> dict[str, Tensor]:
         """A projector's tensors that take the features as they are, from those that take them whitened; same dtypes.
 

@@ -84,8 +84,7 @@ class WordAlignment(LvlmWithLoss):
         core = self.lvlm.model
         features = tower_features(core.vision_tower, images, self.lvlm.config)
         if self.whitening is not None:
-            mean, matrix = (each.to(features.device, torch.float32) for each in vars(self.whitening).values())
-            features = ((features.float() - mean) @ matrix).to(images.dtype)
+            features = self.whitening(features)
         return projector(self.lvlm)(features).flatten(0, 1)
 
 
