@@ -20,7 +20,8 @@ from vrx.training.loss import LvlmWithLoss
 from vrx.training.native_loss import NativeLvlmWithLoss, forget_positions
 
 FAMILIES = slow_families(fast=("qwen2_5_vl",))
-LOSS, GRADIENT = 1e-4, 2e-5  # of a loss above 100, absolute; of the largest gradient
+# Of a loss above 100, absolute; of the largest gradient. Gemma 4 differs by 4e-5 on one kind of CPU (in fp64, by 1e-7).
+LOSS, GRADIENT = 1e-4, 1e-4
 
 
 @pytest.mark.parametrize("name", FAMILIES)
