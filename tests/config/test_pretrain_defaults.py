@@ -37,7 +37,7 @@ def test_one_learning_rate_is_set_for_the_projector():
 def test_every_model_composes_and_a_finetune_keeps_its_own_settings(model: str):
     pretraining, finetune = composed([f"model={model}", "job=pretrain"]), composed([f"model={model}"])
     assert pretraining.train.global_batch_size >= pretraining.train.micro_batch_size
-    assert finetune.train.lr != pretraining.train.lr
+    assert finetune.train.projector_lr < pretraining.train.projector_lr == pretraining.train.lr
     assert finetune.model.architecture == "llava"
 
 
