@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from vrx.models.assemble import load_vision_tower
 EPSILON = 0.01  # of the mean variance, added to all variances
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Whitening:
     """Features x become (x - mean) @ matrix: of mean 0, and of a covariance about the identity.
 
@@ -29,7 +30,7 @@ class Whitening:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features, (..., width), whitened in fp32; of their own dtype and device."""
-        mean, matrix = (each.to(features.device, torch.float32) for each in (self.mean, self.matrix))
+        mean, matrix = _in_fp32(self, features.device)
         return ((features.float() - mean) @ matrix).to(features.dtype)
 
     def folded(self, state: dict[str, Tensor], *, prefix: str = "") -> dict[str, Tensor]:
@@ -41,6 +42,12 @@ class Whitening:
         folded = weight.double().cpu() @ self.matrix
         moved = bias.double().cpu() - folded @ self.mean
         return {**state, f"{prefix}linear_1.weight": folded.to(weight), f"{prefix}linear_1.bias": moved.to(bias)}
+
+
+@functools.lru_cache(maxsize=1)
+def _in_fp32(whitening: Whitening, where: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and matrix where the features are, copied there once for all steps."""
+    return whitening.mean.to(where, torch.float32), whitening.matrix.to(where, torch.float32)
 
 
 @torch.no_grad()
