@@ -21,7 +21,7 @@ from vrx.small.stock import Stock, Stocks, open_stocks
 
 TURNS = 6  # question-answer pairs of a conversation
 TEXT_ONLY = 0.08  # share of conversations without an image, between LLaVA's 6 % and Bunny's 10 %
-VERSION = 1  # worlds of another version are made again
+VERSION = 2  # worlds of another version are made again
 SORTS: dict[str, tuple[float, Callable[[random.Random, Stock], Scene], tuple[questions.Maker, ...]]] = {
     # share of the pictures, scenes, questions about them
     "things": (0.6, scenes.sample_things, questions.THINGS),

@@ -96,7 +96,7 @@ def _things(
     things = []
     for index, place in enumerate(places):
         below = WORD_HEIGHT if words else 0
-        size = rng.randint(round(0.75 * cell), round(0.95 * cell)) - below
+        size = rng.randint(round(0.85 * cell), cell) - below
         left, top = _origin(place, cell)
         left += rng.randint(0, cell - size)
         top += rng.randint(0, cell - size - below)
@@ -115,6 +115,6 @@ def _origin(place: str, cell: int) -> tuple[int, int]:
 
 
 def _inner(card: Box) -> Box:
-    """The box of a picture, a tenth of the card inside of it on every side."""
-    margin = max(2, (card[2] - card[0]) // 10)
+    """The box of a picture, a twentieth of the card inside of it on every side."""
+    margin = max(2, (card[2] - card[0]) // 20)
     return card[0] + margin, card[1] + margin, card[2] - margin, card[3] - margin
