@@ -20,7 +20,7 @@ from vrx.runs.files import read_json, write_json
 NAMES_FILE = Path(__file__).with_name("names.yaml")
 TABLE = "pictures.json"
 SIDE = 128  # pixels along a side of a stored picture
-MIN_STYLES = 5  # that show a thing; one that fewer show, three to learn from, is not known again in a new one
+MIN_STYLES = 5  # that show a thing; one that fewer show is left out: it leaves too few pictures to learn from
 ICONS = "package/icons.json"  # of a style's package, in Iconify's format
 BOX = (("left", 0), ("top", 0), ("width", 16), ("height", 16))  # keys of an icon and Iconify's defaults
 
