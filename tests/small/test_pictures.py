@@ -91,7 +91,7 @@ def test_what_is_new_in_the_tests_is_not_in_training(tmp_path: Path):
         (kept,) = stocks.test.styles[name]
         assert {kept, *stocks.train.styles[name]} == set(STYLES) and kept not in stocks.train.styles[name]
     kept = Counter(stocks.test.styles[name] for name in stocks.test.names)
-    assert min(kept.values()) > 0.7 * max(kept.values()), "every style is about as frequent in the tests"
+    assert min(kept.values()) > 0.5 * max(kept.values()), "every style is about as frequent in the tests"
     categories = set(known_names().category.values())
     assert {known_names().category[name] for name in stocks.new.names} == categories
 
@@ -104,8 +104,9 @@ def test_the_split_does_not_depend_on_the_order_of_the_table(tmp_path: Path):
     assert open_stocks(folder).new.names == before
 
 
-def test_pictures_of_an_older_vrx_are_refused(tmp_path: Path):
-    write_json(tmp_path / TABLE, {"styles": ["noto"], "names": ["dog"]})
+@pytest.mark.parametrize("styles", [["noto"], {"dog": ["noto", "twemoji"]}], ids=["a list", "a thing of few styles"])
+def test_pictures_of_an_older_vrx_are_refused(tmp_path: Path, styles: object):
+    write_json(tmp_path / TABLE, {"styles": styles})
     with pytest.raises(UserError, match=r"made by an older vrx; remove this folder, then run python -m vrx\.small"):
         open_stocks(tmp_path)
 

@@ -15,7 +15,7 @@ from vrx.runs.files import write_json
 from vrx.small import data
 from vrx.small.pictures import TABLE, file_name, known_names
 
-STYLES = ("emojione", "noto", "openmoji", "twemoji")
+STYLES = ("emojione", "fxemoji", "noto", "openmoji", "twemoji")
 PREPARED = "VRX_SMALL"  # environment variable that names the folder of `python -m vrx.small.prepare`
 
 

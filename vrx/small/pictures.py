@@ -92,7 +92,7 @@ def file_name(name: str) -> str:
 def read_table(folder: Path) -> dict[str, list[str]]:
     """The names of a folder of pictures, each with the styles that show it; `UserError` for an older table."""
     styles = read_json(folder / TABLE)["styles"]
-    if not isinstance(styles, dict):
+    if not isinstance(styles, dict) or any(len(shown_by) < MIN_STYLES for shown_by in styles.values()):
         raise UserError(f"{folder}: made by an older vrx; remove this folder, then run python -m vrx.small.prepare")
     return styles
 
