@@ -17,7 +17,12 @@ from vrx.training.flops import Workload, step_flops
 
 TOKENS_PER_WORD = 1.4  # English instruction data in Llama's vocabulary
 FRAME = 40  # tokens of the system message and the roles
-EXPECTED_MFU = {"cpu": 0.4, "cuda": 0.3}  # share of the measured matmul throughput that training is taken to reach
+EXPECTED_MFU = {  # by device and train.dtype: share of the measured matmul throughput that training is taken to reach
+    ("cpu", "float32"): 0.4,
+    ("cpu", "bfloat16"): 0.2,  # units for bf16 speed up matrix products alone
+    ("cuda", "float32"): 0.3,
+    ("cuda", "bfloat16"): 0.3,
+}
 SUPERVISED = 0.2  # share of a sample's tokens that is taken to be learned
 FORMULA = (
     "FLOPs per token: 4 per frozen weight and 6 per LoRA or projector weight (2 more of each decoder weight with "

@@ -158,7 +158,8 @@ def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: C
     """Say how long the remaining steps will take, by their FLOPs and the speed of this device."""
     if not is_main() or not steps:
         return
-    peak, mfu = world_size() * peak_flops_per_second(DTYPES[run.train.dtype]), EXPECTED_MFU[device().type]
+    peak = world_size() * peak_flops_per_second(DTYPES[run.train.dtype])
+    mfu = EXPECTED_MFU[device().type, run.train.dtype]
     seconds = expected_seconds(data.words, run, steps=steps, flops=flops, peak=peak, mfu=mfu)
     log(f"training takes about {max(1, round(seconds / 60))} min, at {mfu:.0%} of {peak / 1e12:.2g} TFLOP/s")
     if run.train.dtype == "bfloat16" and device().type == "cpu":
