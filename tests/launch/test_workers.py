@@ -74,6 +74,12 @@ def test_a_user_error_is_one_line_without_a_traceback(run_stage):
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize("then", ["time.sleep(600)", "time.sleep(0)"], ids=["the worker goes on", "it ends"])
+def test_a_folder_that_is_removed_ends_the_run_in_one_line(run_stage, tmp_path: Path, then: str):
+    line, _, _ = run_stage(f"import shutil; shutil.rmtree(run_dir); {then}")
+    assert line == f"{tmp_path / 'run'}: was removed while generate ran"
+
+
 def test_a_user_error_in_a_dataloader_process_is_the_same_line(run_stage):
     assert run_stage(IN_A_DATALOADER)[:2] == ("record 7: image: no such file", None)
 

@@ -137,7 +137,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def launch(
     stage: str, run_dir: Path, runtime: RuntimeConfig, *, while_running: Callable[[], Any] = lambda: None
 ) -> None:
-    """Run one stage of a run in worker processes and wait for them; raises `RunFailed` if one fails.
+    """Run one stage of a run in worker processes and wait for them; raises `RunFailed` if one fails or the run's
+    folder is removed.
 
     torchrun starts several workers; a worker that ends with an error leaves the line to print in a file. When this
     command is asked to stop, a training may first write a checkpoint; then `Preempted` is raised.
@@ -166,6 +167,7 @@ def launch(
         stack.callback(bar.close)
         stack.enter_context(may_go_on)
         while process.poll() is None and not (other_nodes and other_nodes.failure()):
+            _require_folder(run_dir, stage)
             if preemption.requested():
                 preemption.stop_file(run_dir).touch()
             if bar.disable or ready.exists():
@@ -179,6 +181,7 @@ def launch(
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=multi_node.GRACE_SECONDS)  # workers that failed first may take longer to end
         status = process.poll()  # None: they go on, and are ended because another node failed
+    _require_folder(run_dir, stage)
     while_running()
     node_failure = other_nodes.wait(has_failed=process.returncode != 0) if other_nodes else None
     line = error_line.read_text(encoding="utf-8", errors="replace").strip()
@@ -189,6 +192,12 @@ def launch(
     own_failure = f"{stage} {ended_text(status)} ({run_dir}); run the same command to resume" if status else ""
     if message := _first_cause(line, own_failure, status, other_nodes, node_failure):
         raise RunFailed(message)
+
+
+def _require_folder(run_dir: Path, stage: str) -> None:
+    """`RunFailed` where someone removed the folder, so that no training goes on whose results cannot be written."""
+    if not run_dir.is_dir():
+        raise RunFailed(f"{run_dir}: was removed while {stage} ran")
 
 
 def signal_name(status: int) -> str | None:
