@@ -11,6 +11,7 @@ from support.report_runs import ALL, PAPER, SPARSE, TOP, write_run
 from vrx.report.claims import Comparison, Judgement, claims_as_markdown, judge_claims
 from vrx.report.collect import Run, find_runs
 from vrx.report.paper import Claim
+from vrx.report.paper_layers import label_at_depth
 from vrx.report.question_scores import question_scores
 from vrx.selectors.rules import sparse_uniform
 
@@ -20,6 +21,11 @@ CLAIM = Claim("name", "text", "source", "table1", "a", ("b", "c"))
 def judgements(root: Path) -> dict[str, Judgement]:
     runs = find_runs(root)
     return {each.claim.name: each for each in judge_claims(PAPER, runs, question_scores(runs))}
+
+
+def test_a_row_of_all_layers_is_named_by_the_models_depth():
+    labels = [label_at_depth(row, 30) for row in PAPER.artifacts["table4"].rows_of("bunny-llama3-8b")]
+    assert labels[:2] == ["Fully trained (30 layers)", "Partially trained (8 layers)"]
 
 
 def test_every_claim_names_rows_of_its_table():

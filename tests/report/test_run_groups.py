@@ -28,6 +28,19 @@ def test_differences_name_only_what_differs_and_leave_out_what_is_missing():
     assert describe_differences(groups[:1]) == [""]
 
 
+def test_parts_of_a_model_are_named_by_their_folders_and_by_digests_only_where_these_are_equal():
+    def with_tower(folder: str, sha256: str) -> Run:
+        identity = {"weights": {"vision_tower": sha256}, "data": {}}
+        parts = {"vision_tower": folder, "projector": f"outputs/{sha256}/projector"}
+        return Run(Path(sha256), Record("0", identity, ModelFacts("m", 4, parts), [0], {}))
+
+    random = with_tower("small/vision_tower_random", "9")
+    groups = [[with_tower("small/vision_tower", "5")], [random]]
+    assert describe_differences(groups) == ["model.vision_tower=vision_tower", "model.vision_tower=vision_tower_random"]
+    groups = [[with_tower("old/vision_tower_random", "5")], [random]]
+    assert describe_differences(groups) == ["weights.vision_tower=5", "weights.vision_tower=9"]
+
+
 def test_altered_runs_are_grouped_by_model_and_what_was_tuned():
     def pruned(model: str, layers: tuple[int, ...], number: int) -> Run:
         return altered_run(Path(), layers, {}, model=model, pruned=tuple(range(number)), chosen_by=("angle",))

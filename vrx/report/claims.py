@@ -12,7 +12,7 @@ from vrx.report.bootstrap import pair_scores, paired_bootstrap
 from vrx.report.cells import SEED, scores_of
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Claim, Paper, PaperRow
-from vrx.report.paper_layers import row_layers
+from vrx.report.paper_layers import label_at_depth, row_layers
 from vrx.report.question_scores import QuestionScores
 from vrx.report.run_groups import group_by_identity, group_by_setting
 
@@ -142,7 +142,7 @@ def _row_sides(claim: Claim, artifact: Artifact, paper: Paper, tuned: Sequence[R
         return [run for run in tuned if layers is not None and run.layers == set(layers)]
 
     own = runs_of(rows[claim.row])
-    others = {label: runs_of(rows[label]) for label in claim.against}
+    others = {label_at_depth(rows[label], tuned[0].depth): runs_of(rows[label]) for label in claim.against}
     missing = [label for label, runs in {claim.row: own, **others}.items() if not runs]
     return {label: (own, runs) for label, runs in others.items() if own and runs}, missing
 

@@ -1,4 +1,4 @@
-"""Which layers a row of the paper means in a model of any depth."""
+"""Which layers a row of the paper means in a model of any depth, and its label there."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def row_layers(row: PaperRow, depth: int, paper: Paper) -> tuple[int, ...] | Non
         return None
     arguments = {key: value for key, value in options.items() if key not in ("name", "rule")}
     return resolve_name("rule", options["rule"], key="selector.rule")(depth, row.num_layers, **arguments)
+
+
+def label_at_depth(row: PaperRow, depth: int) -> str:
+    """The label of a row for a model of `depth` layers: `Fully trained (30 layers)`."""
+    return row.label.replace(f"{row.num_layers} layers", f"{depth} layers") if row.selector == "all" else row.label
 
 
 @functools.cache

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from pathlib import PurePath
 
 from vrx.report.collect import Run
 from vrx.runs.files import digest
 
-SHOWN_LENGTH = 16  # characters of a setting's value in a title
+SHOWN_LENGTH = 24  # characters of a setting's value in a title
+DIGESTS = ("weights.", "contents.")  # settings that are digests of a part of the model
 
 
 def setting(run: Run) -> dict[str, object]:
@@ -37,15 +40,27 @@ def group_by_identity(runs: Sequence[Run], *, except_for: Sequence[str]) -> list
 def describe_differences(groups: Sequence[Sequence[Run]]) -> list[str]:
     """For each group the settings that not all groups share: `train.lr=0.002`; empty for a single group.
 
-    Settings that a group does not have are left out.
+    Settings that a group does not have are left out. Parts of the model are named by their folders, and by digests of
+    their content only where nothing else tells groups apart.
     """
-    flat_settings = [_flatten(setting(group[0])) for group in groups]
-    all_keys = dict.fromkeys(key for flat in flat_settings for key in flat)
-    differing = [key for key in all_keys if len({repr(flat.get(key)) for flat in flat_settings}) > 1]
+    settings = [_flatten(setting(group[0])) for group in groups]
+    without_digests = [{key: value for key, value in flat.items() if not key.startswith(DIGESTS)} for flat in settings]
+    named = [_part_names(group[0]) | flat for group, flat in zip(groups, without_digests, strict=True)]
+    texts = _differing(named)
+    return texts if len(set(texts)) == len(groups) else _differing(settings)
+
+
+def _differing(settings: Sequence[dict[str, object]]) -> list[str]:
+    keys = [key for key in dict.fromkeys(chain(*settings)) if len({repr(flat.get(key)) for flat in settings}) > 1]
     return [
-        ", ".join(f"{key}={str(flat[key])[:SHOWN_LENGTH]}" for key in differing if flat.get(key) is not None)
-        for flat in flat_settings
+        ", ".join(f"{key}={str(flat[key])[:SHOWN_LENGTH]}" for key in keys if flat.get(key) is not None)
+        for flat in settings
     ]
+
+
+def _part_names(run: Run) -> dict[str, object]:
+    """The folder of each part of the model, by its key."""
+    return {f"model.{part}": PurePath(path).name for part, path in run.record.model.parts.items()}
 
 
 def _flatten(value: dict[str, object], prefix: str = "") -> dict[str, object]:

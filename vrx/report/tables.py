@@ -14,7 +14,7 @@ from vrx.config.shuffled_images import LABEL, SUFFIX
 from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Paper, PaperRow
-from vrx.report.paper_layers import row_layers
+from vrx.report.paper_layers import label_at_depth, row_layers
 from vrx.report.question_scores import QuestionScores, chance
 from vrx.report.run_groups import describe_differences, group_by_setting, setting
 from vrx.report.table_notes import CHANCE_LABEL, table_notes
@@ -120,9 +120,7 @@ class TableContents:
     def _printed_row(self, printed: PaperRow) -> TableRow:
         """A row that the paper prints, with our numbers."""
         layers = row_layers(printed, self.depth, self.paper)
-        is_all, label = printed.selector == "all", printed.label
-        if is_all:
-            label = label.replace(f"{printed.num_layers} layers", f"{self.depth} layers")
+        is_all, label = printed.selector == "all", label_at_depth(printed, self.depth)
         runs = self._runs_of(layers, printed.fraction)
         cells = self.cells(runs, self._runs_of(tuple(range(self.depth)), printed.fraction), compare=not is_all)
         for column in cells if self.is_papers_model else cells.keys() & {"share"}:
