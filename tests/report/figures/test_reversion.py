@@ -47,6 +47,23 @@ def test_reversions_are_next_to_the_papers_with_its_arrows(folder: Path):
     assert "wikitext, perplexity, ours: none: 10.00, 0 to 7: 11.00," in lines
 
 
+def test_reverted_layers_stand_in_their_order_whatever_their_number(folder: Path):
+    layer_sets = [tuple(range(32)), (30, 31), tuple(range(7)), ()]
+    runs = [reversion(folder, layers) for layers in layer_sets]
+    (plot,) = figure1_reversion(FigureInputs(runs, PAPER))
+    assert plot.panels[0].marks == ("none", "0 to 6", "30, 31", "all")
+
+
+def test_perplexities_far_apart_have_a_logarithmic_axis(folder: Path):
+    runs = [reversion(folder, layers, extra_perplexity=300 * len(layers)) for layers in ((), tuple(range(32)))]
+    (plot,) = figure1_reversion(FigureInputs(runs, PAPER))
+    visual, _, accuracy = plot.panels
+    assert visual.is_log_y and not accuracy.is_log_y
+    near = [reversion(folder, layers, extra_perplexity=len(layers)) for layers in ((), (3,))]
+    (plot,) = figure1_reversion(FigureInputs(near, PAPER))
+    assert not plot.panels[0].is_log_y
+
+
 def test_several_seeds_give_the_mean(folder: Path):
     runs = [reversion(folder, layers, seed=seed, extra_perplexity=seed) for layers in BLOCKS for seed in (0, 2)]
     (plot,) = figure1_reversion(FigureInputs(runs, PAPER))

@@ -50,6 +50,7 @@ class Panel:
     marks: tuple[str, ...] = ()  # names of the positions x = 0, 1, 2, ...
     is_ordered: bool = True  # else the points are not joined
     arrows: bool = False  # an arrow marks points above the level of their line
+    is_log_y: bool = False
 
     def is_marked(self, line: Line, y: float) -> bool:
         """Whether an arrow marks this point."""
@@ -121,6 +122,8 @@ class LinePlot:
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
+    if panel.is_log_y:
+        axes.set_yscale("log")
     _draw_ticks(axes, panel)
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel(panel.x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from vrx.runs.layer_selection import format_layers
 
 NOTE = "↑ marks points above the thin line: the LVLM without reversion on images, its backbone on text"
 X_LABEL = "reverted layers"
+LOG_FROM = 20  # ratio of perplexities from which their axis is logarithmic
 LayerSets = list[tuple[int, ...]]
 
 
@@ -30,7 +32,9 @@ def figure1_reversion(inputs: FigureInputs) -> list[LinePlot]:
     plots: list[LinePlot] = []
     for group in group_by_identity([run for run in inputs.runs if run.reverted is not None], except_for=("reverted",)):
         first = group[0]
-        layer_sets = sorted({run.reverted or () for run in group}, key=lambda layers: (len(layers), layers))
+        layer_sets = sorted(
+            {run.reverted or () for run in group}, key=lambda layers: (len(layers) == first.depth, layers)
+        )
         if len(layer_sets) < 2:
             continue
         title = f"{artifact.title}; {inputs.model_title(first.model)}, {tuned_layers_label(first)}"
@@ -50,7 +54,10 @@ def _panels(artifact: Artifact, group: Sequence[Run], layer_sets: LayerSets) -> 
             reference = tuple(range(first.depth)) if _is_text(group, name) else ()
             level = next((y for x, y, _ in points if layer_sets[int(x)] == reference), None)
             lines = (Line("ours", points, level=level), *_paper_line(artifact, first, name, layer_sets))
-            panels.append(Panel(name, X_LABEL, "perplexity", lines, marks=marks, is_ordered=False, arrows=True))
+            values = [y for line in lines for _, y, _ in line.points]
+            is_wide = max(values) > LOG_FROM * min(values)
+            panel = Panel(name, X_LABEL, "perplexity", lines, marks=marks, is_ordered=False, arrows=True)
+            panels.append(dataclasses.replace(panel, is_log_y=is_wide))
     scored = [name for name in names if not _perplexity(first, name)]
     if scored:
         means = [statistics.fmean(run.percent(name) for name in scored) for run in group]
