@@ -11,7 +11,7 @@ import pytest
 from support.example_plot import PLOT
 
 from vrx.report.figures.figure import FileFormat
-from vrx.report.figures.line_plot import STYLES, Line, LinePlot, Panel
+from vrx.report.figures.line_plot import STYLES, Line, LinePlot, Panel, draw_panel
 
 TESTS = Path(__file__).parents[2]
 
@@ -49,3 +49,13 @@ def test_charts_hold_the_points_a_chart_a_panel():
     assert (first.name, second.name) == ("p_1", "p_2")
     assert first.rows[:2] == ((1.0, "a", 40.0), (8.0, "a", 60.0))
     assert len(first.rows) == 6
+
+
+def test_a_logarithmic_axis_has_plain_numbers():
+    from matplotlib.figure import Figure
+
+    line = Line("ours", ((0.0, 9.0, None), (1.0, 20000.0, None)))
+    axes = Figure().subplots()
+    draw_panel(axes, Panel("a", "x", "y", (line,), marks=("none", "all"), is_log_y=True))
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert {"10", "1000", "10000"} <= set(labels)
