@@ -51,6 +51,7 @@ def describe_differences(groups: Sequence[Sequence[Run]]) -> list[str]:
 
 
 def _differing(settings: Sequence[dict[str, object]]) -> list[str]:
+    """For each of several settings the entries that not all of them share."""
     keys = [key for key in dict.fromkeys(chain(*settings)) if len({repr(flat.get(key)) for flat in settings}) > 1]
     return [
         ", ".join(f"{key}={str(flat[key])[:SHOWN_LENGTH]}" for key in keys if flat.get(key) is not None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
 
@@ -55,9 +54,11 @@ def _panels(artifact: Artifact, group: Sequence[Run], layer_sets: LayerSets) -> 
             level = next((y for x, y, _ in points if layer_sets[int(x)] == reference), None)
             lines = (Line("ours", points, level=level), *_paper_line(artifact, first, name, layer_sets))
             values = [y for line in lines for _, y, _ in line.points]
-            is_wide = max(values) > LOG_FROM * min(values)
-            panel = Panel(name, X_LABEL, "perplexity", lines, marks=marks, is_ordered=False, arrows=True)
-            panels.append(dataclasses.replace(panel, is_log_y=is_wide))
+            is_log_y = max(values) > LOG_FROM * min(values)
+            shown = Panel(
+                name, X_LABEL, "perplexity", lines, marks=marks, is_ordered=False, arrows=True, is_log_y=is_log_y
+            )
+            panels.append(shown)
     scored = [name for name in names if not _perplexity(first, name)]
     if scored:
         means = [statistics.fmean(run.percent(name) for name in scored) for run in group]
