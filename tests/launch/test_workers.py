@@ -10,7 +10,7 @@ import pytest
 from vrx.config.errors import RunFailed
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig, RuntimeConfig
-from vrx.launch.workers import ended_text, launch
+from vrx.launch.workers import launch
 
 STAGE = """
 import sys, time, types
@@ -82,22 +82,6 @@ def test_a_folder_that_is_removed_ends_the_run_in_one_line(run_stage, tmp_path: 
 
 def test_a_user_error_in_a_dataloader_process_is_the_same_line(run_stage):
     assert run_stage(IN_A_DATALOADER)[:2] == ("record 7: image: no such file", None)
-
-
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (-9, "was killed by SIGKILL"),
-        (137, "was killed by SIGKILL"),
-        (247, "was killed by SIGKILL"),
-        (-15, "was killed by SIGTERM"),
-        (143, "was killed by SIGTERM"),
-        (1, "ended with status 1"),
-        (75, "ended with status 75"),
-    ],
-)
-def test_the_signal_that_ended_a_process_is_named(status: int, text: str):
-    assert ended_text(status) == text
 
 
 KILLED = """

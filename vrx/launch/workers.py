@@ -1,4 +1,4 @@
-"""Starts the workers of a stage, on this machine or on all nodes of a run, and reports how they ended."""
+"""Starts the workers of a stage, on this machine or on all nodes of a run, and waits for them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from vrx.config.errors import RunFailed, UserError
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig, RuntimeConfig
 from vrx.launch import multi_node, preemption
+from vrx.launch.failures import KILLERS, ended_text, first_cause, signal_name
 from vrx.launch.gpus import count_gpus
 from vrx.launch.logging import log
 from vrx.launch.node import Node, this_node
 from vrx.launch.node_connection import Connection
-from vrx.launch.ranks import BUG, ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, USER_ERROR, die_with_parent
+from vrx.launch.ranks import ERROR_LINE, ERROR_LINE_BYTES, PARENT, READY, die_with_parent
 from vrx.runs.run_dir import RunDir
 
 WITH_CHECKPOINTS = ("train", "pretrain")  # stages
-KILLERS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")  # signals that come from outside
 SINGLE_WORKER = {  # the environment that torchrun would give its only worker; port 0: any unused one
     "RANK": "0",
     "LOCAL_RANK": "0",
@@ -190,7 +190,7 @@ def launch(
     if preemption.requested() or status == preemption.RESUME:
         preemption.stop()
     own_failure = f"{stage} {ended_text(status)} ({run_dir}); run the same command to resume" if status else ""
-    if message := _first_cause(line, own_failure, status, other_nodes, node_failure):
+    if message := first_cause(line, own_failure, status, other_nodes, node_failure):
         raise RunFailed(message)
 
 
@@ -198,39 +198,6 @@ def _require_folder(run_dir: Path, stage: str) -> None:
     """`RunFailed` where someone removed the folder, so that no training goes on whose results cannot be written."""
     if not run_dir.is_dir():
         raise RunFailed(f"{run_dir}: was removed while {stage} ran")
-
-
-def signal_name(status: int) -> str | None:
-    """The signal that ended a process, by its exit status: -9 as Python gives it, 137 as a shell, 247 as a byte."""
-    number = -status if status < 0 else status - 128 if 128 < status < 192 else 256 - status if status > 192 else 0
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return None
-
-
-def ended_text(status: int) -> str:
-    """How a process ended, in words."""
-    name = signal_name(status)
-    return f"was killed by {name}" if name else f"ended with status {status}"
-
-
-def _first_cause(
-    line: str, own_failure: str, status: int | None, other_nodes: multi_node.OtherNodes | None, node_failure: str | None
-) -> str | None:
-    """What is told of a stage that failed; None if it did not.
-
-    A node that is gone comes first, because the workers of all other nodes fail without it. Then comes the line of the
-    first worker that reported an error, on any node. Beside it are told the nodes whose workers ended with a status of
-    no report, for instance by a signal: the worker that reported an error perhaps only missed theirs.
-    """
-    if other_nodes is None:
-        return line or own_failure
-    if other_nodes.lost or not (line or own_failure):
-        return node_failure
-    statuses = {0: status if line else None, **other_nodes.failed}
-    killed = [rank for rank, status in statuses.items() if status not in (None, 0, USER_ERROR, BUG)]
-    return "; ".join([line or own_failure, *(f"node {rank} {ended_text(statuses[rank] or 0)}" for rank in killed)])
 
 
 def torchrun() -> None:
