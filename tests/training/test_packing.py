@@ -27,6 +27,25 @@ def test_each_packed_sample_attends_to_itself_only(window, lengths):
         first += length
 
 
+def test_on_a_cpu_bfloat16_attention_is_that_of_float32():
+    torch.manual_seed(0)
+    module = torch.nn.Module()
+    module.num_key_value_groups, module.is_causal = 3, True
+    shapes = (9, 200, 64), (3, 200, 64), (3, 200, 64)
+    tensors = [torch.randn(1, *shape).bfloat16() for shape in shapes]
+    gradient = torch.randn(1, 200, 9, 64).bfloat16()
+
+    def results(dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors]
+        output, _ = packing.attend(module, *inputs, None, sample_lengths=[80, 120])
+        output.backward(gradient.to(dtype))
+        assert output.dtype == dtype
+        return [output.detach(), *(tensor.grad for tensor in inputs)]
+
+    for coarse, exact in zip(results(torch.bfloat16), results(torch.float32), strict=True):
+        assert torch.equal(coarse, exact.bfloat16())
+
+
 def test_no_packed_sample_predicts_the_first_token_of_the_next():
     samples = [
         TrainingSample([5, 6, 7], [5, 6, 7]),
