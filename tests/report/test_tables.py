@@ -65,6 +65,18 @@ def test_scores_with_shuffled_images_have_rows_of_their_own(tmp_path: Path):
     assert any("control" in note for note in table.notes)
 
 
+def test_text_only_benchmarks_have_no_rows_with_shuffled_images(tmp_path: Path):
+    write_run(tmp_path, ALL)
+    sparse = write_run(tmp_path, SPARSE)
+    scores = sparse.record.scores
+    scores["mmlu"] = scores["gqa"]
+    scores["mmlu_shuffled_images"] = scores["gqa"]
+    sparse.record.write(sparse.folder / "record.json")
+    (table,) = tables_of(tmp_path, "table4")
+    assert row_of(table, "Partially trained (8 layers)").cells["mmlu"].value is not None
+    assert not any("shuffled" in row.label for row in table.rows)
+
+
 def test_the_last_row_has_the_chance_levels_as_recorded_or_from_the_answers(tmp_path: Path):
     run = write_run(tmp_path, ALL)
     write_run(tmp_path, SPARSE)

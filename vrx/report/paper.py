@@ -94,6 +94,7 @@ class Artifact:
     columns: tuple[str, ...]  # benchmarks, named as in conf/benchmark
     rows: tuple[PaperRow, ...]
     errata: tuple[Erratum, ...]
+    text_only: bool  # no question has a picture
 
     @property
     def has_average(self) -> bool:
@@ -150,6 +151,7 @@ def _artifact(name: str, part: dict[str, Any], content: dict[str, Any]) -> Artif
         columns=tuple(part["columns"]),
         rows=tuple(_row(row, name, part, content) for row in part["rows"]),
         errata=tuple(Erratum(**erratum) for erratum in part.get("errata", [])),
+        text_only=part.get("text_only", False),
     )
 
 

@@ -157,11 +157,13 @@ class TableContents:
         """The row of the same runs asked with other questions' pictures; none where they were not."""
         columns = [column + SUFFIX for column in self.artifact.columns]
         runs = [run for run in row.runs if any(run.score_name(column) for column in columns)]
+        if not runs or self.artifact.text_only:
+            return []
         shuffled = [measured_cell([column], runs, (), self.scores, compare=False) for column in columns]
         cells = dict(zip(self.artifact.columns, shuffled, strict=True))
         if self.artifact.has_average:
             cells |= {"average": measured_cell(columns, runs, (), self.scores, compare=False), "share": Cell()}
-        return [TableRow(row.label + LABEL, row.layers, row.fraction, tuple(runs), cells)] if runs else []
+        return [TableRow(row.label + LABEL, row.layers, row.fraction, tuple(runs), cells)]
 
     def _chance(self, rows: Sequence[TableRow]) -> list[TableRow]:
         """The row of chance levels: the mean over the runs above it, whose questions can differ in number."""
