@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 HIDDEN, LAYERS = 512, 24
 RANK = """
-import json, re, sys, threading, time
+import json, os, re, sys, threading, time
 from pathlib import Path
 from vrx.models import loading  # before the measurement starts: imports take memory too
 from vrx.training.deepspeed_engine import start_deepspeed, zero3_loading
@@ -39,7 +39,8 @@ options = TrainConfig(global_batch_size=2, micro_batch_size=1, dtype="float32"),
 with zero3_loading(*options):
     lvlm = loading.load(config)
 size = 4 * sum(getattr(tensor, "ds_numel", tensor.numel()) for tensor in lvlm.parameters())
-print(json.dumps({"peak_bytes": peak - start, "weight_bytes": size}), flush=True)
+result = {"peak_bytes": peak - start, "weight_bytes": size}
+Path(f"{sys.argv[2]}{os.environ['RANK']}.json").write_text(json.dumps(result))
 """
 
 
@@ -74,14 +75,14 @@ def test_each_of_two_ranks_loads_half_of_the_weights(tmp_path: Path):
         "MALLOC_MMAP_THRESHOLD_": "65536",  # returns freed memory to the system at once, so it is not counted
     }
     result = subprocess.run(
-        [*command, str(tmp_path / "rank.py"), json.dumps(dataclasses.asdict(config))],
+        [*command, str(tmp_path / "rank.py"), json.dumps(dataclasses.asdict(config)), str(tmp_path / "rank")],
         env=environment,
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    ranks = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    ranks = [json.loads(path.read_text()) for path in tmp_path.glob("rank?.json")]
     assert len(ranks) == 2, result.stderr
     for rank in ranks:
         assert 0.4 * rank["weight_bytes"] < rank["peak_bytes"] < 0.7 * rank["weight_bytes"], ranks
