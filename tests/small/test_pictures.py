@@ -91,6 +91,7 @@ def test_what_is_new_in_the_tests_is_not_in_training(tmp_path: Path):
         (kept,) = stocks.test.styles[name]
         assert {kept, *stocks.train.styles[name]} == set(STYLES) and kept not in stocks.train.styles[name]
     kept = Counter(stocks.test.styles[name] for name in stocks.test.names)
+    assert min(kept.values()) > 0.5 * max(kept.values()), "every style is about as frequent in the tests"
     expected = len(stocks.test.names) / len(STYLES)
     chi_square = sum((number - expected) ** 2 / expected for number in kept.values())
     assert len(kept) == len(STYLES) and chi_square < 13.28, (

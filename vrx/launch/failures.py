@@ -28,7 +28,7 @@ def ended_text(status: int) -> str:
 def first_cause(
     line: str, own_failure: str, status: int | None, other_nodes: OtherNodes | None, node_failure: str | None
 ) -> str | None:
-    """What is told of a stage that failed; None if it did not.
+    """What is told of a stage that failed; empty or None if it did not.
 
     A node that is gone comes first, because the workers of all other nodes fail without it. Then comes the line of the
     first worker that reported an error, on any node. Beside it are told the nodes whose workers ended with a status of
