@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
 from support.sweeps import sweep_runs
 from support.whole_runs import PLAIN, STEPS
 
+from vrx.config.compose import composing
 from vrx.config.paths import CONF
+from vrx.jobs.sweep.composition import Composer
 from vrx.jobs.sweep.plan import names
 from vrx.runs import files
 from vrx.runs.identity import finetune_identity
@@ -53,6 +58,17 @@ def test_a_run_is_named_by_the_overrides_that_not_all_share():
     assert names([["sweep=smoke", "seed=0"]]) == ["seed=0"]
     assert names([["seed=0"], ["seed=0", "job=score"]]) == ["seed=0", "job=score"]
     assert names([[]]) == ["the default run"]
+
+
+def test_what_the_sweeper_composes_is_what_the_launcher_starts():
+    with composing(CONF):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", [], RunMode.MULTIRUN)
+        compose = Composer(HydraContext(config_loader=loader, callbacks=Callbacks(config)), config).compose
+        checked = loader.load_sweep_config(config, ["seed=1"])
+        assert compose(["seed=1"]) is checked
+        assert compose(["seed=1"]) is not checked, "a run that a command names twice has a configuration of its own"
+        assert compose(["seed=1"]) == checked
 
 
 # ---- dry runs

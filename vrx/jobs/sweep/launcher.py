@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,12 +19,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vrx.config.errors import RunFailed, UserError
 from vrx.config.schema import RunConfig
 from vrx.jobs.run_job import mean_score
-from vrx.jobs.sweep.plan import Plan, PlannedRun, make_plan, refused_error, score_overrides, takes_all_runs
+from vrx.jobs.sweep.composition import Composer
+from vrx.jobs.sweep.plan import (
+    Compose,
+    Plan,
+    PlannedRun,
+    compose_runs,
+    make_plan,
+    refused_error,
+    score_overrides,
+    takes_all_runs,
+)
 from vrx.launch.gpus import gpu_numbers
 from vrx.launch.node import this_node
 from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct, listing
 
-Compose = Callable[[list[str]], DictConfig]
 PLUGIN_MODULE = "hydra_plugins.vrx"  # Hydra accepts plugins from this package alone; see conf/hydra/launcher/vrx.yaml
 
 
@@ -57,13 +66,14 @@ class VrxLauncher(Launcher):
         if config.sweep.dry_run:  # the sweeper writes multirun.yaml, and a dry run writes nothing
             self.dry_folder = tempfile.TemporaryDirectory()
             config.hydra.sweep.dir = self.dry_folder.name
+        self.compose = Composer(hydra_context, config).compose
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Bring the runs to their end; returns the mean score of each, in order.
 
         Scores by which runs select their layers are computed first: which run is which depends on them.
         """
-        runs = [PlannedRun(list(overrides), self.compose(list(overrides))) for overrides in job_overrides]
+        runs = compose_runs(job_overrides, self.compose)
         for number, each in enumerate(runs, initial_job_idx):
             with open_dict(each.config):
                 each.config.hydra.job.id = each.config.hydra.job.num = number
@@ -72,7 +82,7 @@ class VrxLauncher(Launcher):
             if "basic_sweeper" not in self.config.hydra.sweeper._target_:
                 raise DryRunDone
             return [_completed(each, None) for each in runs]
-        scoring = [PlannedRun(overrides, self.compose(overrides)) for overrides in score_overrides(runs)]
+        scoring = compose_runs(score_overrides(runs), self.compose)
         if scoring:
             self._bring_about(make_plan(scoring, dry_run=False))
         plan = make_plan(runs, dry_run=False)
@@ -82,10 +92,6 @@ class VrxLauncher(Launcher):
         returns, jobs = self._bring_about(plan)
         self._show(plan, jobs)
         return self._returns(runs, returns)
-
-    def compose(self, overrides: list[str]) -> DictConfig:
-        """The configuration of one run, Hydra's part included."""
-        return self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
 
     def _bring_about(self, plan: Plan) -> tuple[dict[PlannedRun, JobReturn], list[Job]]:
         if not plan.runs:
@@ -157,7 +163,7 @@ def register() -> None:
 
 def list_runs(runs: Sequence[PlannedRun], compose: Compose) -> None:
     """Print what a command would run; starts nothing and writes nothing. `UserError` where runs are refused."""
-    scoring = [PlannedRun(overrides, compose(overrides)) for overrides in score_overrides(runs)]
+    scoring = compose_runs(score_overrides(runs), compose)
     plan = make_plan([*scoring, *runs], dry_run=True)
     if plan.runs and takes_all_runs(plan.runs[0]):
         print("\n".join(f"job={each.config.job.name}  {each.name}" for each in plan.runs))

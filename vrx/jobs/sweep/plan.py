@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.explain import REFUSALS, explain
@@ -24,6 +25,7 @@ from vrx.runs.status import RunStatus
 LAYER_CHOICE = ("selector=", "selector.reverse=", "layer_count=", "layer_count.")
 OF_OTHER_JOBS = ("job=", "prune.", "revert.")
 SELECTING_JOBS = ("finetune", "revert", "prune")  # their layers depend on importance scores
+Compose = Callable[[list[str]], DictConfig]  # of the overrides of one run
 
 
 @dataclass(eq=False)
@@ -64,6 +66,12 @@ class Plan:
     num_refused: int = 0
 
 
+def compose_runs(overrides: Sequence[Sequence[str]], compose: Compose) -> list[PlannedRun]:
+    """The runs of a sweep with their configurations."""
+    bar = tqdm(overrides, desc="composing", unit=" runs", delay=1, leave=False, disable=None)
+    return [PlannedRun(list(each), compose(list(each))) for each in bar]
+
+
 def names(overrides: Sequence[Sequence[str]]) -> list[str]:
     """A name for each run: the overrides that not all runs share, or all where there are no others."""
     own = [[item for item in run if not item.startswith(("sweep=", "sweep."))] for run in overrides]
@@ -80,7 +88,8 @@ def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
     from vrx.evaluation.evaluate_run import make_world  # here, as it imports numpy, which `vrx --help` does not need
 
     plan, refused = Plan(), dict[str, list[str]]()
-    for candidate, name in zip(candidates, names([each.overrides for each in candidates]), strict=True):
+    bar = tqdm(candidates, desc="checking", unit=" runs", delay=1, leave=False, disable=None)
+    for candidate, name in zip(bar, names([each.overrides for each in candidates]), strict=True):
         candidate.name = name
         try:
             refuse_unused(candidate.config.job.name, candidate.overrides)
