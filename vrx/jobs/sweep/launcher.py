@@ -62,7 +62,7 @@ class VrxLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by the sweeper, with the configuration of the whole multirun."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.config = config
         if config.sweep.dry_run:  # the sweeper writes multirun.yaml, and a dry run writes nothing
             self.dry_folder = tempfile.TemporaryDirectory()
             config.hydra.sweep.dir = self.dry_folder.name
