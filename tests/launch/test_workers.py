@@ -100,6 +100,14 @@ def test_of_several_workers_one_that_was_killed_is_named_without_a_traceback(run
     assert log is None and "Traceback" not in stderr
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_message_about_a_killed_worker_starts_a_line(run_stage, monkeypatch: pytest.MonkeyPatch, terminal: bool):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    line, _, stderr = run_stage("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert "was killed by SIGKILL" in line
+    assert stderr.endswith("\n") == terminal, stderr  # after the progress bar, which a terminal alone shows
+
+
 @pytest.mark.slow
 def test_a_rank_that_fails_first_leaves_its_traceback(run_stage):
     line, log, _ = run_stage(ON_TWO_RANKS, cpu_processes=2)

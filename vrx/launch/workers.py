@@ -132,8 +132,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
         process.wait()
-    if signal_name(process.returncode) in KILLERS:
-        print(file=sys.stderr)  # a killed worker leaves its progress bar without an end
+    if signal_name(process.returncode) in KILLERS and sys.stderr.isatty():
+        print(file=sys.stderr)  # a killed worker leaves its progress bar, which only a terminal shows, without an end
 
 
 def launch(
