@@ -8,7 +8,8 @@ import pytest
 from support.config_runs import composed, run_of
 
 from vrx.config.command_line import read_arguments
-from vrx.config.layers import num_selected
+from vrx.config.errors import UserError
+from vrx.config.layers import needs_scores, num_selected
 from vrx.config.paths import CONF
 from vrx.runs.layer_selection import select_layers
 
@@ -21,7 +22,7 @@ def matching(group: str, option: str) -> list[str]:
     """What an option needs beside itself: a decoder that deep, benchmarks that its model has data for."""
     if group == "benchmark":
         return []
-    if group == "selector" and "formula:" in (CONF / group / f"{option}.yaml").read_text(encoding="utf-8"):
+    if group == "selector" and "rule: most_important" in (CONF / group / f"{option}.yaml").read_text(encoding="utf-8"):
         return [
             "job=score",
             "benchmark=tiny_gqa",
@@ -37,7 +38,7 @@ def matching(group: str, option: str) -> list[str]:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_run(group: str, option: str):
     run = run_of(f"{group}={option}", *matching(group, option))
-    if run.selector.formula is None:
+    if not needs_scores(run):
         assert 1 <= len(select_layers(run)) <= run.model.num_layers
     assert run.benchmark
 
@@ -103,6 +104,17 @@ PRINTED = {  # section 4.1: eight layers of Bunny-Llama-3-8B-V each
 @pytest.mark.parametrize("selector", PRINTED)
 def test_a_selector_of_the_paper_gives_the_layers_it_prints(selector: str):
     assert select_layers(run_of(f"selector={selector}", "benchmark=tiny_gqa")) == PRINTED[selector]  # 32 layers
+
+
+@pytest.mark.parametrize("name", [name for name in PRINTED if name.endswith("_paper")])
+def test_a_list_of_the_paper_is_for_models_as_deep_as_the_papers(name: str):
+    assert select_layers(run_of("model=bunny-phi3-mini-4b", "benchmark=gqa", f"selector={name}")) == PRINTED[name]
+    expected = (
+        f"selector={name}: its list is for models of 32 decoder layers, model=llava-1.5-13b has 40; "
+        f"valid is selector={name.removesuffix('_paper')}"
+    )
+    with pytest.raises(UserError, match=f"^{expected}$"):
+        run_of("model=llava-1.5-13b", "benchmark=gqa", f"selector={name}")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,13 @@ from vrx.report.paper_layers import label_at_depth
 from vrx.report.question_scores import question_scores
 from vrx.selectors.rules import sparse_uniform
 
+BY_SCORE = (
+    "image_attention",
+    "parameter_change",
+    "block_influence",
+    "multimodal_block_influence",
+    "angular_distance",
+)
 CLAIM = Claim("name", "text", "source", "table1", "a", ("b", "c"))
 
 
@@ -24,7 +31,7 @@ def judgements(root: Path) -> dict[str, Judgement]:
 
 
 def test_a_row_of_all_layers_is_named_by_the_models_depth():
-    labels = [label_at_depth(row, 30) for row in PAPER.artifacts["table4"].rows_of("bunny-llama3-8b")]
+    labels = [label_at_depth(row, 30, PAPER) for row in PAPER.artifacts["table4"].rows_of("bunny-llama3-8b")]
     assert labels[:2] == ["Fully trained (30 layers)", "Partially trained (8 layers)"]
 
 
@@ -58,6 +65,16 @@ def test_a_claim_about_rows_without_runs_cannot_be_told(tmp_path: Path):
     assert "Consecutive Lower" in judged["consecutive"].missing
     assert "no runs of: Consecutive Lower" in judged["consecutive"].numbers()[-1]
     assert judged["few"].comparisons == ()
+
+
+def test_importance_is_judged_by_the_scores_of_a_model_of_another_depth(tmp_path: Path):
+    write_run(tmp_path, sparse_uniform(30, 8), depth=30, skill=0.9)
+    for number, selector in enumerate(BY_SCORE):
+        write_run(tmp_path, tuple(range(number, number + 8)), depth=30, skill=0.3, selectors=[selector])
+        verdict = "holds" if selector == BY_SCORE[-1] else "cannot be told"
+        assert judgements(tmp_path)["importance"].verdict == verdict
+    judged = judgements(tmp_path)["importance"]
+    assert [each.label for each in judged.comparisons] == [name.replace("_", " ") for name in BY_SCORE]
 
 
 def test_one_contrary_row_refutes_a_claim_that_others_support(tmp_path: Path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.report_runs import ALL, BUNNY, PAPER, SPARSE, TOP, VISUAL, row_of, tables_of, write_run
 
-from vrx.report.collect import Run, find_runs
+from vrx.report.collect import find_runs
 from vrx.report.formats import render_csv, render_markdown
 from vrx.report.paper_artifacts import all_tables
 from vrx.report.paper_layers import row_layers
@@ -28,14 +28,11 @@ def test_a_row_is_matched_by_its_layers_whatever_their_selector_is_called(tmp_pa
 
 
 def test_selectors_that_the_paper_does_not_print_have_rows_of_their_own(tmp_path: Path):
-    def with_selectors(run: Run, *names: str) -> None:
-        dataclasses.replace(run.record, selectors=list(names)).write(run.folder / "record.json")
-
     write_run(tmp_path, ALL)
-    with_selectors(write_run(tmp_path, SPARSE), "sparse_uniform", "block_influence")
+    write_run(tmp_path, SPARSE, selectors=["sparse_uniform", "block_influence"])
     for seed, layers in enumerate([(0, 1, 2, 3, 9, 10, 11, 12), (0, 1, 2, 3, 9, 10, 11, 13)]):
-        with_selectors(write_run(tmp_path, layers, seed=seed), "random")
-    with_selectors(write_run(tmp_path, (5, 6)), "parameter_change")  # not as many layers as the table's rows
+        write_run(tmp_path, layers, seed=seed, selectors=["random"])
+    write_run(tmp_path, (5, 6), selectors=["parameter_change"])  # not as many layers as the table's rows
     (table,) = tables_of(tmp_path, "table1")
     ours = [row for row in table.rows if row.label.startswith("Ours: ")]
     assert [row.label for row in ours] == ["Ours: block influence", "Ours: random"]
@@ -140,6 +137,24 @@ def test_rows_have_layers_in_models_of_another_depth():
         layers = row_layers(row, 40, PAPER)
         assert row.selector is not None
         assert layers is None if row.selector.endswith("_paper") else layers == tuple(sorted(set(layers or ())))
+
+
+def test_in_a_model_of_another_depth_its_own_scores_stand_for_the_papers_lists(tmp_path: Path):
+    write_run(tmp_path, tuple(range(30)), depth=30)
+    by_score = {
+        seed: write_run(tmp_path, layers, seed=seed, depth=30, selectors=["block_influence"])
+        for seed, layers in enumerate([(0, 1, 2, 3, 9, 10, 11, 12), (0, 1, 2, 3, 9, 10, 11, 13)])
+    }
+    write_run(tmp_path, (4, 5, 6), depth=30, selectors=["block_influence"])  # not as many layers as the row
+    write_run(tmp_path, tuple(range(4, 12)), depth=30, selectors=["block_influence_reversed"])
+    (table,) = tables_of(tmp_path, "table1")
+    labels = [row.label for row in table.rows]
+    assert "Block Influence Score" not in labels and labels.count("Ours: block influence") == 1
+    row = row_of(table, "Ours: block influence")
+    assert {run.folder for run in row.runs} == {run.folder for run in by_score.values()} and row.layers is None
+    assert row.cells["average"].num_seeds == 2
+    assert not row_of(table, "Ours: angular distance").is_filled
+    assert len(row_of(table, "Ours: block influence reversed").runs) == 1
 
 
 def test_a_model_that_is_not_the_papers_gets_shares_and_no_scores(tmp_path: Path):

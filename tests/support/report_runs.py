@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,12 @@ def write_run(
     seed: int = 0,
     fraction: float = 1.0,
     lr: float = 2e-4,
+    depth: int = 32,
+    selectors: Sequence[str] = (),
     train: dict[str, Any] | None = None,
 ) -> Run:
     """A finished run with random answers, about a share `skill` of them right; without layers, an untouched LVLM."""
-    identity: dict[str, Any] = {"model": {"name": model, "num_layers": 32}, "weights": {"backbone": model}}
+    identity: dict[str, Any] = {"model": {"name": model, "num_layers": depth}, "weights": {"backbone": model}}
     if layers:
         data = {"sha256": "d" * 64, "fraction": fraction}
         identity |= {"layers": list(layers), "data": data, "lora": {"r": 8}, "train": {"lr": lr}, "engine": {"zero": 3}}
@@ -90,6 +93,7 @@ def write_run(
         "run_id": run_id,
         "identity": identity,
         "layers": list(layers),
+        "selectors": list(selectors),
         "train": (train or {"steps": 10, "seconds": 100.0 + len(layers), "gpu_hours": 0.0}) if layers else None,
         "scores": scores,
         "provenance": {"git_commit": None},

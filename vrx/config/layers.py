@@ -17,6 +17,8 @@ NO_OPTIONS = (
     "name",
     "rule",
     "formula",
+    "depth",
+    "other_depths",
     "kinds",
     *SCORE_OPTIONS,
 )  # every other field of a selector is an option of its rule
@@ -63,6 +65,11 @@ def apply_rule(
 
 def _choose(run: RunConfig, depth: int, k: int, scores: Sequence[float | None] | None) -> tuple[int, ...]:
     selector = run.selector
+    if selector.depth not in (None, run.model.num_layers):
+        raise UserError(
+            f"selector={selector.name}: its list is for models of {selector.depth} decoder layers, "
+            f"model={run.model.name} has {run.model.num_layers}; valid is selector={selector.other_depths}"
+        )
     explicit = selector.layers is not None
     name = "fixed" if explicit else selector.rule
     options = {key: value for key, value in dataclasses.asdict(selector).items() if value is not None}

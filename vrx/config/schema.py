@@ -31,6 +31,8 @@ class SelectorConfig:
     name: str = MISSING
     rule: str = MISSING  # a function of vrx.selectors
     layers: list[int] | None = number(None, 0, MAX_LAYERS)  # an explicit list wins over the selector
+    depth: int | None = number(None, 1, MAX_LAYERS)  # decoder layers of the models that `layers` is for; null: all
+    other_depths: str | None = None  # the selector to take for models of another depth
     offset: int | None = number(None, -MAX_LAYERS, MAX_LAYERS)
     start: str | None = None
     seed: int | None = number(None, 0, MAX_SEED)

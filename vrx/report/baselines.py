@@ -9,7 +9,7 @@ from pathlib import PurePath
 from vrx.config.paths import as_file_name
 from vrx.report.collect import Run
 from vrx.report.paper import Paper
-from vrx.report.paper_layers import row_layers
+from vrx.report.paper_layers import row_layers, row_runs
 from vrx.report.question_scores import QuestionScores
 from vrx.report.run_groups import group_by_setting
 from vrx.report.table_notes import table_notes
@@ -56,7 +56,7 @@ def _tuned_rows(contents: TableContents, runs: Sequence[Run], addition: str) -> 
     all_layers = [run for run in runs if len(run.layers) == contents.depth and run.fraction == 1]
     for printed in contents.artifact.rows_of(contents.papers_model)[:NUM_TUNED_ROWS]:
         layers = row_layers(printed, contents.depth, contents.paper)
-        tuned = [run for run in runs if layers is not None and run.layers == set(layers) and run.fraction == 1]
+        tuned = [run for run in row_runs(printed, runs, contents.depth, contents.paper) if run.fraction == 1]
         cells = contents.cells(tuned, all_layers, compare=False)
         yield TableRow(printed.label + addition, layers, 1.0, tuple(tuned), cells)
 

@@ -11,8 +11,8 @@ from vrx.config.paths import as_file_name
 from vrx.report.bootstrap import pair_scores, paired_bootstrap
 from vrx.report.cells import SEED, scores_of
 from vrx.report.collect import Run
-from vrx.report.paper import Artifact, Claim, Paper, PaperRow
-from vrx.report.paper_layers import label_at_depth, row_layers
+from vrx.report.paper import Artifact, Claim, Paper
+from vrx.report.paper_layers import OWN, label_at_depth, row_runs
 from vrx.report.question_scores import QuestionScores
 from vrx.report.run_groups import group_by_identity, group_by_setting
 
@@ -135,14 +135,11 @@ Sides = Mapping[str, tuple[Sequence[Run], Sequence[Run]]]  # by the label of a c
 def _row_sides(claim: Claim, artifact: Artifact, paper: Paper, tuned: Sequence[Run]) -> tuple[Sides, list[str]]:
     """The runs of the claim's row and of each row that it is compared with; the labels of rows without runs."""
     model = tuned[0].model if artifact.rows_of(tuned[0].model) else artifact.rows[0].model
-    rows = {row.label: row for row in artifact.rows_of(model)}
-
-    def runs_of(row: PaperRow) -> list[Run]:
-        layers = row_layers(row, tuned[0].depth, paper)
-        return [run for run in tuned if layers is not None and run.layers == set(layers)]
-
-    own = runs_of(rows[claim.row])
-    others = {label_at_depth(rows[label], tuned[0].depth): runs_of(rows[label]) for label in claim.against}
+    rows, depth = {row.label: row for row in artifact.rows_of(model)}, tuned[0].depth
+    own = row_runs(rows[claim.row], tuned, depth, paper)
+    against = [rows[label] for label in claim.against]
+    labels = [label_at_depth(row, depth, paper).removeprefix(OWN) for row in against]
+    others = {label: row_runs(row, tuned, depth, paper) for label, row in zip(labels, against, strict=True)}
     missing = [label for label, runs in {claim.row: own, **others}.items() if not runs]
     return {label: (own, runs) for label, runs in others.items() if own and runs}, missing
 

@@ -1,15 +1,19 @@
-"""Which layers a row of the paper means in a model of any depth, and its label there."""
+"""Which layers a row of the paper means in a model of any depth, the runs that fill it, and its label there."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from vrx.config.paths import CONF
 from vrx.config.resolve import resolve_name
+from vrx.report.collect import Run
 from vrx.report.paper import Paper, PaperRow
+
+OWN = "Ours: "
 
 
 def row_layers(row: PaperRow, depth: int, paper: Paper) -> tuple[int, ...] | None:
@@ -27,15 +31,45 @@ def row_layers(row: PaperRow, depth: int, paper: Paper) -> tuple[int, ...] | Non
     if row.selector is None or row.num_layers > depth:
         return None
     options = _selector_options(row.selector)
-    if "layers" in options or "formula" in options:
+    if "layers" in options:
         return None
     arguments = {key: value for key, value in options.items() if key not in ("name", "rule")}
     return resolve_name("rule", options["rule"], key="selector.rule")(depth, row.num_layers, **arguments)
 
 
-def label_at_depth(row: PaperRow, depth: int) -> str:
-    """The label of a row for a model of `depth` layers: `Fully trained (30 layers)`."""
+def row_selector(row: PaperRow, depth: int, paper: Paper) -> str | None:
+    """The selector of a row whose layers only the scores of a model of `depth` layers tell; None where they are known.
+
+    The paper's lists by importance are for the depth of its models; at another one the selector that orders the
+    model's own layers by the same score takes their place.
+    """
+    if row.selector is None or row_layers(row, depth, paper) is not None:
+        return None
+    return _selector_options(row.selector).get("other_depths")
+
+
+def row_runs(row: PaperRow, runs: Sequence[Run], depth: int, paper: Paper) -> list[Run]:
+    """Of the runs of a model of `depth` layers those that a row is made of, whatever data they were tuned on."""
+    if selector := row_selector(row, depth, paper):
+        return [run for run in runs if run.is_tuned and _is_by(run, selector, row)]
+    layers = row_layers(row, depth, paper)
+    return [run for run in runs if layers is not None and run.layers == set(layers) and run.is_tuned == bool(layers)]
+
+
+def label_at_depth(row: PaperRow, depth: int, paper: Paper) -> str:
+    """The label of a row for a model of `depth` layers: `Fully trained (30 layers)`, `Ours: angular distance`."""
+    if selector := row_selector(row, depth, paper):
+        return own_label(selector)
     return row.label.replace(f"{row.num_layers} layers", f"{depth} layers") if row.selector == "all" else row.label
+
+
+def own_label(selector: str) -> str:
+    """The label of a row of runs whose layers a selector chose by scores of the model itself."""
+    return OWN + selector.replace("_", " ")
+
+
+def _is_by(run: Run, selector: str, row: PaperRow) -> bool:
+    return selector in run.record.selectors and len(run.layers) == row.num_layers
 
 
 @functools.cache

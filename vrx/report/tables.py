@@ -14,7 +14,7 @@ from vrx.config.shuffled_images import LABEL, SUFFIX
 from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Paper, PaperRow
-from vrx.report.paper_layers import label_at_depth, row_layers
+from vrx.report.paper_layers import label_at_depth, own_label, row_layers, row_runs, row_selector
 from vrx.report.question_scores import QuestionScores, chance
 from vrx.report.run_groups import describe_differences, group_by_setting, setting
 from vrx.report.table_notes import CHANCE_LABEL, table_notes
@@ -119,12 +119,14 @@ class TableContents:
 
     def _printed_row(self, printed: PaperRow) -> TableRow:
         """A row that the paper prints, with our numbers."""
-        layers = row_layers(printed, self.depth, self.paper)
-        is_all, label = printed.selector == "all", label_at_depth(printed, self.depth)
-        runs = self._runs_of(layers, printed.fraction)
-        cells = self.cells(runs, self._runs_of(tuple(range(self.depth)), printed.fraction), compare=not is_all)
+        is_all, label = printed.selector == "all", label_at_depth(printed, self.depth, self.paper)
+        on_its_data = [run for run in self.runs if run.fraction == printed.fraction]
+        runs = row_runs(printed, on_its_data, self.depth, self.paper)
+        cells = self.cells(runs, [run for run in on_its_data if len(run.layers) == self.depth], compare=not is_all)
         for column in cells if self.is_papers_model else cells.keys() & {"share"}:
             cells[column] = with_published(cells[column], self.artifact, printed, column)
+        layers = row_layers(printed, self.depth, self.paper)
+        layers = _common_layers(runs) if layers is None else layers
         return TableRow(label, layers, printed.fraction, tuple(runs), cells)
 
     def _other_selectors(self) -> list[TableRow]:
@@ -135,17 +137,16 @@ class TableContents:
         printed = self.artifact.rows_of(self.papers_model)
         on_all_data = [run for run in self.runs if run.is_tuned and run.fraction == 1]
         all_layers = [run for run in self.runs if run.fraction == 1 and len(run.layers) == self.depth]
+        shown = {row_selector(row, self.depth, self.paper) or row.selector for row in printed}
         by_selector: dict[str, list[Run]] = {}
         for run in on_all_data:
             if len(run.layers) in {row.num_layers for row in printed} and run not in all_layers:
-                for name in set(run.record.selectors) - {row.selector for row in printed} - {"layers"}:
+                for name in set(run.record.selectors) - shown - {"layers"}:
                     by_selector.setdefault(name, []).append(run)
         rows = []
         for name, runs in sorted(by_selector.items()):
-            layer_sets = {tuple(sorted(run.layers)) for run in runs}
-            layers = layer_sets.pop() if len(layer_sets) == 1 else None
             cells = self.cells(runs, all_layers, compare=True)
-            rows.append(TableRow(f"Ours: {name.replace('_', ' ')}", layers, 1.0, tuple(runs), cells))
+            rows.append(TableRow(own_label(name), _common_layers(runs), 1.0, tuple(runs), cells))
         return rows
 
     def with_controls(self, rows: Sequence[TableRow]) -> list[TableRow]:
@@ -188,12 +189,8 @@ class TableContents:
             cells["share"] = Cell(value=cells["average"].share)
         return cells
 
-    def _runs_of(self, layers: tuple[int, ...] | None, fraction: float) -> list[Run]:
-        """The runs that tune these layers; no layers are the untouched LVLM."""
-        if layers is None:
-            return []
-        return [
-            run
-            for run in self.runs
-            if run.layers == set(layers) and run.fraction == fraction and run.is_tuned == bool(layers)
-        ]
+
+def _common_layers(runs: Sequence[Run]) -> tuple[int, ...] | None:
+    """The layers that all of these runs tuned; None where they differ."""
+    layer_sets = {tuple(sorted(run.layers)) for run in runs}
+    return layer_sets.pop() if len(layer_sets) == 1 else None
