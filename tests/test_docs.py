@@ -76,15 +76,20 @@ def words_of(command: str) -> list[str]:
     return shlex.split(command.replace(FINISHED_RUN, "outputs/finetune/tiny/finished_run"))[1:]
 
 
+def sweep_params(overrides: list[str]) -> dict[str, str]:
+    """What the sweep file that a command names goes through."""
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=overrides, return_hydra_config=True).hydra.sweeper.get("params") or {}
+
+
 def first_run(arguments: list[str]) -> list[str]:
     """The overrides of the first run of a sweep: the first value of each list, on the command line or in a file."""
     overrides = [word for word in read_arguments(arguments) if not word.startswith("-")]
     if not HAS_SLURM:
         overrides = [word for word in overrides if not word.startswith(("hydra/launcher", "hydra.launcher"))]
     fixed = [word for word in overrides if not OverridesParser.create().parse_override(word).is_sweep_override()]
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.get("params") or {}
+    params = sweep_params(fixed) if any(word.startswith("sweep=") for word in fixed) else {}
     parsed = OverridesParser.create().parse_overrides(
         [*(f"{key}={value}" for key, value in params.items()), *overrides]
     )
