@@ -141,17 +141,17 @@ def test_rows_have_layers_in_models_of_another_depth():
 
 def test_in_a_model_of_another_depth_its_own_scores_stand_for_the_papers_lists(tmp_path: Path):
     write_run(tmp_path, tuple(range(30)), depth=30)
-    by_score = {
-        seed: write_run(tmp_path, layers, seed=seed, depth=30, selectors=["block_influence"])
+    by_score = [
+        write_run(tmp_path, layers, seed=seed, depth=30, selectors=["block_influence"])
         for seed, layers in enumerate([(0, 1, 2, 3, 9, 10, 11, 12), (0, 1, 2, 3, 9, 10, 11, 13)])
-    }
+    ]
     write_run(tmp_path, (4, 5, 6), depth=30, selectors=["block_influence"])  # not as many layers as the row
     write_run(tmp_path, tuple(range(4, 12)), depth=30, selectors=["block_influence_reversed"])
     (table,) = tables_of(tmp_path, "table1")
     labels = [row.label for row in table.rows]
     assert "Block Influence Score" not in labels and labels.count("Ours: block influence") == 1
     row = row_of(table, "Ours: block influence")
-    assert {run.folder for run in row.runs} == {run.folder for run in by_score.values()} and row.layers is None
+    assert {run.folder for run in row.runs} == {run.folder for run in by_score} and row.layers is None
     assert row.cells["average"].num_seeds == 2
     assert not row_of(table, "Ours: angular distance").is_filled
     assert len(row_of(table, "Ours: block influence reversed").runs) == 1

@@ -50,10 +50,11 @@ def row_selector(row: PaperRow, depth: int, paper: Paper) -> str | None:
 
 def row_runs(row: PaperRow, runs: Sequence[Run], depth: int, paper: Paper) -> list[Run]:
     """Of the runs of a model of `depth` layers those that a row is made of, whatever data they were tuned on."""
-    if selector := row_selector(row, depth, paper):
-        return [run for run in runs if run.is_tuned and _is_by(run, selector, row)]
     layers = row_layers(row, depth, paper)
-    return [run for run in runs if layers is not None and run.layers == set(layers) and run.is_tuned == bool(layers)]
+    if layers is not None:
+        return [run for run in runs if run.layers == set(layers) and run.is_tuned == bool(layers)]
+    selector, tuned = row_selector(row, depth, paper), [run for run in runs if run.is_tuned]
+    return [run for run in tuned if selector in run.record.selectors and len(run.layers) == row.num_layers]
 
 
 def label_at_depth(row: PaperRow, depth: int, paper: Paper) -> str:
@@ -66,10 +67,6 @@ def label_at_depth(row: PaperRow, depth: int, paper: Paper) -> str:
 def own_label(selector: str) -> str:
     """The label of a row of runs whose layers a selector chose by scores of the model itself."""
     return OWN + selector.replace("_", " ")
-
-
-def _is_by(run: Run, selector: str, row: PaperRow) -> bool:
-    return selector in run.record.selectors and len(run.layers) == row.num_layers
 
 
 @functools.cache

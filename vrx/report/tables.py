@@ -122,7 +122,7 @@ class TableContents:
         is_all, label = printed.selector == "all", label_at_depth(printed, self.depth, self.paper)
         on_its_data = [run for run in self.runs if run.fraction == printed.fraction]
         runs = row_runs(printed, on_its_data, self.depth, self.paper)
-        cells = self.cells(runs, [run for run in on_its_data if len(run.layers) == self.depth], compare=not is_all)
+        cells = self.cells(runs, self._all_layers(printed.fraction), compare=not is_all)
         for column in cells if self.is_papers_model else cells.keys() & {"share"}:
             cells[column] = with_published(cells[column], self.artifact, printed, column)
         layers = row_layers(printed, self.depth, self.paper)
@@ -136,7 +136,7 @@ class TableContents:
         """
         printed = self.artifact.rows_of(self.papers_model)
         on_all_data = [run for run in self.runs if run.is_tuned and run.fraction == 1]
-        all_layers = [run for run in self.runs if run.fraction == 1 and len(run.layers) == self.depth]
+        all_layers = self._all_layers(1)
         shown = {row_selector(row, self.depth, self.paper) or row.selector for row in printed}
         by_selector: dict[str, list[Run]] = {}
         for run in on_all_data:
@@ -188,6 +188,10 @@ class TableContents:
             cells["average"] = measured_cell(columns, runs, all_layers, self.scores, compare=compare)
             cells["share"] = Cell(value=cells["average"].share)
         return cells
+
+    def _all_layers(self, fraction: float) -> list[Run]:
+        """The runs that tune every layer on this share of the data."""
+        return [run for run in self.runs if run.fraction == fraction and len(run.layers) == self.depth]
 
 
 def _common_layers(runs: Sequence[Run]) -> tuple[int, ...] | None:
