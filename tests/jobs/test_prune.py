@@ -131,7 +131,10 @@ def test_a_pruned_run_is_measured_saved_and_recorded(
     ours = text_logits(from_run.load_from_run(run.model, folder, dtype=torch.float32))
     assert torch.equal(torch.load(tmp_path / "logits"), ours) and torch.equal(ours, text_logits(in_memory))
 
-    driver.prune(dataclasses.replace(run, prune=dataclasses.replace(run.prune, layers=[29, 31])))  # by another way
+    listed = dataclasses.replace(run, prune=dataclasses.replace(run.prune, layers=[29, 31]))  # by another way
+    assert driver.progress(listed).reason == "its record does not say that a list chooses these layers too"
+    driver.prune(listed)
+    assert driver.progress(listed).state == "done"
     assert started == ["prune"]
     again = json.loads((folder / "record.json").read_text())
     assert again["pruned"]["by"] == ["a list", "angular_distance_inputs outside the region"]

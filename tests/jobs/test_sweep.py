@@ -100,6 +100,23 @@ def test_a_dry_run_never_ends_silently(vrx: Command):
     assert "1 distinct runs" in listed.stdout
 
 
+# ---- jobs that share a run directory
+
+
+def test_all_questions_and_labels_of_one_run_are_recorded(vrx: Command, tmp_path: Path):
+    """Both selectors choose all 32 layers: one training, whatever is asked of it."""
+    options = ("selector=all,sparse_uniform", "layer_count=32_layers", "benchmark=tiny_gqa,tiny_mmlu")
+    command = ("-m", *options, *STEPS, "engine.name=torch", "eval.limit=4")
+    ended = vrx(*command)
+    assert ended.returncode == 0, ended.stderr
+    (record,) = tmp_path.glob("outputs/finetune/tiny/*/record.json")
+    content = files.read_json(record)
+    assert content["selectors"] == ["all", "sparse_uniform"]
+    assert set(content["scores"]) == {"tiny_gqa", "tiny_mmlu"}
+    listed = vrx(*command, "sweep.dry_run=true")
+    assert "4 distinct runs: 4 done, 0 resumable, 0 to do" in listed.stdout
+
+
 # ---- what is refused and what fails
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vrx.launch.sweep_runner import Job, JobState, Scheduler, failure_reason, gpu_shares, time_left_text
+from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct, failure_reason, gpu_shares, time_left_text
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.status import RunStatus
 
@@ -49,6 +50,26 @@ def test_a_run_held_by_another_vrx_is_reported_and_waited_for(tmp_path: Path, ca
     assert lines == ["vrx: held by another vrx: seed=1; this sweep waits for it"]
     assert capsys.readouterr().err.splitlines() == ["vrx: done: seed=1, finished before"]
     assert held.process is None
+
+
+def test_jobs_that_ask_the_same_of_one_directory_are_one(tmp_path: Path):
+    first, again, other, elsewhere = (job(name, run_dir=tmp_path / "run") for name in "abcd")
+    other.asks, elsewhere.status = "more", RunStatus("to do", "a reason", tmp_path / "another run")
+    assert distinct([first, again, other, elsewhere]) == {
+        **{first: first, again: first},
+        **{other: other, elsewhere: elsewhere},
+    }
+    unknown = [job("a"), job("b")]
+    assert distinct(unknown) == {each: each for each in unknown}, "their directories may differ once data are made"
+
+
+def test_jobs_of_one_directory_run_one_after_another_and_keep_their_logs(tmp_path: Path):
+    """Each fails if it finds the other's file, and deletes its own at the end."""
+    code = "import pathlib; f = pathlib.Path({!r}); f.touch(exist_ok=False); print({}); f.unlink()"
+    jobs = [job(f"seed={n}", code.format(str(tmp_path / "lock"), n), run_dir=tmp_path / "run") for n in range(4)]
+    assert scheduler(jobs, tmp_path / "logs", gpus=tuple("0123"), gpus_per_run=1).run() == []
+    assert printed(jobs) == list("0123")
+    assert all(late.started_at > early.started_at for early, late in itertools.pairwise(jobs))
 
 
 def test_a_finished_run_is_skipped_with_its_reason(tmp_path: Path, capsys: Any):

@@ -22,7 +22,6 @@ from vrx.launch.ranks import PARENT
 from vrx.runs.locks import is_locked
 from vrx.runs.status import RunStatus
 
-STATES = ("done", "resumable", "to do")
 POLL_SECONDS = 0.2
 TERMINATE_SECONDS = 600  # after SIGTERM, for a run to write a checkpoint and end
 
@@ -40,12 +39,14 @@ class Job:
     """One run of a sweep: the command that starts it, its progress and its process.
 
     look: returns the run's present status; `status` is the latest that it returned.
+    asks: what it asks of its run directory; jobs of one directory that ask different things run one after another.
     """
 
     name: str
     command: list[str]
     look: Callable[[], RunStatus]
     status: RunStatus
+    asks: str = ""
     state: JobState = JobState.WAITING
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     log_file: Path | None = None
@@ -62,27 +63,10 @@ class Job:
         return self.status.run_dir is not None and is_locked(self.status.run_dir)
 
 
-def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without repetitions of the same run."""
-    by_run: dict[Path | int, Job] = {}
-    for job in jobs:
-        by_run.setdefault(job.status.run_dir or id(job), job)
-    return list(by_run.values())
-
-
-def listing(jobs: Sequence[Job]) -> str:
-    """What a dry run prints: every run with its state and, if similar runs have finished, its expected hours."""
-    lines = []
-    for job in jobs:
-        expected = job.status.expected_hours
-        hours = f"{expected:.2f} h" if expected and not job.status.is_done else ""
-        reason = "" if job.status.is_done else f" ({job.status.reason})"
-        lines.append(f"{job.status.state:<10} {hours:>9}  {job.name}{reason}")
-    counts = ", ".join(f"{sum(job.status.state == state for job in jobs)} {state}" for state in STATES)
-    unfinished = [job for job in jobs if job.status.state != "done"]
-    known = [job.status.expected_hours for job in unfinished if job.status.expected_hours]
-    hours = f"; about {sum(known):.2f} h" if known and len(known) == len(unfinished) else ""
-    return "\n".join([*lines, f"{len(jobs)} distinct runs: {counts}{hours}"])
+def distinct(jobs: Sequence[Job]) -> dict[Job, Job]:
+    """Job -> the first job that asks the same of the same run directory, which stands for all of them."""
+    first: dict[tuple[Path | int, str], Job] = {}
+    return {job: first.setdefault((job.status.run_dir or id(job), job.asks), job) for job in jobs}
 
 
 def gpu_shares(gpus: Sequence[str], gpus_per_run: int | None) -> list[tuple[str, ...]]:
@@ -169,7 +153,7 @@ class Scheduler:
 
     def _mark_held(self) -> None:
         for job in self.in_state(JobState.WAITING, JobState.HELD):
-            if not job.is_locked:
+            if not job.is_locked or self._is_busy(job):
                 job.state = JobState.WAITING
             elif job.state is JobState.WAITING:
                 job.state = JobState.HELD
@@ -179,15 +163,29 @@ class Scheduler:
         for job in self.in_state(JobState.WAITING):
             if not self.free or not self._goes_on():
                 return
+            if self._is_busy(job):
+                continue
             try:
-                job.status = job.look()  # another vrx may have finished it
+                job.status = job.look()  # another vrx or job may have finished it
                 if job.status.state == "done":
                     self._finish(job, "finished before")
-                else:
-                    _start(job, self.free[0], self.logs)
+                elif not self._is_busy(job):  # its directory may be known only now
+                    _start(job, self.free[0], self._log_file(job))
                     self.free.pop(0)
             except (UserError, OSError) as error:
                 self._fail(job, disk_error_message(error) or str(error))
+
+    def _is_busy(self, job: Job) -> bool:
+        """Whether another job of this sweep works on the run directory of this one."""
+        busy = [other.status.run_dir for other in self.in_state(JobState.RUNNING) if other is not job]
+        return job.status.run_dir is not None and job.status.run_dir in busy
+
+    def _log_file(self, job: Job) -> Path:
+        """A file named for the run directory; for its name where the directory is unknown or another job's too."""
+        name, digest = job.status.run_dir, hashlib.sha256(job.name.encode()).hexdigest()[:12]
+        path = self.logs / f"{name.name if name else digest}.log"
+        is_taken = any(other.log_file == path for other in self.jobs if other is not job)
+        return path.with_name(f"{path.stem}-{digest}.log") if is_taken else path
 
     def _finish(self, job: Job, how: str = "") -> None:
         job.state = JobState.DONE
@@ -207,14 +205,13 @@ class Scheduler:
                 process.wait(timeout=TERMINATE_SECONDS)
 
 
-def _start(job: Job, gpus: tuple[str, ...], logs: Path) -> None:
+def _start(job: Job, gpus: tuple[str, ...], log_file: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
     environment[PARENT] = str(os.getpid())  # the child ends with this process
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    unique_name = job.status.run_dir.name if job.status.run_dir else hashlib.sha256(job.name.encode()).hexdigest()[:12]
-    job.log_file = logs / f"{unique_name}.log"
-    with job.log_file.open("wb") as output:
+    job.log_file = log_file
+    with log_file.open("wb") as output:
         job.process = subprocess.Popen(job.command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     job.gpus, job.started_at, job.state = gpus, time.monotonic(), JobState.RUNNING
 

@@ -25,7 +25,7 @@ from vrx.runs.neighbours import all_layers_record
 from vrx.runs.record import Record, read_record, with_selectors
 from vrx.runs.results import is_copy
 from vrx.runs.run_dir import RunDir
-from vrx.runs.status import Check, RunStatus, run_status, training_gap
+from vrx.runs.status import Check, Gap, RunStatus, run_status, training_gap
 from vrx.runs.train_summary import read_train_summary
 
 
@@ -94,11 +94,20 @@ def progress(run: RunConfig) -> RunStatus:
     except NotConverted as error:
         return RunStatus("to do", str(error), run_dir)
     hours = expected_hours(run, run_dir, identity)
-    return run_status(run_dir, _checks(run, run_dir, samples), expected_hours=hours)
+    checks = [*_checks(run, run_dir, samples), lambda: _label_gap(run, run_dir)]
+    return run_status(run_dir, checks, expected_hours=hours)
 
 
 def _checks(run: RunConfig, run_dir: Path, samples: evaluate_run.BenchmarkSamples) -> list[Check]:
     return [lambda: training_gap(run_dir), lambda: evaluate_run.evaluation_gap(run, run_dir, samples)]
+
+
+def _label_gap(run: RunConfig, run_dir: Path) -> Gap | None:
+    """That the record of a finished run does not name this selector, which chooses the same layers as another."""
+    label = selector_label(run)
+    if is_copy(run_dir) or label in read_record(RunDir(run_dir).record).selectors:
+        return None
+    return Gap(f"its record does not name selector={label} yet")
 
 
 def _show(run: RunConfig, run_dir: Path, record: Record) -> None:

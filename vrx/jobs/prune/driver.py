@@ -218,7 +218,15 @@ def progress(run: RunConfig) -> RunStatus:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:
         return RunStatus("to do", str(error), pruning.run_dir)
-    return run_status(pruning.run_dir, _checks(pruning, samples))
+    criterion = _criterion(run, source) if pruning.layers else None
+    return run_status(pruning.run_dir, [*_checks(pruning, samples), lambda: _criterion_gap(pruning.run_dir, criterion)])
+
+
+def _criterion_gap(run_dir: Path, criterion: str | None) -> Gap | None:
+    """That the record of a finished pruning does not name this criterion, which chooses the same layers as another."""
+    if criterion is None or is_copy(run_dir) or criterion in _recorded_criteria(run_dir):
+        return None
+    return Gap(f"its record does not say that {criterion} chooses these layers too")
 
 
 def _show(run_dir: Path, record: Record) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -32,7 +32,8 @@ from vrx.jobs.sweep.plan import (
 )
 from vrx.launch.gpus import gpu_numbers
 from vrx.launch.node import this_node
-from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct, listing
+from vrx.launch.sweep_runner import Job, JobState, Scheduler, distinct
+from vrx.runs.status import State
 
 PLUGIN_MODULE = "hydra_plugins.vrx"  # Hydra accepts plugins from this package alone; see conf/hydra/launcher/vrx.yaml
 
@@ -105,11 +106,11 @@ class VrxLauncher(Launcher):
             )
         with tempfile.TemporaryDirectory() as folder:
             by_run = {each: _job(each, Path(folder) / str(number)) for number, each in enumerate(plan.runs)}
-            jobs = distinct(list(by_run.values()))
+            same = distinct(list(by_run.values()))
+            jobs = list(dict.fromkeys(same.values()))
             options = {"gpus_per_run": run.runtime.gpus_per_run, "fail_fast": run.sweep.fail_fast}
             Scheduler(jobs, logs=self._logs(run), gpus=gpu_numbers(), **options).run()
-            ended = {job.status.run_dir or id(job): job for job in jobs}
-            returns = {each: _returned(each, ended[job.status.run_dir or id(job)]) for each, job in by_run.items()}
+            returns = {each: _returned(each, same[job]) for each, job in by_run.items()}
         return returns, jobs
 
     def _logs(self, run: RunConfig) -> Path:
@@ -168,15 +169,31 @@ def list_runs(runs: Sequence[PlannedRun], compose: Compose) -> None:
     if plan.runs and takes_all_runs(plan.runs[0]):
         print("\n".join(f"job={each.config.job.name}  {each.name}" for each in plan.runs))
     else:
-        print(listing(distinct([Job(each.name, [], each.look, each.status) for each in plan.runs])))
+        jobs = [Job(each.name, [], each.look, each.status, each.asks) for each in plan.runs]
+        print(_listing(list(dict.fromkeys(distinct(jobs).values()))))
     if plan.num_refused:
         raise refused_error(plan.num_refused, len(scoring) + len(runs))
+
+
+def _listing(jobs: Sequence[Job]) -> str:
+    """What a dry run prints: every run with its state and, if similar runs have finished, its expected hours."""
+    lines = []
+    for job in jobs:
+        expected = job.status.expected_hours
+        hours = f"{expected:.2f} h" if expected and not job.status.is_done else ""
+        reason = "" if job.status.is_done else f" ({job.status.reason})"
+        lines.append(f"{job.status.state:<10} {hours:>9}  {job.name}{reason}")
+    counts = ", ".join(f"{sum(job.status.state == state for job in jobs)} {state}" for state in get_args(State))
+    unfinished = [job for job in jobs if job.status.state != "done"]
+    known = [job.status.expected_hours for job in unfinished if job.status.expected_hours]
+    hours = f"; about {sum(known):.2f} h" if known and len(known) == len(unfinished) else ""
+    return "\n".join([*lines, f"{len(jobs)} distinct runs: {counts}{hours}"])
 
 
 def _job(planned: PlannedRun, path: Path) -> Job:
     path.with_suffix(".yaml").write_text(OmegaConf.to_yaml(planned.config), encoding="utf-8")
     command = [sys.executable, "-m", "vrx.jobs.sweep.child", str(path)]
-    return Job(planned.name, command, planned.look, planned.status)
+    return Job(planned.name, command, planned.look, planned.status, planned.asks)
 
 
 def _returned(planned: PlannedRun, job: Job) -> JobReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from vrx.config.schema import RunConfig
 from vrx.config.unused_options import refuse_unused
 from vrx.jobs.source_run import with_own_benchmarks
 from vrx.launch.logging import log
+from vrx.runs.layer_selection import selector_label
 from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.status import RunStatus
 
@@ -51,6 +53,17 @@ class PlannedRun:
         """The driver module of the run's job."""
         assert self.run is not None
         return importlib.import_module(f"vrx.jobs.{self.run.job.name}.driver")
+
+    @property
+    def asks(self) -> str:
+        """What this run asks of its directory, which may be that of others: questions, options, a selector's label.
+
+        A pruning is labelled by its formula both outside the region and anywhere, so `outside_region` asks nothing.
+        """
+        run = self.run
+        assert run is not None
+        prune = run.prune and dataclasses.replace(run.prune, outside_region=None)
+        return repr((run.benchmark, run.eval, run.score, prune, selector_label(run)))
 
     def look(self) -> RunStatus:
         """The run's current status; starts nothing."""
