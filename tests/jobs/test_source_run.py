@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.config_runs import run_of
+from support.config_runs import composed, run_of
 
 from vrx.config.schema import RunConfig
 from vrx.config.shuffled_images import SUFFIX
-from vrx.jobs.source_run import with_own_benchmarks
+from vrx.jobs.source_run import run_of_command
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 
@@ -26,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]
 
 def asked(folder: Path, *overrides: str) -> RunConfig:
     overrides = ("job=evaluate", f"job.run={folder}", *overrides)
-    return with_own_benchmarks(run_of(*overrides), overrides)
+    return run_of_command(composed(*overrides), overrides)
 
 
 def test_without_names_the_questions_are_those_of_the_run(finished: tuple[Path, RunConfig]):
@@ -50,5 +50,20 @@ def test_they_are_asked_with_shuffled_images_where_the_command_says_so(finished:
 
 
 def test_a_folder_without_a_configuration_is_left_to_the_job(tmp_path: Path):
-    run = run_of("job=evaluate", f"job.run={tmp_path}")
-    assert run == with_own_benchmarks(run, [f"job.run={tmp_path}"])
+    assert asked(tmp_path) == run_of("job=evaluate", f"job.run={tmp_path}")
+
+
+@pytest.mark.parametrize("job", ["evaluate", "revert", "prune", "score"])
+@pytest.mark.parametrize("model", ["qwen3-vl-2b", "tiny"])
+@pytest.mark.parametrize("named", [(), ("model=internvl3-2b",)])
+def test_questions_are_put_in_the_form_of_the_runs_model(tmp_path: Path, job: str, model: str, named: tuple[str, ...]):
+    own = run_of(f"model={model}", "benchmark=[refcocog]")
+    write_config(tmp_path, own)
+    overrides = (f"job={job}", f"job.run={tmp_path}", "benchmark=[refcocog]", *named)
+    assert run_of_command(composed(*overrides), overrides).benchmark == own.benchmark
+
+
+def test_controls_with_shuffled_images_are_put_in_the_form_of_the_runs_model(tmp_path: Path):
+    own = run_of("job=evaluate", "model=qwen3-vl-2b", "benchmark=[refcocog]", "eval.shuffle_images=true")
+    write_config(tmp_path, own)
+    assert asked(tmp_path, "benchmark=[refcocog]", "eval.shuffle_images=true").benchmark == own.benchmark

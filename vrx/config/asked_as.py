@@ -10,21 +10,23 @@ from typing import Any
 import yaml
 
 from vrx.config.paths import CONF
-from vrx.config.schema import BenchmarkConfig, RunConfig
+from vrx.config.schema import BenchmarkConfig, ModelConfig, RunConfig
 from vrx.config.shuffled_images import plain_name
 
 WAYS = Path(__file__).with_name("asked_as.yaml")
 CHOSEN_BY = ("benchmarks", "architectures")  # keys of an entry that say whom it is for; the others are benchmark keys
 
 
-def with_own_questions(run: RunConfig) -> RunConfig:
+def with_own_questions(run: RunConfig, *, model: ModelConfig | None = None) -> RunConfig:
     """The run with its benchmarks asked as its model is used to; models of LLaVA-1.5's kind as conf/benchmark says.
 
-    A key whose value is not that of conf/benchmark was set by the user, and stays.
+    A key whose value is not that of conf/benchmark was set by the user, and stays. model: the one that answers, by
+    default the run's.
     """
-    if run.model.is_assembled:
+    model = model or run.model
+    if model.is_assembled:
         return run
-    asked = {name: asked_as(name, config, run.model.architecture) for name, config in run.benchmark.items()}
+    asked = {name: asked_as(name, config, model.architecture) for name, config in run.benchmark.items()}
     return dataclasses.replace(run, benchmark=asked)
 
 

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vrx.config.asked_as import with_own_questions
 from vrx.config.errors import UserError
 from vrx.config.migrations import SCHEMA_VERSION, VERSION_KEY, migrate_config
-from vrx.config.schema import RunConfig
+from vrx.config.schema import ModelConfig, RunConfig
 from vrx.config.shuffled_images import with_shuffled_images
 from vrx.config.validate import validate
 
@@ -22,11 +22,14 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, TypeError)
 
 
-def to_run(composed: Any) -> RunConfig:
-    """The typed, checked run of a composed configuration. `UserError` where it cannot work."""
+def to_run(composed: Any, *, answered_by: ModelConfig | None = None) -> RunConfig:
+    """The typed, checked run of a composed configuration. `UserError` where it cannot work.
+
+    answered_by: the model of a finished run that is asked the benchmarks; by default the configuration's.
+    """
     run = _typed(OmegaConf.to_container(composed))
     validate(run)
-    return with_shuffled_images(with_own_questions(run))
+    return with_shuffled_images(with_own_questions(run, model=answered_by))
 
 
 def freeze(run: RunConfig) -> str:

@@ -9,17 +9,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vrx.config.frozen import to_run
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import RunConfig
 from vrx.config.unused_options import refuse_unused
-from vrx.jobs.source_run import with_own_benchmarks
+from vrx.jobs.source_run import run_of_command
 from vrx.launch import preemption
 from vrx.launch.logging import log
 from vrx.launch.node import this_node
 from vrx.launch.ranks import end_process
 from vrx.launch.workers import on_all_nodes
-from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir
 
@@ -31,7 +29,7 @@ def run_job(composed: DictConfig) -> float | None:
     """
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     refuse_unused(composed.job.name, overrides)
-    run = with_own_benchmarks(with_pretrained_projector(to_run(composed)), overrides)
+    run = run_of_command(composed, overrides)
     preemption.install()
     try:
         on_all_nodes(resolve_name("job", run.job.name, key="job"), run)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vrx.config.errors import RunFailed, UserError
-from vrx.config.frozen import load_frozen
+from vrx.config.frozen import load_frozen, to_run
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import JobConfig, ModelConfig, RunConfig
 from vrx.config.shuffled_images import with_shuffled_images
@@ -22,6 +22,7 @@ from vrx.runs.layer_selection import format_layers, select_layers
 from vrx.runs.locks import exclusive_lock, is_locked
 from vrx.runs.lookup import locate_finetune, run_directory
 from vrx.runs.moved_weights import with_moved_weights
+from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.record import Record, read_record
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import require_record
@@ -64,19 +65,26 @@ def read_finished_run(run_dir: Path, model: ModelConfig) -> tuple[Record, RunCon
     return record, with_moved_weights(frozen, record.identity, model, run_dir=run_dir)
 
 
-def with_own_benchmarks(run: RunConfig, overrides: Sequence[str]) -> RunConfig:
-    """A job on a finished run asks that run's benchmarks where the command names neither data nor a model.
+def run_of_command(composed: Any, overrides: Sequence[str]) -> RunConfig:
+    """The checked run of a command; `UserError` where it cannot work.
 
-    overrides: as typed.
+    A job on a finished run puts its questions in the form of that run's model. Where the command names neither data nor
+    a model, the questions are those of the run.
+
+    composed: the configuration. overrides: as typed.
     """
+    frozen = _frozen_if_any(composed.job.run)
+    run = with_pretrained_projector(to_run(composed, answered_by=frozen and frozen.model))
     typed = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
-    if run.job.run is None or typed & {"benchmark", "model", "world", "data_root"}:
-        return run
-    config = RunDir(Path(run.job.run)).config
-    frozen = load_frozen(config) if config.is_file() else None
-    if frozen is None or not frozen.benchmark:
+    if frozen is None or not frozen.benchmark or typed & {"benchmark", "model", "world", "data_root"}:
         return run
     return with_shuffled_images(dataclasses.replace(run, benchmark=frozen.benchmark, world=frozen.world))
+
+
+def _frozen_if_any(run_dir: str | None) -> RunConfig | None:
+    """The configuration of the run that `job.run` names; None where there is none, which the job reports."""
+    config = RunDir(Path(run_dir)).config if run_dir is not None else None
+    return load_frozen(config) if config is not None and config.is_file() else None
 
 
 def source_dir(run: RunConfig) -> Path | None:

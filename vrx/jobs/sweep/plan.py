@@ -15,13 +15,11 @@ from tqdm import tqdm
 
 from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.explain import REFUSALS, explain
-from vrx.config.frozen import to_run
 from vrx.config.schema import RunConfig
 from vrx.config.unused_options import refuse_unused
-from vrx.jobs.source_run import with_own_benchmarks
+from vrx.jobs.source_run import run_of_command
 from vrx.launch.logging import log
 from vrx.runs.layer_selection import selector_label
-from vrx.runs.pretrained_projector import with_pretrained_projector
 from vrx.runs.status import RunStatus
 
 LAYER_CHOICE = ("selector=", "selector.reverse=", "layer_count=", "layer_count.")
@@ -106,8 +104,7 @@ def make_plan(candidates: Sequence[PlannedRun], *, dry_run: bool) -> Plan:
         candidate.name = name
         try:
             refuse_unused(candidate.config.job.name, candidate.overrides)
-            run = with_pretrained_projector(to_run(candidate.task_config))
-            candidate.run = with_own_benchmarks(run, candidate.overrides)
+            candidate.run = run_of_command(candidate.task_config, candidate.overrides)
             if not takes_all_runs(candidate):
                 if not dry_run:
                     make_world(candidate.run)
