@@ -21,6 +21,7 @@ from vrx.evaluation.prediction_files import (
     part_file,
     predictions_file,
     predictions_key,
+    questions_digest,
     read_header,
     read_parts,
     read_predictions,
@@ -140,6 +141,16 @@ CHANGED_INPUTS = {
 @pytest.mark.parametrize("changed", CHANGED_INPUTS)
 def test_every_input_of_generation_changes_the_key(changed: str):
     assert predictions_key(*CHANGED_INPUTS[changed]) != predictions_key("w", samples("a", "b"), 8)
+
+
+def test_the_scale_of_boxes_changes_the_key_where_it_is_set():
+    def key(scale: str | None) -> tuple[str, str]:
+        scaled = [dataclasses.replace(sample, box_scale=scale) for sample in samples("a", "b")]
+        return predictions_key("w", scaled, 8), questions_digest(scaled)
+
+    assert key(None) == ("41ab63f75b4d13a2", "fdfc2e7e68f100b4"), "keys of stored answers stay"
+    for part in range(2):
+        assert len({key(scale)[part] for scale in (None, "1000", "resized")}) == 3
 
 
 def test_references_do_not_change_the_key_of_generated_answers():

@@ -68,8 +68,8 @@ def predictions_key(
 ) -> str:
     """Key of everything that predictions are made from: 16 hexadecimal digits.
 
-    Images count by content, not by path. References count only where their log-likelihood is asked for. `dtype` is
-    the precision that a GPU computes in.
+    Images count by content, not by path. References count only where their log-likelihood is asked for, `box_scale`
+    only where it is set: the answers hold the frame of their boxes. `dtype` is the precision that a GPU computes in.
     """
     questions = _question_rows(samples, output_type)
     hashed_type = "likelihood" if output_type == "loglikelihood" else output_type  # its old name, so that keys stay
@@ -86,7 +86,11 @@ def _question_rows(samples: Sequence[Sample], output_type: str) -> list[list[str
     rows = []
     for sample in samples:
         row = [sample.answer.id, sample.prompt, image_digest(sample.image) if sample.image else ""]
-        rows.append([*row, *sample.answer.references[:1]] if output_type == "loglikelihood" else row)
+        if output_type == "loglikelihood":
+            row += sample.answer.references[:1]
+        if sample.box_scale is not None:
+            row.append(f"box_scale={sample.box_scale}")
+        rows.append(row)
     return rows
 
 
