@@ -82,6 +82,40 @@ def test_one_file_is_of_one_benchmark_of_texts(answered: Run):
         score_answers(run)
 
 
+def command_on_boxes(root: Path, text: str, scale: str | None) -> RunConfig:
+    """Two equal questions about the box of a region, both answered with a text."""
+    row = {"question": "the dog", "box": [64, 48, 320, 240], "width": 640, "height": 480}
+    rows = {
+        "questions": [{"id": name, **row} for name in "ab"],
+        "answers": [{"question_id": name, "text": text} for name in "ab"],
+    }
+    for name, lines in rows.items():
+        (root / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    run = command(root, file=str(root / "answers.jsonl"), name="theirs")
+    path = str(root / "questions.jsonl")
+    metric = "box_accuracy_in_frame"
+    run.benchmark = {"refcocog": BenchmarkConfig(family="grounding", path=path, metric=metric, box_scale=scale)}
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "scale"), [("[0.1, 0.1, 0.5, 0.5]", None), ("[100, 100, 500, 500]", "1000"), ("(16,16),(80,80)", "160")]
+)
+def test_boxes_are_read_in_the_coordinates_that_the_benchmark_names(tmp_path: Path, text: str, scale: str | None):
+    score_answers(command_on_boxes(tmp_path, text, scale))
+    (run,) = find_runs(tmp_path)
+    assert run.record.scores["refcocog"].value == run.record.scores["refcocog"].chance == 1
+    predictions = load_predictions(run.folder / "answers" / "refcocog.jsonl")
+    assert predictions is not None
+    frame = (float(scale), float(scale)) if scale else None
+    assert [answer.box_frame for answer in predictions.answers.values()] == [frame, frame]
+
+
+def test_boxes_in_pixels_of_a_resized_picture_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"^benchmark\.refcocog\.box_scale=resized: .*; valid is a number"):
+        score_answers(command_on_boxes(tmp_path, "[1, 2, 3, 4]", "resized"))
+
+
 def test_nothing_is_overwritten_and_an_unfinished_run_is_named(answered: Run, tmp_path: Path):
     root = answered.folder.parents[2]
     run = command(root, "gqa", run_dir=answered.folder, write_to=str(tmp_path))

@@ -56,6 +56,21 @@ def read_answers(path: Path, ids: Sequence[str], *, key: str) -> dict[str, str]:
     return answers
 
 
+def box_frame(sample: Sample, *, key: str) -> tuple[float, float] | None:
+    """Width and height of a sample's picture in the coordinates of boxes; None where `box_scale` is not set.
+
+    key: that of the benchmark. `UserError` for `resized`, a size that answers from elsewhere do not come with.
+    """
+    if sample.box_scale is None:
+        return None
+    if sample.box_scale == "resized":
+        raise UserError(
+            f"{key}.box_scale=resized: a file of texts does not tell the size of a resized picture; valid is a number, "
+            "such as 1000"
+        )
+    return float(sample.box_scale), float(sample.box_scale)
+
+
 def as_llava(samples: Sequence[Sample], texts: Mapping[str, str], *, model: str, benchmark: str) -> str:
     """JSON Lines, as LLaVA's evaluation scripts read them."""
     rows = (

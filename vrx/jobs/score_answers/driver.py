@@ -53,9 +53,13 @@ def _score_theirs(run: RunConfig, options: ScoreAnswersConfig) -> None:
     if config.output_type != "text":
         raise UserError(f"benchmark=[{name}]: needs {config.output_type}, which a file of texts does not have")
     samples = evaluate_run.check_benchmarks(run)[name]
+    frames = [answers_elsewhere.box_frame(sample, key=f"benchmark.{name}") for sample in samples]
     path = Path(str(options.file))
     texts = answers_elsewhere.read_answers(path, [sample.answer.id for sample in samples], key=FILE)
-    given = {question: Answer(question, text, ()) for question, text in texts.items()}
+    given = {
+        sample.answer.id: Answer(sample.answer.id, texts[sample.answer.id], (), box_frame=frame)
+        for sample, frame in zip(samples, frames, strict=True)
+    }
     answers = with_current_references(samples, given)
     identity = {"model": {"num_layers": run.model.num_layers}, "weights": {"answers_of": options.name}}
     run_id = digest(identity)[:8]
