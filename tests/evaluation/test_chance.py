@@ -79,7 +79,10 @@ def test_one_of_several_references_is_drawn():
     assert 0 < (chance_level(WORDS, in_common) or 0) < 1
 
 
-@pytest.mark.parametrize("metric", ["box_accuracy", "box_accuracy_unpadded", "box_accuracy_qwen", "box_iou_tri"])
+BOX_METRICS = ["box_accuracy", "box_accuracy_unpadded", "box_accuracy_qwen", "box_iou_tri", "box_iou_loc"]
+
+
+@pytest.mark.parametrize("metric", [*BOX_METRICS, "box_accuracy_loc", "box_accuracy_in_frame"])
 @pytest.mark.parametrize("size", [(200, 100), (100, 200), (64, 64)])
 def test_boxes_are_written_in_the_frame_that_the_metric_reads(metric: str, size: tuple[int, int]):
     config = BenchmarkConfig(family="grounding", metric=metric)
@@ -87,6 +90,13 @@ def test_boxes_are_written_in_the_frame_that_the_metric_reads(metric: str, size:
     assert chance_level(config, equal) == pytest.approx(1, abs=0.02)
     apart = [Answer(str(n), "", (), box=(20 * n, 1, 20 * n + 9, 50), image_size=size) for n in range(3)]
     assert chance_level(config, apart) == 0
+
+
+@pytest.mark.parametrize("frame", [None, (1000, 1000), (560, 420), (56, 1400), (1120, 840)])
+def test_boxes_are_written_in_the_frame_of_the_answer(frame: tuple[int, int] | None):
+    config = BenchmarkConfig(family="grounding", metric="box_iou_in_frame")
+    answers = [Answer(str(n), "", (), box=(64, 48, 320, 240), image_size=(640, 480), box_frame=frame) for n in range(5)]
+    assert chance_level(config, answers) == pytest.approx(1, abs=0.001)
 
 
 def test_the_level_depends_on_neither_texts_nor_order_nor_the_last_call():

@@ -17,6 +17,7 @@ from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.scoring import aggregate_of
 from vrx.metrics.aggregate import mean
 from vrx.metrics.answer import Answer
+from vrx.metrics.boxes import LOC_BINS
 
 NUM_GUESSERS = 20  # whose mean score is the chance level
 SEED = 0
@@ -107,12 +108,23 @@ def _relative_box(answer: Answer, *, is_padded: bool) -> list[float]:
 
 def _padded(answer: Answer) -> str:
     """LLaVA's form."""
-    return f"[{', '.join(f'{value:.4f}' for value in _relative_box(answer, is_padded=True))}]"
+    return _in_brackets(_relative_box(answer, is_padded=True))
 
 
 def _unpadded(answer: Answer) -> str:
     """The form that lmms-eval reads."""
-    return f"[{', '.join(f'{value:.4f}' for value in _relative_box(answer, is_padded=False))}]"
+    return _in_brackets(_relative_box(answer, is_padded=False))
+
+
+def _in_frame(answer: Answer) -> str:
+    """The form of current models, in the coordinates of `box_frame`."""
+    frame = answer.box_frame or (1, 1)
+    relative = _relative_box(answer, is_padded=False)
+    return _in_brackets([value * side for value, side in zip(relative, frame * 2, strict=True)])
+
+
+def _in_brackets(box: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:.4f}' for value in box)}]"
 
 
 def _thousandths(answer: Answer) -> str:
@@ -121,4 +133,10 @@ def _thousandths(answer: Answer) -> str:
     return f"({x1},{y1}),({x2},{y2})"
 
 
-BOX_FRAMES = (_padded, _unpadded, _thousandths)
+def _location_tokens(answer: Answer) -> str:
+    """PaliGemma's form."""
+    x1, y1, x2, y2 = _relative_box(answer, is_padded=False)
+    return "".join(f"<loc{min(max(round(LOC_BINS * value), 0), LOC_BINS - 1):04d}>" for value in (y1, x1, y2, x2))
+
+
+BOX_FRAMES = (_padded, _unpadded, _in_frame, _thousandths, _location_tokens)
