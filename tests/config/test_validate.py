@@ -64,6 +64,10 @@ REFUSED = [
     (("model.image_aspect_ratio=crop",), "model.image_aspect_ratio=crop: valid are pad, square"),
     (("wandb.mode=loud",), "wandb.mode=loud: valid are auto, online, offline, disabled"),
     (
+        ("benchmark.tiny_gqa.extra_metrics.score=exact_match",),
+        "benchmark.tiny_gqa.extra_metrics.score=exact_match: score is the main metric; valid is any other name",
+    ),
+    (
         ("benchmark.tiny_gqa.aggregate=mean_per_type",),
         "benchmark.tiny_gqa.aggregate=mean_per_",
     ),

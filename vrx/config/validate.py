@@ -19,6 +19,7 @@ from vrx.selectors.formulas import FORMULAS
 
 OUTPUT_TYPES = ("text", "letters", "loglikelihood")
 DTYPES = ("float32", "bfloat16")
+MAIN = "score"  # the name of a benchmark's main metric among its metrics
 GLOBAL_BATCH_JOBS = ("finetune", "pretrain", "check")  # other jobs share out samples, not a global batch
 UNTUNED_JOBS = ("evaluate", "report", "score")  # that do not take the layers which the configuration chooses
 SHUFFLING_JOBS = ("evaluate", "finetune")  # that take eval.shuffle_images
@@ -135,6 +136,8 @@ def validate_benchmark(key: str, benchmark: BenchmarkConfig) -> None:
     resolve_name("family", benchmark.family, key=f"{key}.family")
     resolve_name("metric", benchmark.metric, key=f"{key}.metric")
     for label, metric in benchmark.extra_metrics.items():
+        if label == MAIN:
+            raise UserError(f"{key}.extra_metrics.{MAIN}={metric}: {MAIN} is the main metric; valid is any other name")
         resolve_name("metric", metric, key=f"{key}.extra_metrics.{label}")
     if benchmark.reader is not None:
         resolve_name("reader", benchmark.reader, key=f"{key}.reader")
