@@ -12,8 +12,11 @@ import pytest
 from support.hub_datasets import HUB, REFERENCE_COLUMNS
 from support.official_files import picture
 
+from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig
 from vrx.evaluation.benchmarks import samples
+from vrx.evaluation.dataset_items import Item
+from vrx.evaluation.dataset_source import Source
 from vrx.evaluation.families import Sample
 
 
@@ -43,6 +46,29 @@ def test_gqa_pictures_are_read_from_their_own_subset_of_the_hub_data_set(ask, hu
     monkeypatch.setattr(datasets, "load_dataset", lambda path, subset, split, revision: parts[subset])
     (sample,) = read("gqa", ask("gqa", "lmms-lab/GQA"))
     assert (sample.answer.references, sample.image and sample.image.name) == (("no",), "n1.png")
+
+
+def test_a_picture_of_a_conversion_that_was_killed_is_written_again(ask, hub, tmp_path: Path):
+    rows, expected = HUB["ocrvqa"]
+    config = ask("ocrvqa", hub(rows))
+    first = read("ocrvqa", config)
+    picture_file, (questions,) = first[0].image, (tmp_path / "cache").glob("*.jsonl")
+    assert picture_file is not None
+    questions.unlink()  # a question file is written last
+    picture_file.write_bytes(picture()[:40])
+    again = read("ocrvqa", config)
+    assert [sample.answer for sample in again] == expected
+    assert picture_file.read_bytes() == picture()
+
+
+def test_a_picture_is_replaced_as_a_whole_by_the_first_record_with_its_name(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"cut")
+    source = Source("own", "data", None, None, tmp_path)
+    with (tmp_path / "a.png").open("rb") as reader:
+        for red in (200, 100):
+            assert source.save_image(Item({"image": picture(red)}, "row"), "a") == "a.png"
+        assert reader.read() == b"cut"
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [picture(200)]
 
 
 # ---- refusals

@@ -15,6 +15,7 @@ from vrx.config.schema import BenchmarkConfig
 from vrx.data.instructions.record_checks import refuse_unreadable_texts
 from vrx.evaluation.dataset_source import Source, is_hub_id
 from vrx.evaluation.question_rows import QuestionRow
+from vrx.runs.durable import sync_tree
 from vrx.runs.files import digest, write_atomic
 from vrx.runs.hub import hub_commit
 from vrx.runs.json_text import InvalidJson, parse_json
@@ -54,6 +55,8 @@ def convert(name: str, config: BenchmarkConfig, *, read_only: bool = False) -> B
             lines = [_line(row, name) for row in tqdm(rows, desc=f"reading {name}", delay=1, unit=" questions")]
             if not lines:
                 raise UserError(f"benchmark.{name}.path={config.path} split={config.split}: holds no question")
+            if own_images.is_dir():
+                sync_tree(own_images)  # before the question file refers to them
             write_atomic(target, "".join(lines))
     return dataclasses.replace(config, path=str(target), image_folder=_image_folder(config, own_images), reader=None)
 

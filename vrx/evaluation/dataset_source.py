@@ -12,6 +12,7 @@ from vrx.config.errors import UserError
 from vrx.config.paths import inside
 from vrx.evaluation.dataset_files import read_json
 from vrx.evaluation.dataset_items import Item, as_items
+from vrx.runs.durable import partial_file
 
 MAX_FILE_NAME = 200  # bytes, of the 255 that file systems allow
 TABLE_FORMS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}  # of files
@@ -30,6 +31,7 @@ class Source:
     ) -> None:
         self.name, self.path, self.subset, self.split, self.images = name, path, subset, split, images
         self.revision = revision
+        self._saved: set[Path] = set()  # images
         self.key = f"benchmark.{name}"
 
     def find_files(self, *patterns: str) -> list[Path]:
@@ -128,28 +130,32 @@ class Source:
         except Exception as error:
             raise UserError(f"{self.key}.path={self.path}: {' '.join(str(error).split())[:300]}") from None
 
-    def save_image(self, item: Item, name: str, *, column: str = "image") -> str:
-        """Write a record's image into `images`, byte by byte, unless it exists; returns `name` with the file's suffix.
+    def save_image(self, item: Item, name: str) -> str:
+        """Write a record's image into `images`, byte by byte; returns `name` with the file's suffix.
 
-        `name` must not leave the folder.
+        The first record with a name decides on its image. A file of an earlier conversion, which was not finished, is
+        replaced. `name` must not leave the folder.
         """
-        value = item[column]
+        value = item["image"]
         content = value.get("bytes") if isinstance(value, dict) else value
         if content is None and isinstance(value, dict) and value.get("path"):
             content = Path(value["path"]).read_bytes()
         if not isinstance(content, bytes):
-            raise item.error(column, f"holds {type(content).__name__}, must hold an image")
+            raise item.error("image", f"holds {type(content).__name__}, must hold an image")
         try:
             with Image.open(io.BytesIO(content)) as image:
                 suffix = (image.format or "png").lower().replace("jpeg", "jpg")
         except (OSError, ValueError, SyntaxError) as error:
-            raise item.error(column, f"is no image: {error}") from None
+            raise item.error("image", f"is no image: {error}") from None
         if len(name.encode(errors="replace")) > MAX_FILE_NAME or "\0" in name:
             raise UserError(f"{item.label}: {ascii(name)[:40]}…, the name of its image, is none of a file")
         path = inside(self.images, f"{name}.{suffix}")
-        if not path.is_file():
+        if path not in self._saved:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            partial = partial_file(path)  # not write_atomic, which waits for the disk and lists the folder
+            partial.write_bytes(content)
+            partial.replace(path)
+            self._saved.add(path)
         return path.relative_to(self.images).as_posix()
 
     def missing_files(self, *patterns: str) -> UserError:
