@@ -112,6 +112,14 @@ def test_a_split_that_a_data_set_of_the_hub_lacks_is_refused(ask, hub):
         read("mmlu", ask("mmlu", hub(rows, parquet=True), split="nowhere"))
 
 
+@pytest.mark.parametrize("parquet", [False, True])
+def test_without_a_split_the_valid_ones_are_named(ask, hub, parquet: bool):
+    rows, _ = HUB["docvqa"]
+    config = dataclasses.replace(ask("docvqa", hub(rows, split="validation", parquet=parquet)), split=None)
+    with pytest.raises(UserError, match=r"^benchmark\.docvqa\.split=null: valid are validation$"):
+        read("docvqa", config)
+
+
 def test_an_image_that_leaves_its_folder_is_refused(ask, hub):
     rows, _ = HUB["ocrvqa"]
     with pytest.raises(ValueError, match="leaves"):

@@ -61,8 +61,10 @@ class Source:
 
     def require(self, option: str, *valid: str) -> None:
         """Refuse a value of `split` or `subset` that is not among the valid ones."""
-        if getattr(self, option) not in valid:
-            raise UserError(f"{self.key}.{option}={getattr(self, option)}: valid are {', '.join(valid)}")
+        value = getattr(self, option)
+        if value not in valid:
+            given = "null" if value is None else value
+            raise UserError(f"{self.key}.{option}={given}: valid are {', '.join(valid)}")
 
     def items(self, records: object, of: str = "") -> Iterator[Item]:
         """Records as items; `of` names their part of the data in errors. Records must be JSON objects."""
@@ -107,10 +109,12 @@ class Source:
                 if form is None:
                     raise UserError(f"{self.key}.path={self.path}: valid are files of {', '.join(TABLE_FORMS)}")
                 data = datasets.load_dataset(form, data_files=self.path, split="train")
-            elif folder.is_dir() and not (folder / "README.md").is_file():  # without one there are no subsets
-                data = datasets.load_dataset(self.path, split=self.split)
             else:
-                data = datasets.load_dataset(self.path, subset, split=self.split, revision=self.revision)
+                has_subsets = not folder.is_dir() or (folder / "README.md").is_file()  # a folder without one has none
+                part, at = subset if has_subsets else None, self.revision
+                if self.split is None:  # load_dataset would give all splits
+                    self.require("split", *datasets.get_dataset_split_names(self.path, part, revision=at))
+                data = datasets.load_dataset(self.path, part, split=self.split, revision=at)
         except UserError:
             raise
         except Exception as error:  # `datasets`, the hub's client and the network raise many types
