@@ -14,12 +14,14 @@ import pytest
 from safetensors.torch import load_file
 from support.composing import composed
 from support.photographs import PHOTOGRAPHS, QUESTIONS
-from support.whole_runs import curve
+from support.whole_runs import adapter, curve, rows
 
 from vrx.config.schema import RunConfig, TrainConfig
 from vrx.data import run_data, sampler
 from vrx.data.instructions import instruction_dataset
 from vrx.jobs.finetune.worker import train
+from vrx.launch.preemption import stop_file
+from vrx.runs import checkpoint_files
 from vrx.runs.files import write_json
 from vrx.runs.layer_selection import select_layers, with_frozen_layers
 from vrx.runs.run_config import write_config
@@ -33,12 +35,15 @@ FIXED += ["wandb.mode=disabled", "benchmark=[gqa]", *(f"train.{key}={value}" for
 HAS_PICTURE = [[0, 0, 1, 1], [1, 2, 0, 0], [1, 0, 0, 1]]  # pictures of each step's rows: two of each rank
 RANK = """
 import sys
+from contextlib import suppress
 from pathlib import Path
 from vrx.jobs.finetune.worker import train
+from vrx.launch.preemption import Preempted
 from vrx.launch.ranks import end_process
 from vrx.runs.run_config import read_command_config
 for folder in map(Path, sys.argv[1:]):
-    train(read_command_config(folder), folder)
+    with suppress(Preempted):
+        train(read_command_config(folder), folder)
 end_process(0)
 """
 
@@ -69,6 +74,17 @@ def prepared(folder: Path, overrides: list[str]) -> tuple[RunConfig, Path]:
     return run, folder
 
 
+def train_on_two_ranks(*folders: Path) -> None:
+    """Train prepared runs one after the other, until each is finished or asked to stop."""
+    script = folders[0].parent / "rank.py"
+    script.write_text(RANK)
+    command = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command += [str(script), *map(str, folders)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def largest_difference(ours: Path, theirs: Path) -> float:
     """Between what two runs have trained, in any number."""
     both: list[Mapping[str, Any]] = [
@@ -95,13 +111,24 @@ def test_two_ranks_learn_what_one_learns(tiny_family: Callable[[str], Any], tmp_
         _, on_ranks[name] = prepared(
             tmp_path / "two" / name, [*options, "engine.name=deepspeed", "engine.zero_stage=3"]
         )
-    (tmp_path / "rank.py").write_text(RANK)
-    command = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command += [str(tmp_path / "rank.py"), *map(str, on_ranks.values())]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode == 0, result.stderr
+    train_on_two_ranks(*on_ranks.values())
     for name, folder in on_ranks.items():
         alone = tmp_path / "one" / name
         assert curve(folder) == pytest.approx(curve(alone), abs=1e-6)
         assert largest_difference(folder, alone) < 1e-6, name
+
+
+@pytest.mark.slow
+def test_a_connector_that_ranks_share_out_goes_on_from_a_checkpoint(tiny_family: Callable[[str], Any], tmp_path: Path):
+    write_records(tmp_path / "talks.jsonl")
+    options = [f"model={OPTIONS['gemma3']}", f"model.lvlm={tiny_family('gemma3').folder}", *FIXED]
+    options += [f"instructions.path={tmp_path}/talks.jsonl", f"instructions.image_folder={PHOTOGRAPHS}"]
+    options += ["engine.name=deepspeed", "engine.zero_stage=3"]
+    (_, straight), (_, stopped) = (prepared(tmp_path / name / "run", options) for name in ("straight", "stopped"))
+    stop_file(stopped).touch()
+    train_on_two_ranks(straight, stopped)
+    assert [folder.name for folder in checkpoint_files.folders(stopped)] == ["step-1"] and len(rows(stopped)) == 1
+    stop_file(stopped).unlink()
+    train_on_two_ranks(stopped)
+    assert curve(stopped) == curve(straight) and len(rows(stopped)) == 3
+    assert adapter(stopped) == adapter(straight)

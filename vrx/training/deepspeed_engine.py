@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -131,6 +131,22 @@ def zero3_loading(train: TrainConfig, engine: EngineConfig, *, enabled: bool = T
     finally:
         unset_hf_deepspeed_config()
         del config
+
+
+@contextmanager
+def whole_parameters(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """In this block, parameters that ZeRO-3 has shared out are whole on every rank, and writable.
+
+    At its end they are shared out again, with the values of rank 0. All ranks enter the block.
+    """
+    shared = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not shared:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(shared, modifier_rank=0):
+        yield
 
 
 def hidden_size(module: nn.Module) -> int:

@@ -31,6 +31,7 @@ from vrx.runs.run_dir import RunDir
 from vrx.training import checkpoint, engine, execution, loop, setup, train_log
 from vrx.training.checkpoint import Checkpoint
 from vrx.training.cost_model import EXPECTED_MFU, expected_seconds
+from vrx.training.deepspeed_engine import whole_parameters
 from vrx.training.engine import Engine
 from vrx.training.flops import Workload
 from vrx.training.matmul_throughput import peak_flops_per_second
@@ -178,8 +179,9 @@ def load_weights(model: TrainableModel, run_dir: Path) -> Checkpoint | None:
         weights = latest.weights()
         if different := weights.keys() ^ model.trainable.keys():
             raise UserError(f"{latest.folder}: {min(different)} is in the checkpoint or in the model, not in both")
-        for name, tensor in weights.items():
-            model.trainable[name].data.copy_(tensor)
+        with whole_parameters(model.trainable.values()):
+            for name, tensor in weights.items():
+                model.trainable[name].data.copy_(tensor)
     return latest
 
 
