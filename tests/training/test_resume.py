@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from support.whole_runs import SMALL, adapter, curve, rows
 from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.launch import preemption
+from vrx.models import lora_checkpoint
 from vrx.runs import checkpoint_files
 from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import read_train_summary
@@ -40,19 +41,25 @@ def straight(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_here(run, tmp_path_factory.mktemp("straight") / "run")
 
 
-def stopped_by(number: signal.Signals, run: RunConfig, run_dir: Path) -> Path:
-    """A run that got this signal during its second of four steps."""
+def stopped_by(number: signal.Signals, run: RunConfig, run_dir: Path, *, at: int = 1) -> Path:
+    """A run of four steps that got this signal during one of them, from 0, or while it saved its result (4)."""
     before = {number: signal.getsignal(number) for number in preemption.SIGNALS}
 
     def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
-        if step == 1:
+        if step == at:
             os.kill(os.getpid(), number)
         original(seed, step, micro_batch)
 
-    original = loop.seed_dropout
+    def save_adapter(*arguments: Any, **options: Any) -> None:
+        if at == 4:
+            os.kill(os.getpid(), number)
+        save(*arguments, **options)
+
+    original, save = loop.seed_dropout, lora_checkpoint.save_adapter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preemption._State, "signal", None)
         patch.setattr(loop, "seed_dropout", seed_dropout)
+        patch.setattr(lora_checkpoint, "save_adapter", save_adapter)
         preemption.install()
         with pytest.raises(preemption.Preempted, match=f"^stopped by {number.name}; run the same command to resume$"):
             train_here(run, run_dir)
@@ -73,6 +80,14 @@ def test_a_signal_makes_a_checkpoint_after_the_present_step(run, straight, tmp_p
     assert [row["step"] for row in rows(run_dir)] == [0, 1]
     train_here(run, run_dir)
     assert adapter(run_dir) == adapter(straight) and curve(run_dir) == curve(straight)
+    assert not RunDir(run_dir).checkpoints.exists()
+
+
+@pytest.mark.parametrize("at", [3, 4], ids=["last step", "saving"])
+def test_a_signal_after_the_last_checkpoint_waits_for_the_result(run, straight, tmp_path: Path, at: int):
+    run_dir = stopped_by(signal.SIGTERM, run, tmp_path / "run", at=at)
+    assert adapter(run_dir) == adapter(straight) and curve(run_dir) == curve(straight)
+    assert read_train_summary(RunDir(run_dir).train_summary).steps == 4
     assert not RunDir(run_dir).checkpoints.exists()
 
 

@@ -1,7 +1,8 @@
 """Requests to stop that come before a machine is taken away: SIGTERM, and SLURM's warnings SIGUSR1 and SIGUSR2.
 
-A training then writes a checkpoint after its present step; everything else stops at once, as its results so far are on
-the disk. The command ends with status 75 (EX_TEMPFAIL of sysexits.h), which says that the same command resumes it.
+A training then writes a checkpoint after its present step, or its result after the last one; everything else stops at
+once, as its results so far are on the disk. The command ends with status 75 (EX_TEMPFAIL of sysexits.h), which says
+that the same command resumes it.
 """
 
 from __future__ import annotations

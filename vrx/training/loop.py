@@ -45,7 +45,8 @@ def train(
 ) -> None:
     """Run the steps from `start` on, log each to `train.jsonl`, write a checkpoint every `checkpoint_every` steps.
 
-    When any rank is asked to stop, it writes one after the present step and raises `Preempted`.
+    When any rank is asked to stop, it writes one after the present step and raises `Preempted`; not after the last
+    step, as the result comes next. The caller defers signals, see `preemption.deferred`.
 
     Dropout is seeded by (seed, step, micro-batch), so the numbers depend neither on a resume nor on the number of
     ranks. `flops` gives the FLOPs of a step's workload.
@@ -54,7 +55,7 @@ def train(
     engine.module.train()
     has_reported_masked = False
     num_samples = num_masked = 0
-    with TrainLog(run_dir) as train_log, preemption.deferred():
+    with TrainLog(run_dir) as train_log:
         for step in range(start, plan.num_steps):
             row = _run_step(engine, plan, batches, config, step, flops=flops)
             train_log.write(row)
@@ -68,8 +69,10 @@ def train(
             speed = f"{row.tokens / row.seconds:.0f}"
             bar.set_postfix(loss=f"{row.loss:.3f}", lr=f"{row.lr:.1e}", tok_s=speed, refresh=False)
             bar.update()
-            is_asked = _is_asked_to_stop(run_dir)
-            if ((step + 1) % checkpoint_every == 0 or is_asked) and step + 1 < plan.num_steps:
+            if is_last:
+                break
+            is_asked = is_asked_to_stop(run_dir)
+            if (step + 1) % checkpoint_every == 0 or is_asked:
                 train_log.sync()
                 checkpoint.save(engine, run_dir, step + 1, executions)
             if is_asked:
@@ -79,7 +82,7 @@ def train(
         log(f"{num_masked:,} of {num_samples:,} samples taught nothing; train.json lists them")
 
 
-def _is_asked_to_stop(run_dir: Path) -> bool:
+def is_asked_to_stop(run_dir: Path) -> bool:
     """Whether any rank was asked to stop, by a signal or by the driver; the same on all ranks."""
     is_asked = preemption.requested() or (is_main() and preemption.stop_file(run_dir).exists())
     return bool(all_reduce_sum(torch.tensor([float(is_asked)])).item())

@@ -20,6 +20,7 @@ from vrx.data.conversations import chat_dataset
 from vrx.data.conversations.processors import describe
 from vrx.data.instructions import dataset, instruction_dataset
 from vrx.data.sample_dataset import SampleDataset
+from vrx.launch import preemption
 from vrx.launch.devices import DTYPES, device, device_facts, peak_memory_gb
 from vrx.launch.logging import is_main, log, rank
 from vrx.launch.ranks import barrier, set_ready, world_size
@@ -113,6 +114,7 @@ def train_model(
 
     run, off: as `setup.decide_switches` gives them; num_layers: of decoder layers with adapters; message: what is
     trained, logged with the numbers of parameters, steps and samples; save: writes the result into a new folder.
+    Raises `Preempted` where any rank is asked to stop: after the present step and its checkpoint, or after the result.
     """
     resumed = load_weights(model, run_dir)
     set_ready(run_dir)
@@ -136,23 +138,26 @@ def train_model(
         packed=packed,
         blank=data.dataset.blank() if setup.is_sharded(run) else None,
     )
-    loop.train(
-        trainer,
-        data.plan,
-        iter(batches),
-        run.train,
-        run_dir,
-        start=start,
-        checkpoint_every=run.runtime.checkpoint_every,
-        executions=executions,
-        flops=flops,
-    )
-    weights = trainer.weights()  # on all ranks
-    if is_main():
-        _save(weights, result, save)
-        pictures = {} if data.pictures is None else {"pictures": data.pictures}
-        resumes = {"resumes": executions[1:]} if len(executions) > 1 else {}
-        _summarize(run, run_dir, model, result, execution={**switches, "off": off, **pictures, **resumes})
+    with preemption.deferred():
+        loop.train(
+            trainer,
+            data.plan,
+            iter(batches),
+            run.train,
+            run_dir,
+            start=start,
+            checkpoint_every=run.runtime.checkpoint_every,
+            executions=executions,
+            flops=flops,
+        )
+        weights = trainer.weights()  # on all ranks
+        if is_main():
+            _save(weights, result, save)
+            pictures = {} if data.pictures is None else {"pictures": data.pictures}
+            resumes = {"resumes": executions[1:]} if len(executions) > 1 else {}
+            _summarize(run, run_dir, model, result, execution={**switches, "off": off, **pictures, **resumes})
+        if loop.is_asked_to_stop(run_dir):  # all ranks wait here for the result
+            preemption.stop()
 
 
 def _log_expectation(run: RunConfig, data: TrainingData, *, steps: int, flops: Callable[[Workload], float]) -> None:
