@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from support.whole_runs import curve, rows
 from vrx.config.errors import RunFailed, UserError
 from vrx.data.batch import collate
 from vrx.data.images.processing import Pixels
+from vrx.data.sampler import BatchPlan
 from vrx.jobs.finetune.driver import finetune
+from vrx.launch.preemption import Preempted, stop_file
 from vrx.models import loading
 from vrx.runs.run_dir import RunDir
 from vrx.runs.train_summary import read_train_summary
@@ -106,6 +109,27 @@ def test_training_stops_where_nothing_can_be_learnt(make_run, tmp_path):
     options = (*SHORT, "train.micro_batch_size=2", f"instructions.path={tmp_path}/data.json", "train.max_steps=2")
     with pytest.raises(UserError, match="nothing can be learnt from 4 samples, such as record"):
         train_here(make_run(*options), tmp_path / "run")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_resumed_run_counts_the_samples_before_its_checkpoint(make_run, tmp_path, capsys, answered):
+    """Its last step alone comes after the checkpoint, and has a sample without an answer."""
+    options = (*SHORT, "train.global_batch_size=1", "train.micro_batch_size=1", "train.max_steps=2")
+    run = make_run(*options, f"instructions.path={tmp_path}/data.json")
+    (first,) = BatchPlan([0, 1], run.train, seed=run.seed).chunk(0, 0)
+    turns = [{"from": "human", "value": "Two and two?"}, {"from": "gpt", "value": "four"}]
+    kept = [turns if answered and number == first else turns[:1] for number in range(2)]
+    records = [{"id": number, "conversations": conversation} for number, conversation in enumerate(kept)]
+    (tmp_path / "data.json").write_text(json.dumps(records))
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    stop_file(run_dir).touch()
+    with pytest.raises(Preempted):
+        train_here(run, run_dir)
+    stop_file(run_dir).unlink()
+    with nullcontext() if answered else pytest.raises(UserError, match="nothing can be learnt from 2 samples"):
+        train_here(run, run_dir)
+    assert ("1 of 2 samples taught nothing" in capsys.readouterr().err) == answered
 
 
 def test_the_summary_adds_up_the_rows(make_run, tmp_path):

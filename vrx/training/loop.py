@@ -26,7 +26,7 @@ from vrx.training.flops import Workload
 from vrx.training.loss import num_supervised
 from vrx.training.schedule import lr_factor
 from vrx.training.step_stats import StepStats, all_reduce_sum, step_stats
-from vrx.training.train_log import StepRow, TrainLog
+from vrx.training.train_log import StepRow, TrainLog, read_rows
 
 ENOUGH_SAMPLES = 32  # to say that nothing can be learnt, where none of them has a label
 
@@ -54,7 +54,7 @@ def train(
     bar = tqdm(total=plan.num_steps, initial=start, desc="train", unit="step", disable=not is_main(), mininterval=0.5)
     engine.module.train()
     has_reported_masked = False
-    num_samples = num_masked = 0
+    num_samples, num_masked = _samples_before(start, run_dir, config)
     with TrainLog(run_dir) as train_log:
         for step in range(start, plan.num_steps):
             row = _run_step(engine, plan, batches, config, step, flops=flops)
@@ -80,6 +80,17 @@ def train(
     bar.close()
     if num_masked:
         log(f"{num_masked:,} of {num_samples:,} samples taught nothing; train.json lists them")
+
+
+def _samples_before(start: int, run_dir: Path, config: TrainConfig) -> tuple[int, int]:
+    """The samples of the steps before `start` and how many of these taught nothing, by the log; the same on all ranks.
+
+    A row of an earlier version, which counts no samples, has a whole global batch of them.
+    """
+    rows = read_rows(run_dir) if start and is_main() else []
+    counts = [(row.get("samples", config.global_batch_size), len(row.get("masked_samples", ()))) for row in rows]
+    num_samples, num_masked = all_reduce_sum(torch.tensor([(0, 0), *counts]).sum(0)).tolist()
+    return num_samples, num_masked
 
 
 def is_asked_to_stop(run_dir: Path) -> bool:
