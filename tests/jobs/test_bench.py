@@ -101,6 +101,12 @@ def test_the_old_name_of_the_baseline_is_rejected_with_the_new_one():
         composed([*LLAVA, "bench.recipes=[peer,fast]"])
 
 
+def test_more_layers_than_the_model_has_are_refused():
+    assert composed([*LLAVA, "bench.num_layers=[8,32]"]).bench
+    with pytest.raises(UserError, match=r"^bench\.num_layers=33: must be between 1 and 32$"):
+        composed([*LLAVA, "bench.num_layers=[8,33]"])
+
+
 @pytest.fixture
 def measured() -> list[VariantCost]:
     def cost(variant, k, seconds, flops):

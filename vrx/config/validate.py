@@ -176,6 +176,8 @@ def _bench(run: RunConfig) -> None:
             raise UserError("bench.recipes=peer: this value is called baseline now")
         among("bench.recipes", recipe, ("baseline", "paper", "fast"))
     among("bench.dtype", bench.dtype, DTYPES)
+    for count in bench.num_layers or ():
+        within("bench.num_layers", count, 1, run.model.num_layers)
 
 
 def _distinct_layers(key: str, layers: list[int] | None, depth: int) -> None:
