@@ -16,8 +16,9 @@ from vrx.config.paths import CONF
 from vrx.config.schema import ModelConfig
 from vrx.data.instructions import dataset
 from vrx.jobs.bench import results, synthetic
+from vrx.jobs.bench.files import BenchDir
 from vrx.jobs.bench.results import VariantCost
-from vrx.jobs.bench.synthetic_run import NUM_LENGTHS, lengths_of_data
+from vrx.jobs.bench.synthetic_run import NUM_LENGTHS, lengths_of_data, make_synthetic_run
 from vrx.jobs.bench.variants import variants, with_recipe
 from vrx.models import loading
 from vrx.models.architecture import parameter_counts
@@ -164,10 +165,22 @@ def test_lengths_come_from_configured_instruction_data(tmp_path):
     assert lengths_of_data(composed([*LLAVA])) == (None, 665298)
 
 
+def test_a_global_batch_that_processes_cannot_share_is_refused_before_anything_is_made(tmp_path):
+    run = composed(
+        [*LLAVA, "runtime.cpu_processes=3", "runtime.num_gpus=0", "bench.scale=1", f"runtime.output_root={tmp_path}"]
+    )
+    with pytest.raises(UserError, match=r"^train\.global_batch_size=128: valid is a multiple of .* = 8 x 3 = 24$"):
+        make_synthetic_run(run, BenchDir(tmp_path / "bench"), None)
+    assert not (tmp_path / "bench").exists()
+
+
 @pytest.mark.slow
-def test_the_command_measures_a_recipe_and_the_baseline(vrx, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_command_measures_a_recipe_and_the_baseline(vrx, tmp_path, processes):
     done = vrx(
         "job=bench",
+        f"runtime.cpu_processes={processes}",
+        "runtime.num_gpus=0",
         "bench.recipes=[baseline,fast]",
         "bench.rounds=1",
         "bench.steps=1",
@@ -184,5 +197,6 @@ def test_the_command_measures_a_recipe_and_the_baseline(vrx, tmp_path):
     assert [(cost["variant"], cost["num_layers"]) for cost in training] == [("baseline", 8), ("fast", 8)]
     assert len({(cost["tokens"], cost["flops"]) for cost in training}) == 1
     assert all(len(cost["seconds"]) == 1 and cost["seconds"][0] > 0 for cost in training)
+    assert training[0]["tokens"] == 4 * 128 * processes
     assert (tmp_path / "outputs/bench/tiny/bench.png").read_bytes().startswith(b"\x89PNG")
     assert set(numbers["inference"]["timings"]) == {"generation, 1 at a time", "generation, 4 at a time", "scoring"}

@@ -19,6 +19,7 @@ from vrx.data.batch import TrainingSample, collate
 from vrx.data.instructions.dataset import TrainingDataset
 from vrx.data.sampler import BatchPlan
 from vrx.launch.devices import DTYPES, device
+from vrx.launch.ranks import world_size
 from vrx.models import loading, lora
 from vrx.training.deepspeed_engine import start_deepspeed
 from vrx.training.flops import Workload
@@ -75,7 +76,7 @@ def train_baseline(
     layers: tuple[int, ...],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[BaselineStep]:
-    """Train the steps of a plan with the baseline; returns one row per step."""
+    """Train the steps of a plan with the baseline; returns one row per step, with the workload of all ranks."""
     start_deepspeed()
     pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
 
@@ -89,7 +90,7 @@ def train_baseline(
         arguments = TrainingArguments(
             output_dir=scratch,
             per_device_train_batch_size=run.train.micro_batch_size,
-            gradient_accumulation_steps=run.train.global_batch_size // run.train.micro_batch_size,
+            gradient_accumulation_steps=plan.chunks_per_step // world_size(),
             max_steps=plan.num_steps,
             learning_rate=run.train.lr,
             lr_scheduler_type="cosine",

@@ -126,11 +126,12 @@ def _description(run: RunConfig, bench_dir: BenchDir) -> str:
     positions = str(lengths[0]) if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
     gpus = gpu_models()
     machine = f"{len(gpus)} x {gpus[0].name}" if gpus else f"{os.cpu_count()} CPU cores"
+    processes = num_processes(run.runtime)
     return (
         f"{run.model.name}: {backbone.num_layers} layers of width {backbone.hidden} (MLP {backbone.intermediate}), "
         f"vocabulary of {backbone.vocabulary:,}, LoRA of rank {run.lora.r}; {train.global_batch_size} samples of "
         f"{positions} positions per step, {100 * required(run.bench).supervised:g} % supervised, {train.dtype}, "
-        f"{machine}"
+        f"{machine}{f', {processes} processes' if processes > 1 else ''}"
     )
 
 

@@ -8,10 +8,11 @@ import shutil
 from vrx.config.frozen import freeze
 from vrx.config.job_options import required
 from vrx.config.schema import RunConfig
+from vrx.config.validate import validate_process_count
 from vrx.data.instructions import instruction_dataset
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs
 from vrx.launch.gpus import count_gpus
-from vrx.launch.workers import launch
+from vrx.launch.workers import launch, num_processes
 from vrx.models.architecture import parameter_counts, published_facts
 from vrx.models.fit import WITH_CLASS_TOKEN
 from vrx.runs import files
@@ -44,12 +45,14 @@ def lengths_of_data(run: RunConfig) -> tuple[list[int] | None, int]:
 def make_synthetic_run(run: RunConfig, bench_dir: BenchDir, lengths: list[int] | None) -> RunConfig:
     """The run on random weights and synthetic samples, which are written now unless they exist already.
 
-    An LVLM that comes with the package keeps its weights.
+    An LVLM that comes with the package keeps its weights. `UserError`, and nothing is written, where the processes
+    cannot share the global batch.
     """
     scale = _scale(run)
     embedded = scale == 1 and run.world is not None
     inputs = _inputs(run, scale, lengths, embedded=embedded)
     synthetic = _narrowed(run, bench_dir, inputs, embedded=embedded)
+    validate_process_count(synthetic, num_processes(run.runtime))
     _write_inputs(synthetic, bench_dir, inputs)
     return synthetic
 
@@ -80,11 +83,11 @@ def _inputs(run: RunConfig, scale: int, lengths: list[int] | None, *, embedded: 
 
 
 def _batch_sizes(run: RunConfig, *, is_full_size: bool, embedded: bool) -> tuple[int, int]:
-    """Micro-batch and global batch: those of the run in full size, else one small micro-batch."""
+    """Micro-batch and global batch: those of the run in full size, else one small micro-batch of each process."""
     if is_full_size:
         return run.train.micro_batch_size, run.train.global_batch_size
     size = run.train.micro_batch_size if embedded else 4
-    return size, size
+    return size, size * num_processes(run.runtime)
 
 
 def _narrowed(run: RunConfig, bench_dir: BenchDir, inputs: SyntheticInputs, *, embedded: bool) -> RunConfig:

@@ -19,7 +19,8 @@ from vrx.evaluation.generation import Generator, prompt_batches
 from vrx.jobs.bench import baseline, synthetic
 from vrx.jobs.bench.files import BenchDir, SyntheticInputs, inference_file
 from vrx.launch.devices import DTYPES, device, dtype, peak_memory_gb
-from vrx.launch.ranks import set_ready
+from vrx.launch.logging import is_main
+from vrx.launch.ranks import set_ready, world_size
 from vrx.metrics.answer import Answer
 from vrx.models import architecture, loading, probe
 from vrx.runs.files import read_json, write_json
@@ -33,8 +34,10 @@ NEW_TOKENS = 8  # generated per answer
 
 
 def write_synthetic_inputs(run: RunConfig, run_dir: Path) -> None:
-    """Write the weights and samples that `requested_inputs.json` describes."""
+    """Write the weights and samples that `requested_inputs.json` describes; rank 0 alone works."""
     set_ready(run_dir)
+    if not is_main():
+        return
     bench_dir = BenchDir(run_dir)
     inputs = SyntheticInputs.read(bench_dir.requested_inputs)
     if inputs.like is not None:
@@ -75,19 +78,26 @@ def train_baseline(run: RunConfig, run_dir: Path) -> None:
         counts = {"tokens": tokens, "samples": run.train.global_batch_size, "flops": flops, "loss": 0.0}
         timing = {"step": row["step"], "seconds": row["seconds"], "seconds_waiting_for_data": 0.0}
         lines.append(json.dumps({**timing, **counts}))
+    if not is_main():
+        return
     RunDir(run_dir).train_log.write_text("\n".join(lines) + "\n")
     summary = train_log.summarize(
         run_dir,
         trainable_parameters=shape.trainable_parameters(len(layers), run.lora),
         num_gpus=0,
         peak_memory_gb=peak_memory_gb(),
-        peak_flops_per_second=peak_flops_per_second(DTYPES[run.train.dtype]),
+        peak_flops_per_second=world_size() * peak_flops_per_second(DTYPES[run.train.dtype]),
     )
     summary.write(RunDir(run_dir).train_summary)
 
 
 def measure_inference(run: RunConfig, run_dir: Path) -> None:
-    """Write `inference.json`: seconds per sample of generation, one at a time and batched, and of scoring layers."""
+    """Write `inference.json`: seconds per sample of generation, one at a time and batched, and of scoring layers.
+
+    Rank 0 alone works, as the ranks of an evaluation share out samples and do not wait for each other.
+    """
+    if not is_main():
+        return
     lvlm = loading.load(run.model, dtype=dtype(run.train))
     generator = Generator(lvlm, loading.load_model_tokenizer(run.model), run.model)
     set_ready(run_dir)
