@@ -151,8 +151,6 @@ def test_text_only_samples_have_no_image_scores():
 def test_unknown_scores_are_refused():
     with pytest.raises(ValueError, match=r"activation scores \['beauty'\]: valid are block_influence, "):
         probe.activation_scores(small_lvlm(), small_batch(), names=["beauty"])
-    with pytest.raises(ValueError, match=r"weight scores \['beauty'\]: valid are parameter_change, "):
-        probe.weight_scores({}, {}, names=["beauty"])
 
 
 def test_memory_does_not_grow_with_the_number_of_samples():

@@ -42,8 +42,8 @@ def test_what_a_training_lacks_is_read_from_its_directory(tmp_path: Path):
     assert training_gap(tmp_path / "run") == Gap("not started")
     (tmp_path / "run" / "config.yaml").touch()
     assert training_gap(tmp_path / "run") == Gap("no adapter")
-    for step in (500, 1000):
-        (tmp_path / "run" / "checkpoint" / f"step-{step}").mkdir(parents=True)
+    for name in ("step-500", "step-1000", "step-old"):
+        (tmp_path / "run" / "checkpoint" / name).mkdir(parents=True)
     assert training_gap(tmp_path / "run") == Gap("checkpoint at step 1000", is_started=True)
     (tmp_path / "run" / "train.json").write_text("{}")
     assert training_gap(tmp_path / "run") == Gap("no adapter")

@@ -26,15 +26,13 @@ BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 IMAGE_TOKEN = -200  # stands for an image in the ids until `vrx.data.instructions.encoding.expand_images`
 
 
-def load_tokenizer(
-    folder_or_id: str | PathLike[str], template: str | Template, *, add_bos_token: bool | None = None
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder_or_id: str | PathLike[str], template: str | Template) -> PreTrainedTokenizerBase:
     """A tokenizer with right padding, the template's end and padding tokens, and through `encode` the official ids.
 
     `tokenizer_files` of the template: `llama` is the Llama class, equal to the slow `legacy=False` one of 4.37 that
     LLaVA trains with; a folder with only `tokenizer.model` needs sentencepiece. `tokenizer.json` is that file as
-    written, because the Llama class of 5.x drops Phi-3's "Prepend" normalizer. `add_bos_token` overrides the folder's
-    config. `UserError` for unreadable files and for a vocabulary without the end token.
+    written, because the Llama class of 5.x drops Phi-3's "Prepend" normalizer. `UserError` for unreadable files and for
+    a vocabulary without the end token.
     """
     template = get_template(template)
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
@@ -57,11 +55,10 @@ def load_tokenizer(
     tokenizer.pad_token = tokenizer.unk_token if template.pad == "unk" else template.end
     if tokenizer.bos_token is None and adds_bos(tokenizer):  # a tokenizer.json without a config does not name it
         tokenizer.bos_token = tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"][0])
-    if add_bos_token is None:
-        # 5.x ignores the config's key for a `tokenizer.json`; the Llama class of 4.40 obeyed it (Phi-3).
-        config = get_tokenizer_config(folder_or_id)
-        is_llama = str(config.get("tokenizer_class")).startswith("Llama")
-        add_bos_token = config.get("add_bos_token") if is_llama else None
+    # 5.x ignores the config's key for a `tokenizer.json`; the Llama class of 4.40 obeyed it (Phi-3).
+    config = get_tokenizer_config(folder_or_id)
+    is_llama = str(config.get("tokenizer_class")).startswith("Llama")
+    add_bos_token = config.get("add_bos_token") if is_llama else None
     if add_bos_token is not None and add_bos_token != adds_bos(tokenizer):
         _set_bos(tokenizer, add_bos_token)
     return tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,7 +82,8 @@ def activation_scores(
     from `collate`. States are read by hooks, one layer at a time, because the last of transformers' `hidden_states` is
     after the final norm. `UserError` for unknown names, and for samples without image tokens if IMAGE_SCORES are named.
     """
-    _require_known("activation", names, ACTIVATION_SCORES)
+    if unknown := [name for name in names if name not in ACTIVATION_SCORES]:
+        raise UserError(f"activation scores {unknown}: valid are {', '.join(ACTIVATION_SCORES)}")
     assert not lvlm.training, "the model is in training mode: dropout would change the scores"
     inputs = forward_inputs(lvlm, batch)
     real = inputs["attention_mask"].bool()
@@ -117,12 +118,6 @@ def activation_scores(
     with _watch_states(decoder_layers(lvlm), add_state_scores), attention_watch:
         lvlm.base_model(**inputs, use_cache=False)
     return {name: torch.stack(values, 1).cpu() for name, values in scores.items()}
-
-
-def _require_known(kind: str, names: Sequence[str], valid: Collection[str]) -> None:
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise UserError(f"{kind} scores {unknown}: valid are {', '.join(valid)}")
 
 
 @contextlib.contextmanager
@@ -187,22 +182,20 @@ def weight_scores(
     backbone_state: Mapping[str, Tensor],
     *,
     path: str | None = None,
-    names: Sequence[str] = tuple(WEIGHT_SCORES),
     watch: Callable[[list[Match]], Iterable[Match]] = iter,
 ) -> dict[str, list[float]]:
-    """The named scores of each decoder layer of an LVLM against its backbone, all its parameters counted.
+    """The WEIGHT_SCORES of each decoder layer of an LVLM against its backbone, all its parameters counted.
 
     Both states may be a `LazyStateDict`, of which one tensor at a time is in memory, or a model's `state_dict()`. LoRA
     must be merged, see `MergedStateDict`, because adapter weights have no counterpart in the backbone. path: of the
     decoder layers, as for `match_layers`. watch: may draw a progress bar over the layers.
     """
-    _require_known("weight", names, WEIGHT_SCORES)
-    scores: dict[str, list[float]] = {name: [] for name in names}
+    scores: dict[str, list[float]] = {name: [] for name in WEIGHT_SCORES}
     for match in watch(match_layers(state, backbone_state, path=path)):
         deltas = [
             importance.tensor_delta(state[name], backbone_state[backbone_name])
             for name, backbone_name in match.values()
         ]
-        for name in names:
-            scores[name].append(WEIGHT_SCORES[name](deltas))
+        for name, score in WEIGHT_SCORES.items():
+            scores[name].append(score(deltas))
     return {name: importance.require_finite(values) for name, values in scores.items()}

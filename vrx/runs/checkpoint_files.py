@@ -70,8 +70,18 @@ def read_position(folder: Path) -> Position:
 
 def folders(run_dir: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
-    steps = [path for path in RunDir(run_dir).checkpoints.glob("step-*") if path.name[5:].isdecimal()]
-    return sorted(steps, key=lambda path: int(path.name[5:]), reverse=True)
+    named = RunDir(run_dir).checkpoints.glob("step-*")
+    steps = [path for path in named if path.name.removeprefix("step-").isdecimal()]
+    return sorted(steps, key=_step, reverse=True)
+
+
+def newest_step(run_dir: Path) -> int | None:
+    """The step of the newest checkpoint; None where there is none."""
+    return next((_step(folder) for folder in folders(run_dir)), None)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def verify(folder: Path) -> None:

@@ -112,8 +112,3 @@ class RunDir:
     def predictions_part(self, benchmark: str, rank: int) -> Path:
         """The answers of one rank, until all are merged."""
         return self.answers / f".{benchmark}.{rank}.part"
-
-    def checkpoint_step(self) -> int | None:
-        """The step of the newest checkpoint; None where there is none."""
-        steps = [int(folder.name.removeprefix("step-")) for folder in self.checkpoints.glob("step-*")]
-        return max(steps, default=None)

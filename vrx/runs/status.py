@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vrx.config.errors import UserError
+from vrx.runs.checkpoint_files import newest_step
 from vrx.runs.locks import is_locked
 from vrx.runs.results import is_copy
 from vrx.runs.run_dir import RunDir
@@ -79,7 +80,7 @@ def training_gap(run_dir: Path, result: str = "adapter") -> Gap | None:
     if directory.train_summary.is_file():
         require_unchanged(run_dir, result)
         return None if (run_dir / result).is_dir() else Gap(f"no {result}")
-    step = directory.checkpoint_step()
+    step = newest_step(run_dir)
     if step is not None:
         return Gap(f"checkpoint at step {step}", is_started=True)
     return Gap(f"no {result}" if directory.config.is_file() else "not started")
@@ -97,7 +98,7 @@ def require_record(run_dir: Path, *, key: str = "job.run") -> None:
         raise UserError(f"{key}={run_dir}: {fault}; valid is the directory of a finished run{below}")
     if is_locked(run_dir):
         raise UserError(f"{key}={run_dir}: not finished, another vrx works on this run; wait for it or stop it")
-    step = RunDir(run_dir).checkpoint_step()
+    step = newest_step(run_dir)
     state = "it is trained, but not scored" if RunDir(run_dir).train_summary.is_file() else "it has no result yet"
     state = state if step is None else f"it has a checkpoint at step {step}"
     raise UserError(f"{key}={run_dir}: not finished, {state}; run the command again that began it: vrx …")

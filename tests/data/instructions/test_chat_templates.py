@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,9 +47,16 @@ def arrays(family, name):
 
 
 @cache
-def official_tokenizer(family, add_bos_token=None):
-    folder, template = FAMILIES[family]
-    return load_tokenizer(GOLDEN / "tokenizers" / folder, template, add_bos_token=add_bos_token)
+def official_tokenizer(family, without_bos=False):
+    name, template = FAMILIES[family]
+    if not without_bos:
+        return load_tokenizer(GOLDEN / "tokenizers" / name, template)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(GOLDEN / "tokenizers" / name, folder, dirs_exist_ok=True)
+        path = Path(folder, "tokenizer_config.json")
+        path.chmod(0o644)
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"add_bos_token": False}))
+        return load_tokenizer(folder, template)
 
 
 @cache
@@ -113,7 +122,7 @@ def test_ids_labels_and_warning_match_the_official_code(family, key):
     sample = samples[case_id]
     encoded = tokenize(
         sample["conversations"],
-        official_tokenizer(family, add_bos_token=False if no_bos else None),
+        official_tokenizer(family, without_bos=bool(no_bos)),
         FAMILIES[family][1],
         has_image="image" in sample,
         max_length=int(length),
@@ -160,7 +169,7 @@ def test_labels_after_image_expansion_match_the_official_code(family):
 def test_loaded_tokenizer_gives_the_official_ids(probe):
     folder = probe.split(":")[0].split(" ")[0]
     family = next(family for family, (name, _) in FAMILIES.items() if name == folder)
-    tokenizer = official_tokenizer(family, add_bos_token=False if "add_bos_token=False" in probe else None)
+    tokenizer = official_tokenizer(family, without_bos="add_bos_token=False" in probe)
     result = PROBES["results"][probe]
     for text, expected in zip(PROBES["strings"], result["ids"], strict=True):
         assert tokenizers.encode(text.replace("{EOS}", result["eos"]), tokenizer, has_image=False) == expected
@@ -185,13 +194,9 @@ def test_tokenizer_json_alone_gives_the_same_ids(tmp_path):
     )
 
 
-def test_add_bos_token_of_the_folder_is_respected_and_can_be_overridden(tmp_path):
-    shutil.copytree(GOLDEN / "tokenizers" / "phi3_like", tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "tokenizer_config.json"
-    path.chmod(0o644)
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"add_bos_token": False}))
-    assert not tokenizers.adds_bos(load_tokenizer(tmp_path, "bunny_phi3"))
-    assert tokenizers.adds_bos(load_tokenizer(tmp_path, "bunny_phi3", add_bos_token=True))
+def test_add_bos_token_of_the_folder_is_respected():
+    assert tokenizers.adds_bos(official_tokenizer("bunny_phi3_official"))
+    assert not tokenizers.adds_bos(official_tokenizer("bunny_phi3_official", without_bos=True))
 
 
 def test_unknown_template_wrong_tokenizer_and_invalid_turns_are_refused():
@@ -268,7 +273,7 @@ def test_text_that_encodes_to_the_image_token_gets_the_next_id():
     max_length=st.integers(1, 30),
 )
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_expansion_keeps_all_text_and_refuses_to_cut_an_image(ids, num_image_tokens, max_length):
+def test_expansion_keeps_all_text_and_cuts_at_the_length(ids, num_image_tokens, max_length):
     labels = [IGNORE if token == 1 else token for token in ids]
     options = {"image_token_id": 7, "num_image_tokens": num_image_tokens}
     full_ids, full_labels = expand_images(ids, labels, **options)
@@ -277,10 +282,5 @@ def test_expansion_keeps_all_text_and_refuses_to_cut_an_image(ids, num_image_tok
     assert all(
         label == (IGNORE if token in (1, 7) else token) for token, label in zip(full_ids, full_labels, strict=True)
     )
-    cut = expand_images(ids, labels, **options, max_length=max_length, keep_cut_images=True)
+    cut = expand_images(ids, labels, **options, max_length=max_length)
     assert cut == (full_ids[:max_length], full_labels[:max_length])
-    if 7 in full_ids[max_length:]:
-        with pytest.raises(ValueError, match="cuts an image"):
-            expand_images(ids, labels, **options, max_length=max_length)
-    else:
-        assert expand_images(ids, labels, **options, max_length=max_length) == cut

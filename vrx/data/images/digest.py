@@ -15,6 +15,7 @@ from vrx.config.schema import RunConfig
 from vrx.data.conversations import conversation_mixture
 from vrx.data.images.checks import THREADS
 from vrx.data.instructions import instruction_dataset
+from vrx.runs.checkpoint_files import newest_step
 from vrx.runs.content_digest import image_digest
 from vrx.runs.files import digest, read_json, read_json_object, write_json
 from vrx.runs.identity import PRETRAIN
@@ -65,7 +66,7 @@ def require_same_pictures(run: RunConfig, run_dir: Path, cache: Path) -> None:
     A run of an earlier version, which recorded no digest, is not checked.
     """
     directory = RunDir(run_dir)
-    has_begun = directory.train_summary.is_file() or directory.checkpoint_step() is not None
+    has_begun = directory.train_summary.is_file() or newest_step(run_dir) is not None
     data = read_json_object(directory.data) if has_begun and directory.data.is_file() else {}
     if KEY not in data or not Path(str(data.get("table"))).is_dir():
         return

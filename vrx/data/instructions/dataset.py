@@ -76,7 +76,6 @@ class TrainingDataset(SampleDataset[InstructionRow]):
             image_token_id=self.image_token_id,
             num_image_tokens=self.config.num_image_tokens,
             max_length=length,
-            keep_cut_images=True,
         )
         num_image_positions = encoded.input_ids.count(IMAGE_TOKEN) * self.config.num_image_tokens
         is_cut = has_image and ids.count(self.image_token_id) < num_image_positions

@@ -161,15 +161,14 @@ def expand_images(
     image_token_id: int,
     num_image_tokens: int,
     max_length: int | None = None,
-    keep_cut_images: bool = False,
 ) -> tuple[list[int], list[int]]:
     """Replace each IMAGE_TOKEN by `num_image_tokens` copies of `image_token_id`, then cut to `max_length`.
 
     Image positions have the label IGNORE and count towards `max_length`, as in the official model. labels: None for a
     prompt, all IGNORE. A cut inside or before an image leaves features without tokens; the official model drops these,
-    transformers fails in the forward pass. This raises ValueError instead, unless `keep_cut_images`: then the caller
-    drops the features. Text that encodes to `image_token_id` itself (a NUL character in LLaVA's vocabulary) gets the
-    next id, so that it cannot be taken for an image: the only difference from the official ids.
+    transformers fails in the forward pass, so the caller has to drop them. Text that encodes to `image_token_id` itself
+    (a NUL character in LLaVA's vocabulary) gets the next id, so that it cannot be taken for an image: the only
+    difference from the official ids.
     """
     labels = [IGNORE] * len(input_ids) if labels is None else labels
     ids_out: list[int] = []
@@ -179,11 +178,6 @@ def expand_images(
         is_text_of_image_token = token == image_token_id
         ids_out += [image_token_id] * num_image_tokens if is_image else [token + is_text_of_image_token]
         labels_out += [IGNORE] * num_image_tokens if is_image else [label + (is_text_of_image_token and label == token)]
-        if is_image and max_length is not None and len(ids_out) > max_length and not keep_cut_images:
-            raise ValueError(
-                f"max_length {max_length} cuts an image that ends at position {len(ids_out)}: "
-                "raise max_length or leave the sample out"
-            )
     return ids_out[:max_length], labels_out[:max_length]
 
 
