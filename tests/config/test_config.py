@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from support.config_runs import composed, run_of
 
 from vrx.config.command_line import read_arguments
 from vrx.config.errors import UserError
 from vrx.config.layers import needs_scores, num_selected
+from vrx.config.number_options import expand_number
 from vrx.config.paths import CONF
 from vrx.runs.layer_selection import select_layers
 
@@ -132,6 +134,15 @@ def test_a_list_of_the_paper_is_for_models_as_deep_as_the_papers(name: str):
 def test_layers_are_counted_by_number_by_fraction_or_by_an_explicit_list(overrides: tuple[str, ...], number: int):
     run = run_of("benchmark=gqa", *overrides)
     assert num_selected(run) == len(select_layers(run)) == number
+
+
+def test_fractions_of_more_than_six_digits_are_options_of_their_own():
+    override = expand_number("data_fraction=0.1234567,0.12345671,0.1,33.3pct,12.345678pct")
+    names = override.removeprefix("data_fraction=").split(",")
+    assert len(set(names)) == len(names) and names[2:4] == ["10pct", "33.3pct"]
+    options = ConfigStore.instance().repo["data_fraction"]
+    fractions = [options[f"{name}.yaml"].node.fraction for name in names if name != "10pct"]
+    assert fractions == [0.1234567, 0.12345671, 33.3 / 100, 12.345678 / 100]
 
 
 @pytest.mark.parametrize("selector", ["random", "consecutive_top", "all"])

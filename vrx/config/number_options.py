@@ -41,7 +41,13 @@ def _option(group: str, value: str) -> str:
         fraction = float(value)
     else:
         return value
-    return _named(group, f"{100 * fraction:g}pct", {"fraction": fraction})
+    return _named(group, f"{_percent(fraction)}pct", {"fraction": fraction})
+
+
+def _percent(fraction: float) -> str:
+    """A fraction in percent: six digits where they say it exactly, else all, so that no other one has its name."""
+    short = f"{100 * fraction:g}"
+    return short if float(short) / 100 == fraction else repr(100 * fraction)
 
 
 def _named(group: str, name: str, node: dict[str, float]) -> str:
