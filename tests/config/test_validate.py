@@ -27,6 +27,11 @@ REFUSED = [
     ),
     (("selector.rule=mean",), "selector.rule=mean: no such rule"),
     (("data_fraction.fraction=0",), "data_fraction=0: must be above 0"),
+    (
+        ("layer_count.k=null", "layer_count.fraction=0"),
+        "layer_count.fraction=0: must be above 0 and at most 1",
+    ),
+    (("selector.scores_from_fraction=0",), "selector.scores_from_fraction=0: must be above 0 and at most 1"),
     (("data_fraction.fraction=1.1",), "data_fraction.fraction=1.1: must be between 0 and 1"),
     (("train.global_batch_size=33",), "train.global_batch_size=33: valid is a multiple of"),
     (("runtime.cpu_processes=3",), "train.global_batch_size=32: valid is a multiple of"),

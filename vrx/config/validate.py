@@ -50,6 +50,8 @@ def _layers(run: RunConfig) -> None:
     count, depth = run.layer_count, run.model.num_layers
     if (count.k is None) == (count.fraction is None):
         raise UserError(f"layer_count.k={count.k}: give either layer_count.k or layer_count.fraction")
+    _share("layer_count.fraction", count.fraction)
+    _share("selector.scores_from_fraction", run.selector.scores_from_fraction)
     is_used = run.job.name not in UNTUNED_JOBS or run.selector.layers is not None
     if run.selector.layers is None and not 1 <= num_selected(run) <= depth and is_used:
         raise UserError(f"layer_count={count.k}: valid are 1 to {depth}, the decoder layers of the model")
@@ -79,9 +81,7 @@ def _pretrain(run: RunConfig) -> None:
 
 
 def _data(run: RunConfig) -> None:
-    fraction = run.data_fraction.fraction
-    if not 0 < fraction <= 1:
-        raise UserError(f"data_fraction={fraction:g}: must be above 0 and at most 1")
+    _share("data_fraction", run.data_fraction.fraction)
     for data in (run.instructions, run.captions):
         among(f"{data.section}.on_bad_image", data.on_bad_image, ("error", "skip", "replace"))
         check_sources(data, has_parts=run.model.is_assembled)
@@ -183,6 +183,12 @@ def _bench(run: RunConfig) -> None:
 def _distinct_layers(key: str, layers: list[int] | None, depth: int) -> None:
     if layers is not None and (len(set(layers)) < len(layers) or not set(layers) <= set(range(depth))):
         raise UserError(f"{key}={layers}: valid are distinct layers among 0 to {depth - 1}")
+
+
+def _share(key: str, fraction: float | None) -> None:
+    """Refuse a share of nothing; null means that the default is taken."""
+    if fraction is not None and not 0 < fraction <= 1:
+        raise UserError(f"{key}={fraction:g}: must be above 0 and at most 1")
 
 
 def _is_positive(text: str | None) -> bool:

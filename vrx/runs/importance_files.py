@@ -90,7 +90,8 @@ def read_score_file(path: Path) -> dict[str, Any]:
 def all_layers(run: RunConfig) -> RunConfig:
     """The fine-tune whose scores a configuration selects by: all layers, with the same recipe, seed and share of the
     data, or with the share that `selector.scores_from_fraction` names."""
-    fraction = run.selector.scores_from_fraction or run.data_fraction.fraction
+    own = run.selector.scores_from_fraction
+    fraction = run.data_fraction.fraction if own is None else own
     return dataclasses.replace(
         run,
         job=JobConfig(name="finetune"),
