@@ -39,6 +39,7 @@ REFUSED = [
     (("runtime.cpu_processes=0",), "runtime.cpu_processes=0: must be >= 1"),
     (("runtime.num_gpus=-1",), "runtime.num_gpus=-1: must be >= 0"),
     (("runtime.num_workers=-1",), "runtime.num_workers=-1: must be between 0 and 256"),
+    (("runtime.num_nodes=2", "runtime.node_rank=2"), "runtime.node_rank=2: must be between 0 and 1"),
     (("runtime.checkpoint_every=0",), "runtime.checkpoint_every=0: must be >= 1"),
     (("train.micro_batch_size=0",), "train.micro_batch_size=0: must be >= 1"),
     (("train.max_steps=0",), "train.max_steps=0: must be >= 1"),
@@ -90,6 +91,10 @@ def test_what_cannot_work_is_refused_by_key_value_and_what_is_valid(overrides: t
 def test_a_key_of_no_meaning_is_refused_even_where_it_is_added(override: str):
     with pytest.raises(OmegaConfBaseException, match="not in"):
         run_of(override)
+
+
+def test_a_rank_is_left_to_slurm_where_slurm_says_the_number_of_machines():
+    assert given_keys("runtime.node_rank=1").runtime.node_rank == 1
 
 
 def test_checking_changes_nothing():

@@ -59,6 +59,15 @@ def test_the_network_address_of_a_slurm_node_is_preferred_to_its_name(scontrol: 
     assert this_node(RuntimeConfig()) == Node(2, 1, "10.0.0.1", 20007)
 
 
+def test_a_rank_without_a_number_of_machines_is_one_of_slurms_or_refused(
+    scontrol: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert this_node(RuntimeConfig(node_rank=0)) == Node(2, 0, "n1", 20007)
+    monkeypatch.delenv("SLURM_STEP_NUM_NODES")
+    with pytest.raises(UserError, match=r"^runtime\.node_rank=1: this run has one machine; .* runtime\.num_nodes$"):
+        this_node(RuntimeConfig(node_rank=1))
+
+
 def test_the_configuration_overrides_slurm(scontrol: Path):
     runtime = RuntimeConfig(num_nodes=2, node_rank=0, rendezvous="elsewhere:5")
     assert this_node(runtime) == Node(2, 0, "elsewhere", 5)

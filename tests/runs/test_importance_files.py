@@ -81,7 +81,7 @@ def test_a_bad_score_is_refused(fresh: MakeRun, values: dict[str, Any], message:
 def test_scores_of_other_weights_or_another_version_are_refused(fresh: MakeRun):
     run = fresh()
     other = {"model": {"name": "other"}, "weights": {"backbone": "0"}}
-    with pytest.raises(ValueError, match="scores of other weights, of model=other"):
+    with pytest.raises(ValueError, match=r"scores of other weights, of model=other; run: vrx score model=tiny$"):
         importance_files.read_scores(
             write_scores(run, {"a": RISING}, model=other), model=base_identity(run), num_layers=DEPTH
         )

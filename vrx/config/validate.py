@@ -112,7 +112,8 @@ def _runtime(run: RunConfig) -> None:
     num_nodes = runtime.num_nodes or 1
     if not runtime.output_root.strip():
         raise UserError(f"runtime.output_root='{runtime.output_root}': valid is a folder, such as outputs")
-    within("runtime.node_rank", runtime.node_rank, 0, num_nodes - 1)
+    if runtime.num_nodes is not None:  # else SLURM's job step says how many there are
+        within("runtime.node_rank", runtime.node_rank, 0, num_nodes - 1)
     for folder in runtime.results:
         if not Path(folder).is_dir():
             raise UserError(f"runtime.results: {folder} is no folder; valid are those of vrx report report.copy_to=…")

@@ -30,6 +30,10 @@ def this_node(runtime: RuntimeConfig) -> Node:
     step = os.environ.get("SLURM_STEP_NUM_NODES", "1")
     num_nodes = runtime.num_nodes or int(step)
     if num_nodes == 1:
+        if runtime.node_rank:
+            raise UserError(
+                f"runtime.node_rank={runtime.node_rank}: this run has one machine; name the number by runtime.num_nodes"
+            )
         return Node()
     if runtime.num_nodes is None and os.environ.get("SLURM_STEP_NUM_TASKS", step) != step:
         tasks = os.environ["SLURM_STEP_NUM_TASKS"]

@@ -46,7 +46,7 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
     content = read_score_file(path)
     if content["model"]["weights"] != model["weights"]:
         name = content["model"].get("name") or content["model"]["model"].get("name")
-        raise UserError(f"{path}: scores of other weights, of model={name}; run its job again")
+        raise UserError(f"{path}: scores of other weights, of model={name}; run: {_command(path)}")
     for name, scores in content["scores"].items():
         if len(scores) != num_layers:
             raise UserError(f"{path}: {name} has {len(scores)} scores, the model has {num_layers} decoder layers")
@@ -63,12 +63,14 @@ def _is_finite(score: Any) -> bool:
 
 
 def _command(path: Path) -> str:
-    """The command that makes the file, as far as its path tells."""
-    name = path.parents[1].name
-    source = path.parent.name
+    """The command that makes the file, as far as its path tells: <root>/score/<model>/<source>/scores.json."""
+    folders = path.absolute().parents
+    if len(folders) < 4 or folders[2].name != "score":
+        return "vrx score"
+    source, name, root = folders[0].name, folders[1].name, folders[3]
     if source == UNTOUCHED:
         return f"vrx score score.base_model=true model={name}"
-    run_dir = path.parents[3] / "finetune" / path.parents[1].name / source if len(path.parents) > 3 else path
+    run_dir = root / "finetune" / name / source
     return f"vrx score model={name}" + (f" job.run={run_dir}" if run_dir.is_dir() else "")
 
 

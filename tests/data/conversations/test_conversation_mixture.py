@@ -118,6 +118,23 @@ def test_data_are_converted_once_and_shared_between_mixtures(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
+    ("images", "columns", "message"),
+    [
+        (["https://x.org/a.png"], {}, r"an address; valid is a path below instructions\.mix\.a\.image_folder$"),
+        ([], {"texts": "qa"}, r"qa: no such column \(instructions\.mix\.a\.columns\.texts\)"),
+    ],
+)
+def test_a_refused_record_names_the_keys_of_its_data_set(
+    tmp_path: Path, images: list[str], columns: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"images": images, **pairs("a", 1)[0]}]), encoding="utf-8")
+    config = InstructionsConfig(mix={"a": MixedSource(path=str(path), columns=columns)})
+    with pytest.raises(UserError, match=message):
+        questions(config, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
     ("config", "has_parts", "message"),
     [
         (InstructionsConfig(mix={"a": MixedSource(path="x")}), True, "instructions.mix=.*: valid with another"),

@@ -105,7 +105,7 @@ def _rows(source: InstructionSource, key: str, pictures: Path) -> Iterator[Mappi
     peculiarities: Counter[str] = Counter()
     with tqdm(total=size, desc=f"reading {source.path}", delay=1, unit="B", unit_scale=True) as bar:
         for name, record in stream_records(files, bar.update):
-            yield _row(read_record(record, name, peculiarities, source.columns), name, pictures)
+            yield _row(read_record(record, name, peculiarities, source.columns, section=key), name, pictures)
     for kind, count in peculiarities.items():
         if count:
             log(f"{source.path}: {count:,} of its conversations {PECULIARITIES[kind]}")

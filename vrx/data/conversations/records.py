@@ -53,16 +53,22 @@ class Conversation:
 
 
 def read_record(
-    record: object, name: str, peculiarities: Counter[str], columns: Mapping[str, str] | None = None
+    record: object,
+    name: str,
+    peculiarities: Counter[str],
+    columns: Mapping[str, str] | None = None,
+    *,
+    section: str = "instructions",
 ) -> Conversation:
     """Validate a record and convert it; its peculiarities are counted.
 
     name: file and number of the record, for the `UserError`, which also names the key. columns: the columns of a data
-    set that hold what a layout calls otherwise, such as {"texts": "qa"}.
+    set that hold what a layout calls otherwise, such as {"texts": "qa"}. section: the data set's part of the
+    configuration, for errors.
     """
     if not isinstance(record, dict):
         raise UserError(f"{name}: not a JSON object")
-    record = _renamed(record, columns or {}, name)
+    record = _renamed(record, columns or {}, name, section)
     name += f" (id {record['id']})" if record.get("id") is not None else ""
 
     def invalid(key: str, reason: str) -> UserError:
@@ -73,14 +79,14 @@ def read_record(
     if turns_key is None:
         raise invalid("messages", f"missing; valid is one of {', '.join(LAYOUTS)}")
     pictures_key = next((key for key in ("images", "image") if record.get(key) is not None), LAYOUTS[turns_key])
-    pictures = read_pictures(record.get(pictures_key), pictures_key, invalid)
+    pictures = read_pictures(record.get(pictures_key), pictures_key, invalid, section=section)
     turns = record[turns_key]
     if not isinstance(turns, list | tuple) or not turns:
         raise invalid(turns_key, "missing or empty")
     if turns_key == "texts":
         messages = _from_texts(turns, len(pictures), invalid)
     else:
-        reader = TurnReader(pictures, turns_key, invalid)
+        reader = TurnReader(pictures, turns_key, invalid, section=section)
         messages = [reader.message(turn, number) for number, turn in enumerate(turns)]
         reader.require_all_used(pictures_key)
         pictures = reader.used
@@ -109,12 +115,12 @@ def _from_texts(turns: Sequence[object], num_pictures: int, invalid: Invalid) ->
     return messages
 
 
-def _renamed(record: dict[str, Any], columns: Mapping[str, str], name: str) -> dict[str, Any]:
-    """The record with the columns that `instructions.columns` names under the names of the layouts."""
+def _renamed(record: dict[str, Any], columns: Mapping[str, str], name: str, section: str) -> dict[str, Any]:
+    """The record with the columns that `<section>.columns` names under the names of the layouts."""
     for key, column in columns.items():
         if column not in record:
             raise UserError(
-                f"{name}: {column}: no such column (instructions.columns.{key}); there are {', '.join(record)}"
+                f"{name}: {column}: no such column ({section}.columns.{key}); there are {', '.join(record)}"
             )
     taken = set(columns.values())
     rest = {key: value for key, value in record.items() if key not in taken and key not in columns}

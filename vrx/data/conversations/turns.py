@@ -16,11 +16,12 @@ AROUND_TAG = re.compile(rf"\n?{re.escape(IMAGE_TAG)}\n?")
 class TurnReader:
     """Reads the turns of a record and gives each picture part its picture.
 
-    pictures: of the record; key: of the turns.
+    pictures: of the record; key: of the turns; section: the data set's part of the configuration, for errors.
     """
 
-    def __init__(self, pictures: list[str | bytes], key: str, invalid: Invalid) -> None:
+    def __init__(self, pictures: list[str | bytes], key: str, invalid: Invalid, *, section: str) -> None:
         self.pictures, self.key, self.has_pictures, self.invalid = list(pictures), key, bool(pictures), invalid
+        self.section = section
         self.used: list[str | bytes] = []
         self.num_parts = 0
 
@@ -85,7 +86,7 @@ class TurnReader:
         """The part of a picture that the part itself names, or of the record's next one."""
         self.num_parts += 1
         if given is not None:
-            self.used.append(_picture(given, key, self.invalid))
+            self.used.append(_picture(given, key, self.invalid, self.section))
         elif self.pictures:
             self.used.append(self.pictures.pop(0))
         else:
@@ -93,17 +94,18 @@ class TurnReader:
         return {"type": "image"}
 
 
-def read_pictures(value: object, key: str, invalid: Invalid) -> list[str | bytes]:
-    """The pictures of a record: one, a list, or none."""
+def read_pictures(value: object, key: str, invalid: Invalid, *, section: str) -> list[str | bytes]:
+    """The pictures of a record: one, a list, or none. section: the data set's part of the configuration."""
     if value is None:
         return []
     values = list(value) if isinstance(value, list | tuple) else [value]
     return [
-        _picture(item, f"{key}[{number}]" if len(values) > 1 else key, invalid) for number, item in enumerate(values)
+        _picture(item, f"{key}[{number}]" if len(values) > 1 else key, invalid, section)
+        for number, item in enumerate(values)
     ]
 
 
-def _picture(value: object, key: str, invalid: Invalid) -> str | bytes:
+def _picture(value: object, key: str, invalid: Invalid, section: str) -> str | bytes:
     """A path below the image folder or the content of a file, such as {"bytes": …, "path": …} of a data set."""
     if isinstance(value, dict):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
@@ -112,6 +114,6 @@ def _picture(value: object, key: str, invalid: Invalid) -> str | bytes:
     if not isinstance(value, str) or not value:
         raise invalid(key, f"is {str(value)[:60]!r}, must be a path or a picture")
     if re.match(r"\w+://|data:", value):
-        raise invalid(key, f"is {value[:60]}, an address; valid is a path below instructions.image_folder")
+        raise invalid(key, f"is {value[:60]}, an address; valid is a path below {section}.image_folder")
     check_image_path(value, key, invalid)
     return value
