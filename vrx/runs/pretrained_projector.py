@@ -16,23 +16,24 @@ from vrx.runs.record import read_record
 from vrx.runs.run_dir import RunDir
 
 PRETRAINED = "pretrained"
-PROJECTOR_JOBS = ("finetune", "evaluate", "score", "revert", "prune", "check")  # others start without one
+JOBS_WITHOUT_LVLM = ("pretrain", "report", "score_answers")  # load none that has a projector
 FEATURES = ("num_image_tokens", "vision_feature_layer", "vision_feature_select_strategy", "image_processor")
 
 
 def with_pretrained_projector(run: RunConfig) -> RunConfig:
     """The run with a folder in place of `model.projector=pretrained`; unchanged for any other projector.
 
-    `UserError` where no finished pre-training fits or several do. What it was trained on, how, and the conversation
-    template make no difference to whether it fits.
+    `UserError` where no finished pre-training fits or several do, unless the job works on finished runs: these bring
+    their own projector, and the command's only stands in for one that was moved. What it was trained on, how, and the
+    conversation template make no difference to whether it fits.
     """
-    keeps_weights = run.job.name == "bench" and run.world is not None  # of other models bench makes random ones
-    loads_projector = run.job.name in PROJECTOR_JOBS or keeps_weights
-    if run.model.projector != PRETRAINED or not loads_projector:
+    if run.model.projector != PRETRAINED or not _loads_projector(run):
         return run
     if run.model.lvlm is not None:  # which has a projector
         return _with_projector(run, run.model.lvlm)
     folders = list(_matching_projectors(run))
+    if len(folders) != 1 and _has_finished_runs(run):
+        return run
     if not folders:
         raise UserError(
             f"model.projector={PRETRAINED}: no finished pre-training between this tower and backbone below "
@@ -44,6 +45,17 @@ def with_pretrained_projector(run: RunConfig) -> RunConfig:
             f"{', '.join(map(str, folders))}"
         )
     return _with_projector(run, str(folders[0]))
+
+
+def _loads_projector(run: RunConfig) -> bool:
+    """Whether the job loads the projector of the model; bench makes a random one where the model has no world."""
+    return run.world is not None if run.job.name == "bench" else run.job.name not in JOBS_WITHOUT_LVLM
+
+
+def _has_finished_runs(run: RunConfig) -> bool:
+    """Whether the job takes finished runs, whose projectors are recorded, in place of the configured model."""
+    named = run.compare.runs if run.job.name == "compare" and run.compare else []
+    return run.job.run is not None or run.job.name == "demo" or bool(named)
 
 
 def _with_projector(run: RunConfig, projector: str) -> RunConfig:
