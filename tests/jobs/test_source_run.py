@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from support.config_runs import composed, run_of
 
+from vrx.config.errors import UserError
 from vrx.config.schema import RunConfig
 from vrx.config.shuffled_images import SUFFIX
-from vrx.jobs.source_run import run_of_command
+from vrx.jobs.source_run import find_source, run_of_command
+from vrx.runs.files import digest
+from vrx.runs.identity import base_identity
+from vrx.runs.record import Record, model_facts
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 
@@ -67,3 +71,16 @@ def test_controls_with_shuffled_images_are_put_in_the_form_of_the_runs_model(tmp
     own = run_of("job=evaluate", "model=qwen3-vl-2b", "benchmark=[refcocog]", "eval.shuffle_images=true")
     write_config(tmp_path, own)
     assert asked(tmp_path, "benchmark=[refcocog]", "eval.shuffle_images=true").benchmark == own.benchmark
+
+
+@pytest.mark.parametrize(
+    ("job", "advice"), [("score", "; .* scored by score.base_model=true"), ("revert", ""), ("prune", "")]
+)
+def test_the_evaluation_of_a_model_before_tuning_is_no_source(job: str, advice: str, tmp_path: Path):
+    run = run_of(f"job={job}", f"job.run={tmp_path}")
+    identity = base_identity(run)
+    write_config(tmp_path, run)
+    Record(digest(identity)[:8], identity, model_facts(run.model), [], {}).write(RunDir(tmp_path).record)
+    message = rf"^job\.run={tmp_path}: a model before tuning; valid is a run that tuned layers{advice}$"
+    with pytest.raises(UserError, match=message):
+        find_source(run)

@@ -110,6 +110,9 @@ def find_source(run: RunConfig) -> SourceRun | None:
     record, config = read_finished_run(run_dir, run.model)
     if record.is_pretraining:
         raise UserError(f"job.run={run_dir}: a pre-training of the projector; valid is a run that tuned layers")
+    if record.is_base_model:
+        advice = "; the model before tuning is scored by score.base_model=true" if run.job.name == "score" else ""
+        raise UserError(f"job.run={run_dir}: a model before tuning; valid is a run that tuned layers{advice}")
     return SourceRun(run_dir, record.identity, tuple(record.layers), config)
 
 
