@@ -15,13 +15,17 @@ from vrx.config import errors, validate
 from vrx.config.compose import compose_config, composing
 from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
+from vrx.data import run_data
+from vrx.jobs import source_run
+from vrx.jobs.finetune import driver
 from vrx.jobs.sweep.plan import PlannedRun, score_overrides
 from vrx.models import probe
 from vrx.runs import files, importance_files
 from vrx.runs.identity import base_identity, finetune_identity
 from vrx.runs.layer_selection import select_layers, selector_label
+from vrx.runs.lookup import locate_finetune
 
-DEPTH = 32
+DEPTH, DATA = 32, "d" * 64
 MakeRun = Callable[..., RunConfig]
 FILES = sorted(path for path in (CONF / "selector").glob("*.yaml") if "formula:" in path.read_text(encoding="utf-8"))
 RISING = [float(layer) for layer in range(DEPTH)]
@@ -34,10 +38,12 @@ def fresh(tmp_path: Path, world: Path) -> MakeRun:
     return lambda *overrides: composed([*SMALL, *data, *overrides])
 
 
-def write_scores(run: RunConfig, values: dict[str, Any], *, path: Path | None = None, **changes: Any) -> Path:
+def write_scores(
+    run: RunConfig, values: dict[str, Any], *, path: Path | None = None, data: str = DATA, **changes: Any
+) -> Path:
     """Write the score file of the fine-tune of all layers that a configuration describes; returns its path."""
-    identity = finetune_identity(importance_files.all_layers(run), list(range(DEPTH)), "d" * 64)
-    scored = {"run_id": "0", "identity": identity, "data": importance_files.data_fingerprint(run.instructions.path)}
+    identity = finetune_identity(importance_files.all_layers(run), list(range(DEPTH)), data)
+    scored = {"run_id": "0", "identity": identity}
     content = {
         "version": importance_files.VERSION,
         "model": base_identity(run),
@@ -101,7 +107,7 @@ def test_another_file_is_refused_by_name(tmp_path: Path, content: str):
 
 def test_missing_scores_name_the_command_that_computes_them(fresh: MakeRun):
     with pytest.raises(errors.UserError, match=r"vrx score selector=block_influence model=tiny") as caught:
-        select_layers(fresh("selector=block_influence"))
+        select_layers(fresh("selector=block_influence"), DATA)
     assert "\n" not in str(caught.value)
     run = fresh()
     model = base_identity(run)
@@ -134,51 +140,68 @@ def test_a_selector_takes_the_highest_scores_of_its_formula(fresh: MakeRun, path
     run = fresh(f"selector={path.stem}", "job=score")
     assert run.selector.formula in (*probe.ACTIVATION_SCORES, *probe.WEIGHT_SCORES)
     write_scores(run, {run.selector.formula: RISING, "other": RISING[::-1]})
-    assert select_layers(fresh(f"selector={path.stem}")) == tuple(range(24, 32))
-    assert select_layers(fresh(f"selector={path.stem}", "layer_count=2_layers", "selector.reverse=true")) == (0, 1)
-    assert select_layers(fresh(f"selector={path.stem}", "layer_count=32_layers")) == tuple(range(32))
+    assert select_layers(fresh(f"selector={path.stem}"), DATA) == tuple(range(24, 32))
+    lowest = fresh(f"selector={path.stem}", "layer_count=2_layers", "selector.reverse=true")
+    assert select_layers(lowest, DATA) == (0, 1)
+    assert select_layers(fresh(f"selector={path.stem}", "layer_count=32_layers"), DATA) == tuple(range(32))
 
 
 def test_a_formula_that_the_file_lacks_is_refused(fresh: MakeRun):
     write_scores(fresh(), {"other": RISING})
     with pytest.raises(ValueError, match=r"selector.formula=block_influence: .*scores.json has other"):
-        select_layers(fresh("selector=block_influence"))
+        select_layers(fresh("selector=block_influence"), DATA)
 
 
 def test_scores_of_another_recipe_seed_or_data_are_not_used(fresh: MakeRun):
     write_scores(fresh(), {"block_influence": RISING})
     by = "selector=block_influence"
-    assert select_layers(fresh(by, "layer_count=1_layer", "eval.limit=3", "runtime.num_workers=1")) == (31,)
+    assert select_layers(fresh(by, "layer_count=1_layer", "eval.limit=3", "runtime.num_workers=1"), DATA) == (31,)
     for other in ("seed=1", "train.max_steps=3", "data_fraction=10pct", "lora.r=4", "model.max_length=400"):
         with pytest.raises(errors.NoImportanceScores):
-            select_layers(fresh(by, other))
+            select_layers(fresh(by, other), DATA)
 
 
-def test_scores_of_other_data_under_the_same_name_are_not_used(fresh: MakeRun, tmp_path: Path):
-    run = fresh()
-    mine = tmp_path / "instructions.json"
-    mine.write_bytes(Path(run.instructions.path or "").read_bytes())
-    write_scores(run, {"block_influence": RISING})
-    run = fresh("selector=block_influence", f"instructions.path={mine}", "layer_count=1_layer")
-    assert select_layers(run) == (31,)  # the same data elsewhere
-    mine.write_bytes(b" " + mine.read_bytes())
+def test_scores_of_other_data_are_not_used_whatever_the_data_are_called(fresh: MakeRun):
+    write_scores(fresh(), {"block_influence": RISING})
+    run = fresh("selector=block_influence", "instructions.path=elsewhere", "layer_count=1_layer")
+    assert select_layers(run, DATA) == (31,)
     with pytest.raises(errors.NoImportanceScores):
-        select_layers(run)
+        select_layers(run, "e" * 64)
+
+
+def test_a_job_takes_the_scores_of_a_fine_tune_on_its_own_data(fresh: MakeRun):
+    run = fresh("selector=block_influence", "layer_count=1_layer")
+    others = write_scores(run, {"block_influence": RISING[::-1]})
+    with pytest.raises(errors.NoImportanceScores):
+        driver.progress(run)
+    write_scores(run, {"block_influence": RISING}, data=run_data.digest(run))
+    assert others.is_file() and driver.progress(run).run_dir == source_run.source_dir(run)
+    layers = select_layers(run, run_data.digest(run))
+    assert layers == (31,) and source_run.source_dir(run) == locate_finetune(run, layers, run_data.digest(run))[0]
+
+
+def test_scores_of_no_fine_tune_are_passed_over(fresh: MakeRun):
+    run = fresh("selector=block_influence", "layer_count=1_layer")
+    for number, scored in enumerate((None, {"identity": base_identity(run)}, {}, "x")):
+        path = importance_files.scores_file(run, f"a{number}")
+        write_scores(run, {"block_influence": RISING[::-1]}, path=path, scored=scored)
+    write_scores(run, {"block_influence": RISING})
+    assert select_layers(run, DATA) == (31,)
 
 
 def test_scores_from_a_tenth_of_the_data_select_the_layers_of_a_run_on_all_data(fresh: MakeRun):
     write_scores(fresh("data_fraction=10pct"), {"block_influence": RISING})
     write_scores(fresh(), {"block_influence": RISING[::-1]})
     tenth = fresh("selector=block_influence", "selector.scores_from_fraction=0.1", "layer_count=1_layer")
-    assert select_layers(tenth) == (31,)
+    assert select_layers(tenth, DATA) == (31,)
     assert tenth.data_fraction.fraction == 1
-    assert select_layers(fresh("selector=block_influence", "layer_count=1_layer")) == (0,)
+    assert select_layers(fresh("selector=block_influence", "layer_count=1_layer"), DATA) == (0,)
 
 
 def test_a_score_file_can_be_named(fresh: MakeRun, tmp_path: Path):
     path = write_scores(fresh(), {"block_influence": RISING}, path=tmp_path / "mine" / "scores.json")
     named = fresh("selector=block_influence", f"selector.scores={path}", "seed=7", "layer_count=1_layer")
-    assert select_layers(named) == (31,)
+    assert select_layers(named, DATA) == (31,)
     assert selector_label(named) == "block_influence_by_mine"
 
 
@@ -197,7 +220,7 @@ def test_a_selectors_label_names_all_that_decides_on_its_layers(fresh: MakeRun):
 def test_a_frozen_run_needs_no_scores(fresh: MakeRun):
     path = write_scores(fresh(), {"block_influence": RISING})
     run = fresh("selector=block_influence")
-    run.selector.layers = list(select_layers(run))
+    run.selector.layers = list(select_layers(run, DATA))
     path.unlink()
     validate.validate(run)
 

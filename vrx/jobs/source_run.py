@@ -95,7 +95,7 @@ def source_dir(run: RunConfig) -> Path | None:
         return None
     finetune = _as_finetune(run)
     data_digest = run_data.digest(finetune)
-    return locate_finetune(finetune, select_layers(finetune), data_digest)[0]
+    return locate_finetune(finetune, select_layers(finetune, data_digest), data_digest)[0]
 
 
 def find_source(run: RunConfig) -> SourceRun | None:

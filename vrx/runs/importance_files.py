@@ -7,7 +7,6 @@ that tuned it, or null), on what samples (`calibration`), and under `scores` of 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -102,27 +101,26 @@ def all_layers(run: RunConfig) -> RunConfig:
     )
 
 
-def for_selector(run: RunConfig) -> list[float | None]:
+def for_selector(run: RunConfig, data_digest: str) -> list[float | None]:
     """The scores that the run's selector orders the layers by: of `selector.scores`, else of the fine-tune of all
-    layers that the configuration describes."""
+    layers that the configuration describes, on the data with this digest."""
     formula = run.selector.formula
     assert formula is not None
-    path = Path(run.selector.scores) if run.selector.scores else find(run)
+    path = Path(run.selector.scores) if run.selector.scores else find(run, data_digest)
     scores = read_scores(path, model=base_identity(run), num_layers=run.model.num_layers)
     if formula not in scores:
         raise UserError(f"selector.formula={formula}: {path} has {', '.join(scores)}")
     return scores[formula]
 
 
-def find(run: RunConfig) -> Path:
-    """The score file of the fine-tune of all layers that the configuration describes, wherever its data lie."""
+def find(run: RunConfig, data_digest: str) -> Path:
+    """The score file of the fine-tune of all layers that the configuration describes, on the data with this digest."""
     tuning = all_layers(run)
-    identity = _apart_from_data(finetune_identity(tuning, list(range(run.model.num_layers)), ""))
+    identity = finetune_identity(tuning, list(range(run.model.num_layers)), data_digest)
     wanted = (identity, legacy_identity(identity, run.model))
-    data = data_fingerprint(run.instructions.path)
     for path in (path for folder in _folders(run) for path in sorted(folder.glob("*/scores.json"))):
         scored = read_score_file(path)["scored"]
-        if scored and _apart_from_data(scored["identity"]) in wanted and scored["data"] == data:
+        if isinstance(scored, dict) and scored.get("identity") in wanted:
             return path
     share = f"{100 * tuning.data_fraction.fraction:g}pct"
     pattern = scores_file(run, f"all-{run.model.num_layers}_{share}_seed{run.seed}_*")
@@ -130,15 +128,3 @@ def find(run: RunConfig) -> Path:
         f"no importance scores at {pattern} that fit; run, with all other options of this command: "
         f"vrx score selector={run.selector.name} model={run.model.name}"
     )
-
-
-def data_fingerprint(path: str | None) -> str | None:
-    """What tells one instruction file from another in no time, its size and first MiB; None where it is not there."""
-    if path is None or not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        return hashlib.sha256(f"{Path(path).stat().st_size} ".encode() + file.read(1 << 20)).hexdigest()[:16]
-
-
-def _apart_from_data(identity: dict[str, Any]) -> dict[str, Any]:
-    return {**identity, "data": {**identity["data"], "sha256": None}}

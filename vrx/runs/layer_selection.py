@@ -15,9 +15,13 @@ from vrx.runs.hub import download_command
 from vrx.selectors.kinds import ANY, missed
 
 
-def select_layers(run: RunConfig) -> tuple[int, ...]:
-    """The decoder layers this run tunes."""
-    scores = importance_files.for_selector(run) if needs_scores(run) else None
+def select_layers(run: RunConfig, data_digest: str = "") -> tuple[int, ...]:
+    """The decoder layers this run tunes.
+
+    data_digest: of the run's instruction data, as `run_data.digest` gives it; a selector by importance takes the scores
+    of a fine-tune on these data.
+    """
+    scores = importance_files.for_selector(run, data_digest) if needs_scores(run) else None
     kinds = None
     if needs_kinds(run):  # the layers of LLaVA and Bunny are of one kind
         kinds = ["full_attention"] * run.model.num_layers if run.model.is_assembled else layer_kinds(run)

@@ -7,6 +7,7 @@ import dataclasses
 from vrx.config.errors import NoImportanceScores, UserError
 from vrx.config.layers import num_selected
 from vrx.config.schema import RunConfig
+from vrx.data import run_data
 from vrx.jobs.check import estimate, model_files, preflight
 from vrx.jobs.check.estimate import RunCost
 from vrx.jobs.check.findings import Finding, Findings
@@ -63,7 +64,8 @@ def _check_run(run: RunConfig, findings: Findings, *, in_sweep: bool) -> tuple[s
         findings.add([Finding("model.num_layers", message, bad=True)])
         return None
     try:
-        layers = select_layers(run)
+        digest = "" if table is None else run_data.digest(run, table.parent)
+        layers = select_layers(run, digest)
     except NoImportanceScores as error:
         findings.add([Finding("selector", str(error), bad=not in_sweep)])
         layers = range(num_selected(run))  # which ones they are makes no difference to the cost

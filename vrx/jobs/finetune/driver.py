@@ -37,7 +37,7 @@ def finetune(run: RunConfig) -> None:
     samples = evaluate_run.check_benchmarks(run)
     data = run.runtime.output_path / "data"
     digest = run_data.digest(run, data)
-    layers, selectors = list(select_layers(run)), [selector_label(run)]
+    layers, selectors = list(select_layers(run, digest)), [selector_label(run)]
     run_dir, identity = locate_finetune(run, layers, digest)
     kinds = layer_kinds(run, read_only=False)
     if (advice := kinds_missed(run, layers, kinds)) is not None:
@@ -88,7 +88,7 @@ def progress(run: RunConfig) -> RunStatus:
         return RunStatus("to do", "data not made yet")
     data = run.runtime.output_path / "data"
     digest = run_data.digest(run, data, read_only=True)
-    run_dir, identity = locate_finetune(run, select_layers(run), digest)
+    run_dir, identity = locate_finetune(run, select_layers(run, digest), digest)
     try:
         samples = evaluate_run.check_benchmarks(run, read_only=True)
     except NotConverted as error:

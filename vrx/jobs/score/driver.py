@@ -84,11 +84,7 @@ def _run_to_score(run: RunConfig) -> RunConfig:
 def _score_inputs(run: RunConfig, source: SourceRun, *, read_only: bool = False) -> dict[str, Any]:
     """The content of a score file beside the scores; `made_from` is the digest of all that they depend on."""
     tuned = source.run_dir is not None
-    scored = {
-        "run_id": files.digest(source.identity)[:8],
-        "identity": source.identity,
-        "data": importance_files.data_fingerprint(source.config.instructions.path),
-    }
+    scored = {"run_id": files.digest(source.identity)[:8], "identity": source.identity}
     weights = content_digest.weights_digest(
         run.model, source.run_dir or importance_files.scores_file(run, source.name).parent
     )
