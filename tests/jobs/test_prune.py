@@ -34,6 +34,7 @@ def scored(tuned: Path, make_run: Callable[..., RunConfig]) -> Callable[..., Run
     def make(*overrides: str, values: list[float] = FALLING) -> RunConfig:
         run = make_run("job=prune", f"job.run={tuned}", "benchmark=[tiny_gqa]", *overrides)
         told = {"version": importance_files.VERSION, "model": identity.base_identity(run), "scored": None}
+        told["made_from"] = "f" * 16
         names = ("angular_distance_inputs", "angular_distance_weights")
         files.write_json(
             importance_files.scores_file(run, tuned.name), {**told, "scores": dict.fromkeys(names, values)}
@@ -122,6 +123,8 @@ def test_a_pruned_run_is_measured_saved_and_recorded(
     parse_record(record)
     told = record["pruned"]
     assert record["identity"]["pruned"] == [29, 31] and told["by"] == ["angular_distance_inputs outside the region"]
+    scores = {"formula": "angular_distance_inputs", "values": FALLING, "made_from": "f" * 16}
+    assert record["layer_scores"] == scores
     assert told["parameters"]["after"] < told["parameters"]["before"] and told["tokens_per_second"]["after"] > 0
 
     saved = folder / "pruned"
@@ -138,6 +141,7 @@ def test_a_pruned_run_is_measured_saved_and_recorded(
     assert started == ["prune"]
     again = json.loads((folder / "record.json").read_text())
     assert again["pruned"]["by"] == ["a list", "angular_distance_inputs outside the region"]
+    assert again["layer_scores"] == scores
     assert surgery_manifest.read_surgery(folder) == LayerSurgery(tuned, pruned=(29, 31))
 
 

@@ -119,6 +119,18 @@ def test_weights_scaled_by_a_tenth_change_by_a_tenth_and_by_no_angle(factor: flo
     assert importance.angular_distance_weights(changes) == pytest.approx(0, abs=1e-3)
 
 
+def test_scores_of_other_samples_are_named_before_they_are_replaced(tmp_path: Path):
+    samples = {"benchmarks": {"a": 2, "b": 1}, "num_samples": 3, "digest": "0"}
+    inputs = {"version": importance_files.VERSION, "made_from": "x", "model": {"model": {}, "weights": {}}}
+    inputs |= {"scored": None, "calibration": samples}
+    assert job.replaced_scores(tmp_path, inputs) is None
+    files.write_json(tmp_path / "scores.json", {**inputs, "scores": {"block_influence": [1.0]}})
+    assert job.replaced_scores(tmp_path, inputs) is None
+    message = job.replaced_scores(tmp_path, {**inputs, "calibration": {**samples, "digest": "1"}})
+    assert message is not None
+    assert message.endswith("scores.json: replaces the scores x, of other calibration samples: 2 of a, 1 of b")
+
+
 def peak(num_samples: int, root: str) -> None:
     """Print the most memory that scoring so many samples took, in a process of its own."""
     run = composed([*SMALL, f"runtime.output_root={root}", f"world.folder={root}/data/tiny", "job=score"])
@@ -161,9 +173,11 @@ def test_the_job_scores_a_finished_run_once(
     assert job.progress(run).state == "done"
     run.score.samples_per_benchmark = 3
     assert job.progress(run).state == "to do"
+    assert "replaces the scores" not in first.stderr
     two_processes = vrx(*command, "runtime.cpu_processes=2", "score.samples_per_benchmark=3")
     one_process = vrx(*command, "score.samples_per_benchmark=2")
     assert two_processes.returncode == 0, two_processes.stderr
+    assert f"replaces the scores {content['made_from']}, of other calibration samples: 2 of " in two_processes.stderr
     assert one_process.returncode == 0, one_process.stderr
     again = files.read_json(path)["scores"]
     for name, values in content["scores"].items():

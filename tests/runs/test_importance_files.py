@@ -22,8 +22,9 @@ from vrx.jobs.sweep.plan import PlannedRun, score_overrides
 from vrx.models import probe
 from vrx.runs import files, importance_files
 from vrx.runs.identity import base_identity, finetune_identity
-from vrx.runs.layer_selection import select_layers, selector_label
+from vrx.runs.layer_selection import choose_layers, select_layers, selector_label
 from vrx.runs.lookup import locate_finetune
+from vrx.runs.record import LayerScores
 
 DEPTH, DATA = 32, "d" * 64
 MakeRun = Callable[..., RunConfig]
@@ -178,6 +179,13 @@ def test_a_job_takes_the_scores_of_a_fine_tune_on_its_own_data(fresh: MakeRun):
     assert others.is_file() and driver.progress(run).run_dir == source_run.source_dir(run)
     layers = select_layers(run, run_data.digest(run))
     assert layers == (31,) and source_run.source_dir(run) == locate_finetune(run, layers, run_data.digest(run))[0]
+
+
+def test_the_scores_that_choose_the_layers_are_told_with_them(fresh: MakeRun):
+    run = fresh("selector=block_influence", "layer_count=1_layer")
+    write_scores(run, {"block_influence": RISING}, made_from="f" * 16)
+    assert choose_layers(run, DATA) == ((31,), LayerScores("block_influence", [*RISING], "f" * 16))
+    assert choose_layers(fresh("selector=consecutive_top", "layer_count=1_layer"), DATA) == ((31,), None)
 
 
 def test_scores_of_no_fine_tune_are_passed_over(fresh: MakeRun):

@@ -22,7 +22,7 @@ from vrx.evaluation.evaluate_run import write_record
 from vrx.runs import files, lookup, provenance
 from vrx.runs.layer_selection import select_layers
 from vrx.runs.neighbours import all_layers_record
-from vrx.runs.record import Record, ScoreEntry, read_record
+from vrx.runs.record import LayerScores, Record, ScoreEntry, read_record
 from vrx.runs.train_summary import TrainSummary
 from vrx.runs.typed_json import to_json
 
@@ -122,6 +122,13 @@ def test_a_record_keeps_what_earlier_commands_measured(keep: Keep, run: RunConfi
     assert set(record.scores) == {"gqa", "mmlu"} and record.train == TrainSummary(steps=1)
     again = write_record(folder, run.model, record.identity, record.layers, {"gqa": more["mmlu"]})
     assert again.scores["gqa"].value == 0.25
+
+
+def test_a_record_keeps_the_scores_that_chose_its_layers(run: RunConfig, tmp_path: Path):
+    first, later = (LayerScores("block_influence", [0.5, None, value], "0" * 16) for value in (1.0, 2.0))
+    for scores, kept in ((None, None), (first, first), (later, first), (None, first)):
+        write_record(tmp_path, run.model, {"model": {}}, [2], {}, layer_scores=scores)
+        assert read_record(tmp_path / "record.json").layer_scores == kept
 
 
 def test_the_all_layers_run_is_found_by_its_identity(keep: Keep):

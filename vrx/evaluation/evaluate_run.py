@@ -20,7 +20,7 @@ from vrx.metrics.answer import Answer
 from vrx.runs import content_digest, files
 from vrx.runs.locks import shared_resource_lock
 from vrx.runs.provenance import Provenance
-from vrx.runs.record import PrunedInfo, Record, ScoreEntry, model_facts, read_record, with_selectors
+from vrx.runs.record import LayerScores, PrunedInfo, Record, ScoreEntry, model_facts, read_record, with_selectors
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
 from vrx.runs.status import Gap
@@ -185,6 +185,7 @@ def write_record(
     selectors: Sequence[str] = (),
     pruned: PrunedInfo | None = None,
     layer_kinds: list[str] | None = None,
+    layer_scores: LayerScores | None = None,
 ) -> Record:
     """Write `record.json`; what earlier commands recorded and this one does not name stays in it.
 
@@ -203,6 +204,7 @@ def write_record(
             record.provenance.evaluations[name] = from_json(Provenance, header.provenance)
     record.pruned = pruned or record.pruned
     record.layer_kinds = layer_kinds or record.layer_kinds
+    record.layer_scores = record.layer_scores or layer_scores
     record = with_selectors(record, selectors)
     record.write(RunDir(run_dir).record)
     return record

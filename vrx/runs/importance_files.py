@@ -16,6 +16,7 @@ from vrx.config.paths import below
 from vrx.config.schema import DataFractionConfig, JobConfig, RunConfig, SelectorConfig
 from vrx.runs.identity import base_identity, finetune_identity, legacy_identity
 from vrx.runs.json_text import parse_json
+from vrx.runs.record import LayerScores
 
 VERSION = 1
 UNTOUCHED = "untouched"  # the source of scores of an LVLM that was not tuned
@@ -40,6 +41,19 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
 
     model: the identity of the untouched LVLM, `identity.base_identity(run)`.
     """
+    return _read_valid(path, model=model, num_layers=num_layers)["scores"]
+
+
+def read_formula(path: Path, formula: str, run: RunConfig, *, key: str) -> LayerScores:
+    """The scores by one formula of a file that is valid for a run; `UserError` names `key` where it lacks them."""
+    content = _read_valid(path, model=base_identity(run), num_layers=run.model.num_layers)
+    if formula not in content["scores"]:
+        raise UserError(f"{key}={formula}: {path} has {', '.join(content['scores'])}")
+    return LayerScores(formula, content["scores"][formula], content.get("made_from"))
+
+
+def _read_valid(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[str, Any]:
+    """The content of a file of scores of these weights and this depth."""
     if not path.is_file():
         raise NoImportanceScores(f"no importance scores at {path}; run: {_command(path)}")
     content = read_score_file(path)
@@ -54,7 +68,7 @@ def read_scores(path: Path, *, model: dict[str, Any], num_layers: int) -> dict[s
         ]
         if bad:
             raise UserError(f"{path}: {name} has no finite score for the layers {', '.join(bad)}")
-    return content["scores"]
+    return content
 
 
 def _is_finite(score: Any) -> bool:
@@ -101,16 +115,13 @@ def all_layers(run: RunConfig) -> RunConfig:
     )
 
 
-def for_selector(run: RunConfig, data_digest: str) -> list[float | None]:
+def for_selector(run: RunConfig, data_digest: str) -> LayerScores:
     """The scores that the run's selector orders the layers by: of `selector.scores`, else of the fine-tune of all
     layers that the configuration describes, on the data with this digest."""
     formula = run.selector.formula
     assert formula is not None
     path = Path(run.selector.scores) if run.selector.scores else find(run, data_digest)
-    scores = read_scores(path, model=base_identity(run), num_layers=run.model.num_layers)
-    if formula not in scores:
-        raise UserError(f"selector.formula={formula}: {path} has {', '.join(scores)}")
-    return scores[formula]
+    return read_formula(path, formula, run, key="selector.formula")
 
 
 def find(run: RunConfig, data_digest: str) -> Path:

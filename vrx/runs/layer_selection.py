@@ -12,11 +12,17 @@ from vrx.config.schema import LayerCountConfig, RunConfig
 from vrx.runs import importance_files
 from vrx.runs.counted_model import layer_kinds
 from vrx.runs.hub import download_command
+from vrx.runs.record import LayerScores
 from vrx.selectors.kinds import ANY, missed
 
 
 def select_layers(run: RunConfig, data_digest: str = "") -> tuple[int, ...]:
-    """The decoder layers this run tunes.
+    """The decoder layers this run tunes; data_digest: see `choose_layers`."""
+    return choose_layers(run, data_digest)[0]
+
+
+def choose_layers(run: RunConfig, data_digest: str = "") -> tuple[tuple[int, ...], LayerScores | None]:
+    """The decoder layers this run tunes, and the importance scores that its selector orders them by, if any.
 
     data_digest: of the run's instruction data, as `run_data.digest` gives it; a selector by importance takes the scores
     of a fine-tune on these data.
@@ -30,7 +36,7 @@ def select_layers(run: RunConfig, data_digest: str = "") -> tuple[int, ...]:
             f"selector.kinds={run.selector.kinds}: kinds of layers are known once {run.model.lvlm} is on this machine; "
             f"run: {download_command(str(run.model.lvlm))}"
         )
-    return apply_rule(run, scores, kinds)
+    return apply_rule(run, scores and scores.values, kinds), scores
 
 
 def kinds_missed(run: RunConfig, layers: Sequence[int], kinds: Sequence[str] | None) -> str | None:

@@ -77,6 +77,16 @@ class PrunedInfo:
 
 
 @dataclass
+class LayerScores:
+    """The importance scores by which layers were chosen; later scores may replace the file that they are from."""
+
+    formula: str
+    values: list[float | None]  # of every decoder layer; None: of one without attention
+    made_from: str | None = None  # digest of the weights and samples, as in the score file
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass
 class Record:
     """The record of a run. `identity` is the JSON value whose digest begins with `run_id`, but in a
     record that an older version wrote, whose `run_id` stays what its directory is named by."""
@@ -90,6 +100,7 @@ class Record:
     selectors: list[str] = field(default_factory=list)  # names of the selectors that chose these layers
     pruned: PrunedInfo | None = None
     layer_kinds: list[str] | None = None  # of each of `layers`, where the model has kinds
+    layer_scores: LayerScores | None = None  # that chose the tuned layers, or the pruned ones of a pruning
     provenance: RunProvenance = field(default_factory=RunProvenance)
     schema_version: int = SCHEMA_VERSION
     extra: dict[str, Any] = field(default_factory=dict)

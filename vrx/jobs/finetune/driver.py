@@ -18,7 +18,7 @@ from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
 from vrx.runs.counted_model import layer_kinds
-from vrx.runs.layer_selection import kinds_missed, select_layers, selector_label, with_frozen_layers
+from vrx.runs.layer_selection import choose_layers, kinds_missed, select_layers, selector_label, with_frozen_layers
 from vrx.runs.locks import exclusive_lock, shared_resource_lock
 from vrx.runs.lookup import locate_finetune
 from vrx.runs.neighbours import all_layers_record
@@ -37,7 +37,8 @@ def finetune(run: RunConfig) -> None:
     samples = evaluate_run.check_benchmarks(run)
     data = run.runtime.output_path / "data"
     digest = run_data.digest(run, data)
-    layers, selectors = list(select_layers(run, digest)), [selector_label(run)]
+    chosen, layer_scores = choose_layers(run, digest)
+    layers, selectors = list(chosen), [selector_label(run)]
     run_dir, identity = locate_finetune(run, layers, digest)
     kinds = layer_kinds(run, read_only=False)
     if (advice := kinds_missed(run, layers, kinds)) is not None:
@@ -56,6 +57,7 @@ def finetune(run: RunConfig) -> None:
             record = read_record(RunDir(run_dir).record)
             relabelled = with_selectors(record, selectors)
             if relabelled.selectors != record.selectors:  # another selector chooses the same layers
+                relabelled.layer_scores = record.layer_scores or layer_scores
                 relabelled.write(RunDir(run_dir).record)
             _show(run, run_dir, record)
             return
@@ -76,6 +78,7 @@ def finetune(run: RunConfig) -> None:
                 train=read_train_summary(RunDir(run_dir).train_summary),
                 selectors=selectors,
                 layer_kinds=of_layers,
+                layer_scores=layer_scores,
             )
             wandb_run.finish(record)
         _show(run, run_dir, record)

@@ -22,9 +22,9 @@ from vrx.launch.workers import launch
 from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
-from vrx.runs.identity import Identity, base_identity
-from vrx.runs.importance_files import read_scores, scores_file
-from vrx.runs.record import PrunedInfo, Record, read_record
+from vrx.runs.identity import Identity
+from vrx.runs.importance_files import read_formula, scores_file
+from vrx.runs.record import LayerScores, PrunedInfo, Record, read_record
 from vrx.runs.results import is_copy
 from vrx.runs.run_config import write_config
 from vrx.runs.run_dir import RunDir
@@ -35,12 +35,13 @@ from vrx.runs.typed_json import from_json
 
 @dataclass(frozen=True)
 class Pruning:
-    """The pruned layers, the directory, the identity, and the configuration, which lists the layers."""
+    """The pruned layers, the directory, the identity, the configuration, which lists the layers, and their scores."""
 
     layers: tuple[int, ...]
     run_dir: Path
     identity: Identity
     run: RunConfig
+    scores: LayerScores | None
 
 
 def prune(run: RunConfig) -> None:
@@ -68,10 +69,7 @@ def prune(run: RunConfig) -> None:
         status = run_status(pruning.run_dir, _checks(pruning, samples))
         log(f"{pruning.run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         criteria = sorted({*_recorded_criteria(pruning.run_dir), *_equivalent_criteria(pruning.layers, run, source)})
-        if status.is_done:
-            record = _with_criteria(pruning.run_dir, criteria)
-        else:
-            record = _complete(pruning, source, samples, criteria)
+        record = _with_criteria(pruning, criteria) if status.is_done else _complete(pruning, source, samples, criteria)
     _show(pruning.run_dir, record)
 
 
@@ -85,18 +83,21 @@ def _complete(pruning: Pruning, source: SourceRun, samples: BenchmarkSamples, cr
             launch("prune", run_dir, run.runtime)
         scores = evaluate_run.measure(run, run_dir, samples)
         pruned = from_json(PrunedInfo, {**files.read_json(result_file(run_dir)), "by": criteria})
-        record = evaluate_run.write_record(run_dir, run.model, pruning.identity, layers, scores, pruned=pruned)
+        record = evaluate_run.write_record(
+            run_dir, run.model, pruning.identity, layers, scores, pruned=pruned, layer_scores=pruning.scores
+        )
         wandb_run.finish(record)
     return record
 
 
-def _with_criteria(run_dir: Path, criteria: list[str]) -> Record:
+def _with_criteria(pruning: Pruning, criteria: list[str]) -> Record:
     """The record of a finished pruning, rewritten if a further criterion chooses the same layers."""
-    record = read_record(RunDir(run_dir).record)
+    record = read_record(RunDir(pruning.run_dir).record)
     assert record.pruned is not None
     if record.pruned.by != criteria:
         record.pruned.by = criteria
-        record.write(RunDir(run_dir).record)
+        record.layer_scores = record.layer_scores or pruning.scores
+        record.write(RunDir(pruning.run_dir).record)
     return record
 
 
@@ -112,16 +113,13 @@ def layers_to_prune(run: RunConfig, source: SourceRun) -> tuple[int, ...]:
             f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
             f"{source.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
         )
-    path, formula = _scores_path(run, source), required(run.prune).score
-    by_formula = read_scores(path, model=base_identity(run), num_layers=depth)
-    if formula not in by_formula:
-        raise UserError(f"prune.score={formula}: {path} has {', '.join(by_formula)}")
-    scores = [math.inf if score is None else score for score in by_formula[formula]]  # without one, it is not cut
+    ranking = _read_ranking(run, source)
+    scores = [math.inf if score is None else score for score in ranking.values]  # without one, it is not cut
     order = sorted(candidates, key=lambda layer: (scores[layer], layer))
     if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
         num_equal = sum(scores[layer] == scores[order[number]] for layer in candidates)
         raise UserError(
-            f"prune.score={formula}: {num_equal} of the {len(candidates)} layers have the same score, "
+            f"prune.score={ranking.formula}: {num_equal} of the {len(candidates)} layers have the same score, "
             f"{scores[order[number]]:g}, and no order; valid is a formula of layer inputs, or "
             "prune.scores=<file of the LVLM with all layers tuned>"
         )
@@ -136,6 +134,11 @@ def _is_outside(run: RunConfig, source: SourceRun) -> bool:
     if (outside := required(run.prune).outside_region) is not None:
         return outside
     return 0 < len(source.layers) < run.model.num_layers
+
+
+def _read_ranking(run: RunConfig, source: SourceRun) -> LayerScores:
+    """The scores that rank the layers of a source run."""
+    return read_formula(_scores_path(run, source), required(run.prune).score, run, key="prune.score")
 
 
 def _scores_path(run: RunConfig, source: SourceRun) -> Path:
@@ -187,7 +190,8 @@ def _plan_pruning(run: RunConfig, source: SourceRun) -> Pruning:
     options = dataclasses.replace(required(run.prune), num_layers=len(layers), layers=list(layers))
     of_layers = dataclasses.replace(run, prune=options)
     run_dir, identity = source_run.locate_altered_run(of_layers, source, "pruned", layers)
-    return Pruning(layers, run_dir, identity, of_layers)
+    scores = _read_ranking(run, source) if _needs_scores(run) else None
+    return Pruning(layers, run_dir, identity, of_layers, scores)
 
 
 def _pruning_gap(pruning: Pruning) -> Gap | None:

@@ -50,6 +50,8 @@ def score(run: RunConfig) -> None:
         log(f"{run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
         if not status.is_done:
             require_weights(source.run_dir or run_dir)
+            if (message := replaced_scores(run_dir, inputs)) is not None:
+                log(message)
             files.write_json(inputs_file(run_dir), inputs)
             write_config(run_dir, run)
             launch("score", run_dir, run.runtime)
@@ -112,6 +114,22 @@ def _score_gap(run_dir: Path, inputs: dict[str, Any]) -> Gap | None:
         weights = written[0].get("weights") if isinstance(written[0], dict) else None
         return Gap("other weights" if weights != inputs["weights"] else "calibration samples changed")
     return None
+
+
+def replaced_scores(run_dir: Path, inputs: dict[str, Any]) -> str | None:
+    """One line on the scores that those of other calibration samples are about to replace; None where there are none.
+
+    inputs: the content of the new score file beside the scores.
+    """
+    try:
+        before = importance_files.read_score_file(scores_file(run_dir))
+        samples, made_from = before["calibration"], before["made_from"]
+        if samples == inputs["calibration"]:
+            return None
+        counts = ", ".join(f"{number} of {name}" for name, number in samples["benchmarks"].items())
+    except (OSError, UserError, KeyError, TypeError, AttributeError):
+        return None
+    return f"{scores_file(run_dir)}: replaces the scores {made_from}, of other calibration samples: {counts}"
 
 
 def _show(run: RunConfig, path: Path, k: int) -> None:
