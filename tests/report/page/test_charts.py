@@ -44,6 +44,12 @@ def test_a_heat_map_keeps_its_values_unless_there_are_too_many():
     assert charts_of(HeatMap("n", "t", "v", (("gqa", "1"),) * number, ((0.1, 0.2),) * number)) == []
 
 
+def test_a_layer_without_a_value_is_null_in_a_heat_map():
+    (chart,) = charts_of(HeatMap("n", "t", "v", (("gqa", "1"), ("gqa", "2")), ((None, 0.2), (None, 0.4))))
+    assert chart.to_json()["values"] == [[None, 0.2], [None, 0.4]]
+    assert (chart.to_json()["low"], chart.to_json()["high"]) == (0.2, 0.4)
+
+
 def test_thinned_points_are_means_of_neighbours():
     points = [Point(float(x), 2.0 * x) for x in range(100)]
     assert thinned(points, 100) == tuple(points)

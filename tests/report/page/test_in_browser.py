@@ -89,6 +89,20 @@ def test_charts_zoom_and_show_values_by_mouse_and_keyboard(driver: Any):
     assert tip == spoken and "layers tuned: 8" in tip and "seconds of training: 108" in tip
 
 
+def test_a_heat_map_is_blank_where_a_layer_has_no_value(driver: Any):
+    script = """
+        const plot = document.querySelector("[id^=drawn-figure5] .plot"), canvas = plot.querySelector("canvas");
+        const cells = canvas.getContext("2d").getImageData(0, 0, 2, 1).data;
+        const key = (name) => plot.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
+        const tip = plot.querySelector(".tip"), tips = [];
+        for (const name of ["ArrowRight", "ArrowLeft"]) { key(name); tips.push(tip.textContent); }
+        return [[cells[3], cells[7]], tips];
+    """
+    opacities, tips = run(driver, script)
+    assert opacities == [0, 255]
+    assert tips == ["tiny_gqa 0, layer 1: 0.2", "tiny_gqa 0, layer 0: no value"]
+
+
 def test_questions_are_counted_by_outcome_and_shown_with_pictures(driver: Any):
     script = """
         const root = document.getElementById("compare"), selects = root.querySelectorAll("select");

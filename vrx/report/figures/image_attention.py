@@ -32,14 +32,20 @@ def figure5(inputs: FigureInputs) -> list[HeatMap]:
 
 
 def read_heat_map(path: Path, inputs: FigureInputs) -> HeatMap:
-    """The heat map of one file; `ValueError`, `KeyError` or `TypeError` where its content has another form."""
+    """The heat map of one file; `ValueError`, `KeyError` or `TypeError` where its content has another form.
+
+    Layers without attention have no score in any sample; their columns stay blank.
+    """
     model, source = path.parents[1].name, path.parent.name
     content = read_json(path)
     samples = tuple((sample["benchmark"], sample["id"]) for sample in content["samples"])
-    values = tuple(tuple(map(float, row)) for row in content["scores"])
+    values = tuple(tuple(None if score is None else float(score) for score in row) for row in content["scores"])
     if not (len(samples) == len(values) > 0 and len(set(map(len, values))) == 1):
         raise UserError(f"{len(samples)} samples, {len(values)} rows of scores")
-    if not all(math.isfinite(value) for row in values for value in row):
+    scores = [value for row in values for value in row if value is not None]
+    if not scores:
+        raise UserError("no image attention: the pictures of this model have no tokens in the text")
+    if not all(map(math.isfinite, scores)):
         raise UserError("a score is not a finite number")
     run_label = source.rpartition("_")[0] or source
     title = f"{inputs.paper.artifacts['figure5'].title}, {inputs.model_title(model)}, {run_label}"

@@ -82,7 +82,7 @@ class PageChart:
 
 @dataclass(frozen=True)
 class HeatChart:
-    """A heat map: rows of values, from left to right a layer each."""
+    """A heat map: rows of values, from left to right a layer each; null where a layer has none."""
 
     heat_map: HeatMap
 

@@ -22,6 +22,7 @@ class HeatMap {
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
     chart.values.flat().forEach((value, cell) => {
+      if (value === null) return; // stays transparent
       image.data.set([...shade((value - chart.low) / (chart.high - chart.low || 1)), 255], 4 * cell);
     });
     context.putImageData(image, 0, 0);
@@ -50,7 +51,8 @@ class HeatMap {
     if (values[row]?.[column] === undefined) return;
     this.at = [row, column];
     this.tip.hidden = false;
-    this.tip.textContent = `${rows[row]}, layer ${column}: ${format(values[row][column])}`;
+    const value = values[row][column];
+    this.tip.textContent = `${rows[row]}, layer ${column}: ${value === null ? "no value" : format(value)}`;
     const [width, height] = [this.plot.clientWidth, this.plot.clientHeight];
     this.tip.style.left = `${Math.min((column / values[row].length) * width, width - this.tip.offsetWidth)}px`;
     this.tip.style.top = `${Math.max(0, (row / values.length) * height - 34)}px`;
