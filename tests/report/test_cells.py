@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.report_runs import ALL, NUM_QUESTIONS, SPARSE, TOP, VISUAL, row_of, tables_of, write_run
 
+from vrx.report.bootstrap import Difference
+
 
 def test_cells_are_the_records_in_percent_and_the_papers_numbers(tmp_path: Path):
     all_layers, sparse = write_run(tmp_path, ALL, skill=0.9), write_run(tmp_path, SPARSE, skill=0.5)
@@ -49,6 +51,20 @@ def test_several_seeds_give_the_mean_and_its_standard_error(tmp_path: Path):
     deviation = (sum((average - centre) ** 2 for average in averages) / 2) ** 0.5
     assert cells["average"].error == pytest.approx(deviation / 3**0.5), "of the runs' averages, not of the columns"
     assert any("standard error" in note and "3 runs" in note for note in table.notes)
+
+
+def test_a_partly_evaluated_run_leaves_the_difference_from_all_layers(tmp_path: Path):
+    def versus() -> Difference | None:
+        (table,) = tables_of(tmp_path, "table2")
+        return row_of(table, "8 layers").cells["average"].versus
+
+    for seed in (0, 1):
+        write_run(tmp_path, ALL, skill=0.9, seed=seed)
+    write_run(tmp_path, SPARSE, skill=0.5)
+    complete = versus()
+    write_run(tmp_path, SPARSE, seed=1, columns=("gqa",))
+    assert complete is not None
+    assert versus() == complete
 
 
 def test_one_run_has_the_sampling_error_of_its_questions(tmp_path: Path):

@@ -55,6 +55,26 @@ def test_a_quarter_of_the_layers_is_judged_by_its_share(tmp_path: Path, skills: 
     assert judged.num_seeds == 1
 
 
+def test_a_partly_evaluated_run_does_not_narrow_a_claim(tmp_path: Path):
+    for seed in (0, 1):
+        write_run(tmp_path, ALL, skill=0.9, seed=seed)
+        write_run(tmp_path, SPARSE, skill=0.5, seed=seed)
+    complete = judgements(tmp_path)["quarter"]
+    for layers in (ALL, SPARSE):
+        write_run(tmp_path, layers, skill=0.95, seed=2, columns=("gqa",))
+    assert judgements(tmp_path)["quarter"] == complete
+    assert complete.num_seeds == 2
+
+
+def test_a_comparison_over_fewer_benchmarks_names_them(tmp_path: Path):
+    write_run(tmp_path, SPARSE, skill=0.9)
+    write_run(tmp_path, ALL, skill=0.5, columns=("gqa", "tdiuc"))
+    write_run(tmp_path, TOP, skill=0.5)
+    judged = judgements(tmp_path)
+    assert [each.label for each in judged["quarter"].comparisons] == ["98 % of All layers on TDIUC, GQA"]
+    assert [each.label for each in judged["consecutive"].comparisons] == ["Consecutive Top"]
+
+
 def test_a_claim_about_rows_without_runs_cannot_be_told(tmp_path: Path):
     write_run(tmp_path, ALL, skill=0.9)
     write_run(tmp_path, SPARSE, skill=0.9)
@@ -142,3 +162,15 @@ def test_what_pruning_loses_is_measured_from_the_same_runs_before_pruning(tmp_pa
     without = [run for run in runs if run.pruned or len(run.layers) == 32]  # the region was not scored before
     judged = {each.claim.name: each for each in judge_claims(PAPER, without, scores)}["pruning_loss"]
     assert judged.verdict == "cannot be told"
+
+
+def test_a_pruned_run_that_was_partly_evaluated_before_has_no_change(tmp_path: Path):
+    columns, runs = PAPER.artifacts["figure4"].columns, []
+    for layers, pruned in ((ALL, 3), (SPARSE, 5)):
+        runs.append(write_run(tmp_path, layers, columns=columns[:1]))
+        tuned = write_run(tmp_path / str(pruned), layers, columns=columns)
+        identity = tuned.record.identity | {"pruned": [pruned]}
+        runs.append(Run(tuned.folder, dataclasses.replace(tuned.record, identity=identity)))
+    judged = {each.claim.name: each for each in judge_claims(PAPER, runs, question_scores(runs))}
+    assert len(judged["pruning"].comparisons) == 1
+    assert judged["pruning_loss"].verdict == "cannot be told" and judged["pruning_loss"].missing == ("1 pruned",)

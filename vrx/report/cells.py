@@ -73,8 +73,9 @@ def _difference(
     columns: Sequence[str], runs: Sequence[Run], all_layers: Sequence[Run], scores: QuestionScores
 ) -> Difference | None:
     """The paired bootstrap, of the seeds that both rows have (of all, where they share none)."""
-    shared_seeds = {run.seed for run in runs} & {run.seed for run in all_layers}
-    sides = [[run for run in side if run.seed in shared_seeds] or side for side in (runs, all_layers)]
+    sides = [runs_with(columns, side) for side in (runs, all_layers)]
+    shared_seeds = set.intersection(*({run.seed for run in side} for side in sides))
+    sides = [[run for run in side if run.seed in shared_seeds] or side for side in sides]
     pairs = []
     for column in columns:
         pair = pair_scores(*([scores_of(run, column, scores) for run in side] for side in sides))
@@ -88,15 +89,18 @@ def _difference(
 def _values(runs: Sequence[Run], columns: Sequence[str]) -> tuple[list[float], list[float], int | None]:
     """Of each run that has all columns the mean and its standard error, in percent; the number of questions."""
     values, errors, num_samples = [], [], None
-    for run in runs:
+    for run in runs_with(columns, runs):
         names = [run.score_name(column) for column in columns]
-        if None in names:
-            continue
         entries = [run.record.scores[name] for name in names if name is not None]
         values.append(100 * sum(entry.value for entry in entries) / len(entries))
         errors.append(100 * math.sqrt(sum(entry.stderr**2 for entry in entries)) / len(entries))
         num_samples = sum(entry.num_samples for entry in entries)
     return values, errors, num_samples
+
+
+def runs_with(columns: Sequence[str], runs: Sequence[Run]) -> list[Run]:
+    """Those of the runs that have a score of every column: a mean over fewer columns is another quantity."""
+    return [run for run in runs if all(run.score_name(column) for column in columns)]
 
 
 def scores_of(run: Run, column: str, scores: QuestionScores) -> dict[str, float]:

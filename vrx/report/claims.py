@@ -9,7 +9,7 @@ from typing import Literal
 
 from vrx.config.paths import as_file_name
 from vrx.report.bootstrap import pair_scores, paired_bootstrap
-from vrx.report.cells import SEED, scores_of
+from vrx.report.cells import SEED, runs_with, scores_of
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Claim, Paper
 from vrx.report.paper_layers import OWN, label_at_depth, row_runs
@@ -100,7 +100,13 @@ def _judge_model(paper: Paper, model: str, runs: Sequence[Run], scores: Question
         else:
             sides, missing = _row_sides(claim, artifact, paper, tuned)
         compared_scores = _changes(scores, tuned) if claim.is_change else scores
-        compared = [_compare(claim, artifact, label, a, b, compared_scores) for label, (a, b) in sides.items()]
+        evaluated = [run for pair in sides.values() for side in pair for run in side]
+        columns = {
+            column: paper.columns[column]
+            for column in artifact.columns
+            if any(run.score_name(column) for run in evaluated)
+        }
+        compared = [_compare(claim, columns, label, a, b, compared_scores) for label, (a, b) in sides.items()]
         unpaired = [label for label, each in zip(sides, compared, strict=True) if each is None]
         comparisons = tuple(each for each in compared if each is not None)
         judgements.append(Judgement(claim, model, comparisons, (*missing, *unpaired)))
@@ -158,11 +164,12 @@ def _pruned_sides(runs: Sequence[Run]) -> tuple[Sides, list[str]]:
 
 
 def _changes(scores: QuestionScores, tuned: Sequence[Run]) -> QuestionScores:
-    """By question the score of a pruned run less that before pruning; None where a run has no score before."""
+    """By question the score of a pruned run less that before pruning; None where a run has no such score before."""
 
     def change(run: Run, benchmark: str) -> dict[str, float] | None:
         before = next((each for each in tuned if (each.seed, each.layers) == (run.seed, run.layers)), None)
-        now, then = scores(run, benchmark), scores(before, benchmark) if before else None
+        is_scored_before = before is not None and benchmark in before.record.scores
+        now, then = scores(run, benchmark), scores(before, benchmark) if is_scored_before else None
         if not now or not then or now.keys() != then.keys():
             return None
         return {question: score - then[question] for question, score in now.items()}
@@ -171,12 +178,17 @@ def _changes(scores: QuestionScores, tuned: Sequence[Run]) -> QuestionScores:
 
 
 def _compare(
-    claim: Claim, artifact: Artifact, label: str, a: Sequence[Run], b: Sequence[Run], scores: QuestionScores
+    claim: Claim, evaluated: Mapping[str, str], label: str, a: Sequence[Run], b: Sequence[Run], scores: QuestionScores
 ) -> Comparison | None:
-    """The paired difference over the benchmarks of the artifact that the runs have; None without shared questions."""
+    """The paired difference over the benchmarks that both rows have; None without shared questions.
+
+    evaluated: the benchmarks that any row of the claim has, with their names in print. The label names those of the
+    comparison where they are fewer.
+    """
+    columns = [column for column in evaluated if all(any(run.score_name(column) for run in side) for side in (a, b))]
+    a, b = runs_with(columns, a), runs_with(columns, b)
     seeds = sorted({run.seed for run in a} & {run.seed for run in b}, key=str)
     a, b = ([run for run in side if run.seed in seeds] for side in (a, b))
-    columns = [column for column in artifact.columns if all(run.score_name(column) for run in (*a, *b))]
     sign = -1.0 if claim.is_lower else 1.0
     by_seed = [_pairs(claim, columns, _of_seed(a, seed), _of_seed(b, seed), scores) for seed in seeds]
     pairs = _pairs(claim, columns, a, b, scores)
@@ -191,6 +203,8 @@ def _compare(
     )
     if claim.share != 1:
         label = f"{100 * claim.share:g} % of {label}"
+    if len(columns) < len(evaluated):
+        label += f" on {', '.join(evaluated[column] for column in columns)}"
     return Comparison(label, 100 * sign * difference.value, ends[0], ends[1], means)
 
 
