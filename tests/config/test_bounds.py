@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from vrx.config import job_options
-from vrx.config.bounds import check_bounds, number, unbounded_keys
+from vrx.config.bounds import BOUNDS, check_bounds, number, schema_fields
 from vrx.config.errors import UserError
 from vrx.config.schema import BenchmarkConfig, RunConfig, WorldConfig
 from vrx.config.switches import refuse_number
@@ -23,6 +23,16 @@ def whole_config() -> RunConfig:
     """A configuration with every part, also those that are null in most runs."""
     jobs: dict[str, Any] = {job: getattr(job_options, f"{name}Config")() for job, name in JOBS.items()}
     return RunConfig(world=WorldConfig(), benchmark={"any": BenchmarkConfig()}, **jobs)
+
+
+def has_number(hint: Any) -> bool:
+    return hint in (int, float) or any(map(has_number, get_args(hint)))
+
+
+def unbounded_keys(schema: Any) -> list[str]:
+    """The keys of numbers whose fields declare no bounds, in a dataclass and all that its types name."""
+    fields = schema_fields(schema)
+    return [key for key, field, hint in fields if BOUNDS not in field.metadata and has_number(hint)]
 
 
 def test_every_number_has_bounds():

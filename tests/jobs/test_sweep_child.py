@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hydra
 import pytest
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from vrx.config.compose import compose_config, composing
+from vrx.config.compose import composing
 from vrx.config.frozen import to_run
 from vrx.config.paths import CONF
 from vrx.config.schema import RunConfig
@@ -26,7 +27,7 @@ OVERRIDES = [
 @pytest.mark.parametrize("overrides", [[], OVERRIDES, ["~benchmark.tiny_gqa", "job=prune"]], ids=" ".join)
 def test_a_configuration_survives_the_way_to_the_process_of_its_run(tmp_path: Path, overrides: list[str]):
     with composing(CONF):
-        composed = compose_config(overrides, with_hydra=True)
+        composed = hydra.compose("config", overrides=overrides, return_hydra_config=True)
     path = tmp_path / "0.yaml"
     path.write_text(OmegaConf.to_yaml(composed), encoding="utf-8")
     config = read_config(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -15,7 +16,7 @@ def sweep_overrides(overrides: list[str]) -> list[list[str]]:
     """The overrides of each run; must be called while composing."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = [item.input_line or "" for item in parsed if not item.is_sweep_override()]
-    params = compose_config(fixed, with_hydra=True).hydra.sweeper.params or {}
+    params = hydra.compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.params or {}
     lines = [*(f"{key}={value}" for key, value in params.items()), *overrides]
     (runs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(lines), None)
     return [list(run) for run in runs]

@@ -51,15 +51,6 @@ def check_bounds(config: Any, prefix: str = "") -> None:
             _check_texts(key, value, hint)
 
 
-def unbounded_keys(schema: Any, prefix: str = "") -> list[str]:
-    """The dotted keys of numbers whose fields declare no bounds, in a dataclass and all that its types name.
-
-    `*` stands for the names of a dictionary.
-    """
-    fields = schema_fields(schema, prefix)
-    return [key for key, field, hint in fields if BOUNDS not in field.metadata and _has_number(hint)]
-
-
 def schema_fields(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """Dotted key, field and type of every field of a dataclass and of all dataclasses that its types name.
 
@@ -110,7 +101,3 @@ def _check_texts(key: str, value: list[Any] | dict[str, Any], hint: Any) -> None
     parts = list(value.values()) if isinstance(value, dict) else value
     if {list[str], dict[str, str]} & {hint, *get_args(hint)} and not all(isinstance(part, str) for part in parts):
         raise UserError(f"{key}={value}: valid are texts in it")
-
-
-def _has_number(hint: Any) -> bool:
-    return hint in (int, float) or any(map(_has_number, get_args(hint)))

@@ -34,9 +34,9 @@ def composing(conf: Path) -> Iterator[None]:
         yield
 
 
-def compose_config(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
-    """The configuration of one run; `with_hydra` keeps Hydra's own part."""
-    return hydra.compose("config", overrides=overrides, return_hydra_config=with_hydra)
+def compose_config(overrides: list[str]) -> DictConfig:
+    """The configuration of one run."""
+    return hydra.compose("config", overrides=overrides)
 
 
 def _data_path(relative: str, *otherwise: str | None, _root_: DictConfig) -> str | None:

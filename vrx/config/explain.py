@@ -6,7 +6,7 @@ import difflib
 import re
 import shlex
 from dataclasses import is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -76,9 +76,9 @@ def explain(error: BaseException, overrides: list[str]) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
-def schema_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
+def schema_keys() -> list[str]:
     """Every dotted key of the schema; `*` stands for the names of a dictionary."""
-    return [key for key, _, _ in schema_fields(schema, prefix)]
+    return [key for key, _, _ in schema_fields(RunConfig)]
 
 
 def did_you_mean(name: str, valid: list[str], *, cutoff: float = 0.6) -> str:

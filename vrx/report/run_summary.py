@@ -26,13 +26,7 @@ def format_run_summary(record: Record, all_layers: Record | None) -> str:
         if entry.perplexity is not None:
             token, word = entry.perplexity["token"], entry.perplexity["word"]
             lines.append((name, f"perplexity {token:.4g} by token, {word:.4g} by word"))
-    tuned = (
-        f"layers {', '.join(map(str, record.layers))}"
-        if record.layers
-        else "answers from elsewhere"
-        if record.is_from_elsewhere
-        else "untouched"
-    )
+    tuned = f"layers {', '.join(map(str, record.layers))}" if record.layers else _untuned(record)
     width = max((len(name) for name, _ in lines), default=0)
     header = f"{record.model.name}, {tuned}  (percent)"
     return "\n".join([header, *(f"  {name:<{width}}  {value}" for name, value in lines)])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, ImageDraw
 
 from vrx.report.page.regions import COSTS, ModelRegions
-
-if TYPE_CHECKING:
-    pass
 
 CELL, HEIGHT, LOW = 6, 24, 6  # pixels of a strip, as in `layer_strips`
 COLUMNS = ("model", "region", "layers", "number of layers", "seeds", "score (%)", "standard error", "Pareto front")

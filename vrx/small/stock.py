@@ -35,10 +35,6 @@ class Stock:
     fonts: tuple[str, ...]
     folder: Path
 
-    def of_category(self, category: str) -> list[str]:
-        """The names of a category."""
-        return [name for name in self.names if known_names().category[name] == category]
-
     def others(self, rng: random.Random, number: int, *, besides: Iterable[str]) -> list[str]:
         """Random names that are not among `besides`."""
         excluded = set(besides)

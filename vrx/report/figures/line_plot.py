@@ -110,7 +110,7 @@ class LinePlot:
             figure.suptitle(textwrap.fill(title, 12 + 38 * len(self.panels)), fontsize=10)
             all_axes = figure.subplots(1, len(self.panels), squeeze=False)[0]
             for axes, panel in zip(all_axes, self.panels, strict=True):
-                draw_panel(axes, panel)
+                _draw_panel(axes, panel)
             legends = {tuple(line.name for line in panel.lines) for panel in self.panels}
             if len(legends) == 1 and len(self.panels) > 1:
                 handles, labels = all_axes[0].get_legend_handles_labels()
@@ -121,8 +121,7 @@ class LinePlot:
             return image_bytes(figure, file_format)
 
 
-def draw_panel(axes: Axes, panel: Panel) -> None:
-    """Draw a panel on empty axes."""
+def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.is_log_y:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")  # text is drawn as it is, without powers in TeX
