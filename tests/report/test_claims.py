@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from support.report_runs import ALL, PAPER, SPARSE, TOP, write_run
+from support.report_runs import ALL, PAPER, SPARSE, TOP, tables_of, write_run
 
 from vrx.report.claims import Comparison, Judgement, claims_as_markdown, judge_claims
 from vrx.report.collect import Run, find_runs
@@ -33,6 +33,14 @@ def judgements(root: Path) -> dict[str, Judgement]:
 def test_a_row_of_all_layers_is_named_by_the_models_depth():
     labels = [label_at_depth(row, 30, PAPER) for row in PAPER.artifacts["table4"].rows_of("bunny-llama3-8b")]
     assert labels[:2] == ["Fully trained (30 layers)", "Partially trained (8 layers)"]
+
+
+def test_a_row_by_the_models_own_scores_is_named_by_its_selector_and_marked_in_tables(tmp_path: Path):
+    row = next(row for row in PAPER.artifacts["table1"].rows if row.label == "Angular Distance")
+    assert label_at_depth(row, 30, PAPER) == "angular distance"
+    write_run(tmp_path, sparse_uniform(30, 8), depth=30, columns=("gqa",))
+    (table,) = tables_of(tmp_path, "table1")
+    assert [row.label for row in table.rows if "angular" in row.label] == ["Ours: angular distance"]
 
 
 def test_every_claim_names_rows_of_its_table():

@@ -12,7 +12,7 @@ from vrx.report.bootstrap import pair_scores, paired_bootstrap
 from vrx.report.cells import SEED, runs_with, scores_of
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Claim, Paper
-from vrx.report.paper_layers import OWN, label_at_depth, row_runs
+from vrx.report.paper_layers import label_at_depth, row_runs
 from vrx.report.question_scores import QuestionScores
 from vrx.report.run_groups import group_by_identity, group_by_setting
 
@@ -144,7 +144,7 @@ def _row_sides(claim: Claim, artifact: Artifact, paper: Paper, tuned: Sequence[R
     rows, depth = {row.label: row for row in artifact.rows_of(model)}, tuned[0].depth
     own = row_runs(rows[claim.row], tuned, depth, paper)
     against = [rows[label] for label in claim.against]
-    labels = [label_at_depth(row, depth, paper).removeprefix(OWN) for row in against]
+    labels = [label_at_depth(row, depth, paper) for row in against]
     others = {label: row_runs(row, tuned, depth, paper) for label, row in zip(labels, against, strict=True)}
     missing = [label for label, runs in {claim.row: own, **others}.items() if not runs]
     return {label: (own, runs) for label, runs in others.items() if own and runs}, missing

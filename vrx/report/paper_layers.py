@@ -13,8 +13,6 @@ from vrx.config.resolve import resolve_name
 from vrx.report.collect import Run
 from vrx.report.paper import Paper, PaperRow
 
-OWN = "Ours: "
-
 
 def row_layers(row: PaperRow, depth: int, paper: Paper) -> tuple[int, ...] | None:
     """The layers that a row of the paper tunes in a model of `depth` layers.
@@ -58,15 +56,15 @@ def row_runs(row: PaperRow, runs: Sequence[Run], depth: int, paper: Paper) -> li
 
 
 def label_at_depth(row: PaperRow, depth: int, paper: Paper) -> str:
-    """The label of a row for a model of `depth` layers: `Fully trained (30 layers)`, `Ours: angular distance`."""
+    """The label of a row for a model of `depth` layers: `Fully trained (30 layers)`, `angular distance`."""
     if selector := row_selector(row, depth, paper):
-        return own_label(selector)
+        return selector_label(selector)
     return row.label.replace(f"{row.num_layers} layers", f"{depth} layers") if row.selector == "all" else row.label
 
 
-def own_label(selector: str) -> str:
-    """The label of a row of runs whose layers a selector chose by scores of the model itself."""
-    return OWN + selector.replace("_", " ")
+def selector_label(selector: str) -> str:
+    """The label of a row of runs whose layers a selector chose, as by scores of the model itself."""
+    return selector.replace("_", " ")
 
 
 @functools.cache

@@ -14,10 +14,12 @@ from vrx.config.shuffled_images import LABEL, SUFFIX
 from vrx.report.cells import Cell, measured_cell, with_published
 from vrx.report.collect import Run
 from vrx.report.paper import Artifact, Paper, PaperRow
-from vrx.report.paper_layers import label_at_depth, own_label, row_layers, row_runs, row_selector
+from vrx.report.paper_layers import label_at_depth, row_layers, row_runs, row_selector, selector_label
 from vrx.report.question_scores import QuestionScores, chance
 from vrx.report.run_groups import describe_differences, group_by_setting, setting
 from vrx.report.table_notes import CHANCE_LABEL, table_notes
+
+OWN = "Ours: "  # before the label of a row whose layers a selector chose for this model
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class TableContents:
     def _printed_row(self, printed: PaperRow) -> TableRow:
         """A row that the paper prints, with our numbers."""
         is_all, label = printed.selector == "all", label_at_depth(printed, self.depth, self.paper)
+        if row_selector(printed, self.depth, self.paper):
+            label = OWN + label
         on_its_data = [run for run in self.runs if run.fraction == printed.fraction]
         runs = row_runs(printed, on_its_data, self.depth, self.paper)
         cells = self.cells(runs, self._all_layers(printed.fraction), compare=not is_all)
@@ -146,7 +150,7 @@ class TableContents:
         rows = []
         for name, runs in sorted(by_selector.items()):
             cells = self.cells(runs, all_layers, compare=True)
-            rows.append(TableRow(own_label(name), _common_layers(runs), 1.0, tuple(runs), cells))
+            rows.append(TableRow(OWN + selector_label(name), _common_layers(runs), 1.0, tuple(runs), cells))
         return rows
 
     def with_controls(self, rows: Sequence[TableRow]) -> list[TableRow]:
