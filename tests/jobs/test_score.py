@@ -24,7 +24,6 @@ from vrx.launch.devices import peak_resident_bytes
 from vrx.models import from_run, loading, probe
 from vrx.models.lvlm import decoder_layers
 from vrx.models.merged_state_dict import tuned_state
-from vrx.report.figures import image_attention
 from vrx.runs import files, importance_files
 from vrx.selectors import importance
 
@@ -81,7 +80,7 @@ def test_scores_of_a_tuned_lvlm_equal_a_slow_reference(make_run: MakeRun, tuned:
     means, by_sample = reference_scores(run, tuned)
     for name, expected in means.items():
         assert scores[name] == pytest.approx(expected.tolist(), abs=1e-5), name
-    sample_scores = files.read_json(tmp_path / image_attention.FILE)
+    sample_scores = files.read_json(tmp_path / importance_files.SAMPLE_SCORES_NAME)
     torch.testing.assert_close(torch.tensor(sample_scores["scores"]), by_sample.float(), atol=1e-5, rtol=0)
     ids = [sample.answer.id for _, sample in calibration.draw_samples(run)]
     assert [sample["id"] for sample in sample_scores["samples"]] == ids

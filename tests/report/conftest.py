@@ -10,7 +10,7 @@ from support.report_runs import ALL, SPARSE, TOP, VISUAL, write_run
 
 from vrx.config.schema import RunConfig
 from vrx.jobs.report.driver import report
-from vrx.report.figures import image_attention
+from vrx.runs import importance_files
 from vrx.runs.files import write_json
 
 
@@ -27,7 +27,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [json.dumps({"step": step, "loss": 1 / (step + 1), "grad_norm": 1.0}) for step in range(20)]
         (folder / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
     scores = {"samples": [{"benchmark": "tiny_gqa", "id": "0"}], "scores": [[None, 0.2]]}
-    write_json(root / "score" / "tiny" / "all-2_100pct_seed0_0a" / image_attention.FILE, scores)
+    write_json(root / "score" / "tiny" / "all-2_100pct_seed0_0a" / importance_files.SAMPLE_SCORES_NAME, scores)
     run = RunConfig()
     run.runtime.output_root, run.wandb.mode = str(root), "disabled"
     report(run)

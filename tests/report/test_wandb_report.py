@@ -15,14 +15,13 @@ from vrx.config.schema import RunConfig
 from vrx.jobs.report.driver import report
 from vrx.report import wandb_report
 from vrx.report.collect import find_runs
-from vrx.report.figures import image_attention
 from vrx.report.figures.figure import Chart, Figure, FigureInputs
 from vrx.report.figures.heat_map import HeatMap
 from vrx.report.figures.line_plot import Line, LinePlot, Panel
 from vrx.report.paper_artifacts import all_figures, all_tables
 from vrx.report.question_scores import question_scores
 from vrx.report.tables import Table
-from vrx.runs import files
+from vrx.runs import files, importance_files
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(root, layers, skill=skill)
     samples = [{"benchmark": "ocrvqa", "id": str(number)} for number in range(2)]
     content = {"samples": samples, "scores": [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]}
-    files.write_json(root / "score" / "tiny" / "all-3_100pct_seed0_0a" / image_attention.FILE, content)
+    files.write_json(root / "score" / "tiny" / "all-3_100pct_seed0_0a" / importance_files.SAMPLE_SCORES_NAME, content)
     return root
 
 

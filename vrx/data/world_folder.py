@@ -10,7 +10,7 @@ from vrx.config.errors import UserError
 from vrx.runs.durable import partial_folder
 from vrx.runs.files import read_json
 
-DESCRIPTION = "world.json"  # in a world's folder: what it is made from
+DESCRIPTION = "world.json"  # in every world's folder: what it is made from
 
 
 def is_made(folder: Path, description: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from vrx.config.errors import UserError
 from vrx.config.paths import refuse_foreign_folder
 from vrx.config.resolve import resolve_name
 from vrx.config.schema import BenchmarkConfig, ModelConfig, RunConfig
+from vrx.data import world_folder
 from vrx.evaluation import benchmarks, families, prediction_files, scoring
 from vrx.evaluation.chance import chance_level
 from vrx.evaluation.prediction_files import PredictionHeader
@@ -33,9 +34,6 @@ SCORING_KEYS = ("metric", "extra_metrics", "aggregate", "mean_per_type", "normal
 BenchmarkSamples = dict[str, list[families.Sample]]
 
 
-WORLD_MARKER = "world.json"  # by which a folder is known to be a world that vrx made
-
-
 def make_world(run: RunConfig) -> None:
     """Make the data of a model that brings its own world, if this run uses any of it.
 
@@ -46,7 +44,7 @@ def make_world(run: RunConfig) -> None:
     _require_prepared(run)
     used = [run.instructions.path, run.captions.path, *(benchmark.path for benchmark in run.benchmark.values())]
     if any(path and Path(path).is_relative_to(run.world.folder) for path in used):
-        refuse_foreign_folder(Path(run.world.folder), WORLD_MARKER, key="world.folder")
+        refuse_foreign_folder(Path(run.world.folder), world_folder.DESCRIPTION, key="world.folder")
         with shared_resource_lock(Path(run.world.folder)):
             resolve_name("world", run.world.name, key="world.name")(run.world)
 

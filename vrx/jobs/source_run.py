@@ -18,6 +18,7 @@ from vrx.config.shuffled_images import with_shuffled_images
 from vrx.data import run_data
 from vrx.launch.logging import log
 from vrx.runs.identity import Identity, base_identity
+from vrx.runs.importance_files import UNTOUCHED
 from vrx.runs.layer_selection import format_layers, select_layers
 from vrx.runs.locks import exclusive_lock, is_locked
 from vrx.runs.lookup import locate_finetune, run_directory
@@ -41,12 +42,12 @@ class SourceRun:
 
     @property
     def name(self) -> str:
-        return self.run_dir.name if self.run_dir else "untouched"
+        return self.run_dir.name if self.run_dir else UNTOUCHED
 
     @property
     def label(self) -> str:
         """The readable part of the name."""
-        return self.run_dir.name.rpartition("_")[0] if self.run_dir else "untouched"
+        return self.run_dir.name.rpartition("_")[0] if self.run_dir else UNTOUCHED
 
 
 def base_model(run: RunConfig) -> SourceRun:

@@ -20,12 +20,12 @@ from vrx.evaluation.prediction_files import load_header
 from vrx.report.collect import Run, find_runs
 from vrx.runs.content_digest import weights_digest
 from vrx.runs.files import read_json, write_atomic
+from vrx.runs.importance_files import SAMPLE_SCORES_NAME, SCORES_NAME
 from vrx.runs.results import compressed, is_copy
 from vrx.runs.run_config import load_frozen
 from vrx.runs.run_dir import RunDir
 
 JOBS = ("finetune", "pretrain", "evaluate", "revert", "prune")
-SCORE_FILES = ("scores.json", "image_attention.json")
 SHOWN_ROOT = "outputs"  # stands for the output root in a copy
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/,:;'\"]+/)+[^\s/,:;'\"]*")
 
@@ -43,8 +43,8 @@ def copy_results(root: Path, target: Path) -> int:
     files: dict[Path, bytes] = {}
     for run in runs:
         files |= {run.folder.relative_to(root) / name: content for name, content in _files_of(run, root)}
-    for folder in sorted(path.parent for path in root.glob("score/*/*/scores.json")):
-        present = [folder / name for name in SCORE_FILES if (folder / name).is_file()]
+    for folder in sorted(path.parent for path in root.glob(f"score/*/*/{SCORES_NAME}")):
+        present = [folder / name for name in (SCORES_NAME, SAMPLE_SCORES_NAME) if (folder / name).is_file()]
         copied = {path.relative_to(root): _json(without_paths(read_json(path), root)) for path in present}
         files |= {**copied, RunDir(folder).copied.relative_to(root): _json({"command": "vrx score"})}
     for relative, content in files.items():

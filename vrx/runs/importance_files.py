@@ -19,12 +19,14 @@ from vrx.runs.json_text import parse_json
 from vrx.runs.record import LayerScores
 
 VERSION = 1
-UNTOUCHED = "untouched"  # the source of scores of an LVLM that was not tuned
+UNTOUCHED = "untouched"  # in paths the name of an LVLM that was not tuned
+SCORES_NAME = "scores.json"
+SAMPLE_SCORES_NAME = "image_attention.json"  # beside it: the image attention of every sample
 
 
 def scores_file(run: RunConfig, source: str) -> Path:
     """Where the scores of a source lie: the directory name of a finished fine-tune, or `untouched`."""
-    paths = [folder / source / "scores.json" for folder in _folders(run)]
+    paths = [folder / source / SCORES_NAME for folder in _folders(run)]
     return next((path for path in paths if path.is_file()), paths[0])
 
 
@@ -129,7 +131,7 @@ def find(run: RunConfig, data_digest: str) -> Path:
     tuning = all_layers(run)
     identity = finetune_identity(tuning, list(range(run.model.num_layers)), data_digest)
     wanted = (identity, legacy_identity(identity, run.model))
-    for path in (path for folder in _folders(run) for path in sorted(folder.glob("*/scores.json"))):
+    for path in (path for folder in _folders(run) for path in sorted(folder.glob(f"*/{SCORES_NAME}"))):
         scored = read_score_file(path)["scored"]
         if isinstance(scored, dict) and scored.get("identity") in wanted:
             return path

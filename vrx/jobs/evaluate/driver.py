@@ -16,6 +16,7 @@ from vrx.report.run_summary import format_run_summary
 from vrx.report.wandb_run import following
 from vrx.runs import files
 from vrx.runs.identity import Identity, base_identity
+from vrx.runs.importance_files import UNTOUCHED
 from vrx.runs.locks import exclusive_lock
 from vrx.runs.lookup import run_directory
 from vrx.runs.neighbours import all_layers_record
@@ -74,7 +75,7 @@ def _target(run: RunConfig) -> Target:
     """The finished run that `job.run` names, else the base model."""
     if run.job.run is None:
         identity = base_identity(run)
-        return Target(run, run_directory(run, identity, label="untouched"), identity, [])
+        return Target(run, run_directory(run, identity, label=UNTOUCHED), identity, [])
     run_dir = Path(run.job.run).absolute()
     record, frozen = read_finished_run(run_dir, run.model)
     return Target(_with_command_settings(frozen, run), run_dir, record.identity, record.layers)

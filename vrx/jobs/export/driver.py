@@ -15,6 +15,7 @@ from vrx.jobs.export.model_card import model_card
 from vrx.launch.logging import log
 from vrx.launch.workers import launch
 from vrx.runs.files import write_atomic
+from vrx.runs.importance_files import UNTOUCHED
 from vrx.runs.record import Record
 from vrx.runs.run_config import write_config
 
@@ -44,7 +45,7 @@ def _new_folder(run: RunConfig, options: ExportConfig) -> Path:
     if options.folder is not None:
         folder = Path(options.folder).absolute()
     else:
-        name = "untouched" if run.job.run is None else Path(run.job.run).name
+        name = UNTOUCHED if run.job.run is None else Path(run.job.run).name
         name += "_adapter" if options.adapter else ""
         folder = below(run.runtime.output_path, "export", as_file_name(run.model.name), as_file_name(name)).absolute()
     if folder.exists():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vrx.runs.importance_files import SAMPLE_SCORES_NAME, SCORES_NAME
+
 
 def inputs_file(run_dir: Path) -> Path:
     """What the scores are made from; the worker copies it into the score file."""
@@ -12,9 +14,9 @@ def inputs_file(run_dir: Path) -> Path:
 
 def sample_scores_file(run_dir: Path) -> Path:
     """`image_attention` of every single sample, for Figure 5."""
-    return run_dir / "image_attention.json"
+    return run_dir / SAMPLE_SCORES_NAME
 
 
 def scores_file(run_dir: Path) -> Path:
     """The importance of every layer by every formula; the last file that the worker writes."""
-    return run_dir / "scores.json"
+    return run_dir / SCORES_NAME

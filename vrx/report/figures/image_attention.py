@@ -11,8 +11,7 @@ from vrx.launch.logging import log
 from vrx.report.figures.figure import FigureInputs
 from vrx.report.figures.heat_map import HeatMap
 from vrx.runs.files import read_json
-
-FILE = "image_attention.json"
+from vrx.runs.importance_files import SAMPLE_SCORES_NAME
 
 
 def figure5(inputs: FigureInputs) -> list[HeatMap]:
@@ -21,7 +20,7 @@ def figure5(inputs: FigureInputs) -> list[HeatMap]:
     A file that cannot be read is left out with one line that names it.
     """
     heat_maps = []
-    pattern = f"score/{inputs.model or '*'}/*/{FILE}"
+    pattern = f"score/{inputs.model or '*'}/*/{SAMPLE_SCORES_NAME}"
     paths = {path.parts[-3:]: path for root in reversed(inputs.roots) for path in root.glob(pattern)}
     for path in sorted(paths.values()):
         try:

@@ -13,7 +13,7 @@ from vrx.config.errors import UserError
 from vrx.launch.logging import log
 from vrx.report.collect import Run
 from vrx.runs.files import digest
-from vrx.runs.importance_files import read_score_file
+from vrx.runs.importance_files import SCORES_NAME, read_score_file
 from vrx.runs.layer_selection import format_layers
 
 CELL, HEIGHT, LOW = 5, 16, 4  # pixels: width of a cell with its gap, its height where tuned, and where not
@@ -96,7 +96,7 @@ def find_importance(runs: Sequence[Run], roots: Sequence[Path]) -> dict[str, Imp
     by its first formula. A file that cannot be read is left out with one line that names it."""
     weights = {run.model: digest(run.record.identity.get("weights")) for run in reversed(runs)}
     by_model: dict[str, Importance] = {}
-    for path in (path for root in roots for path in sorted(root.glob("score/*/*/scores.json"))):
+    for path in (path for root in roots for path in sorted(root.glob(f"score/*/*/{SCORES_NAME}"))):
         model = path.parents[1].name
         if model not in weights or model in by_model:
             continue
