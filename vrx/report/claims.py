@@ -167,9 +167,9 @@ def _changes(scores: QuestionScores, tuned: Sequence[Run]) -> QuestionScores:
     """By question the score of a pruned run less that before pruning; None where a run has no such score before."""
 
     def change(run: Run, benchmark: str) -> dict[str, float] | None:
-        before = next((each for each in tuned if (each.seed, each.layers) == (run.seed, run.layers)), None)
-        is_scored_before = before is not None and benchmark in before.record.scores
-        now, then = scores(run, benchmark), scores(before, benchmark) if is_scored_before else None
+        scored = (each for each in tuned if benchmark in each.record.scores)
+        before = next((each for each in scored if (each.seed, each.layers) == (run.seed, run.layers)), None)
+        now, then = scores(run, benchmark), scores(before, benchmark) if before else None
         if not now or not then or now.keys() != then.keys():
             return None
         return {question: score - then[question] for question, score in now.items()}
