@@ -45,7 +45,8 @@ def scored(tuned: Path, make_run: Callable[..., RunConfig]) -> Callable[..., Run
 
 
 def layers_to_prune(run: RunConfig) -> tuple[int, ...]:
-    return driver.layers_to_prune(run, source_run.finished_source(run))
+    source = source_run.finished_source(run)
+    return driver.layers_to_prune(run, source, driver.read_ranking(run, source))
 
 
 @pytest.mark.parametrize(

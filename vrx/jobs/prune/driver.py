@@ -68,7 +68,7 @@ def prune(run: RunConfig) -> None:
     with source_run.lock_available([pruning.run_dir]):
         status = run_status(pruning.run_dir, _checks(pruning, samples))
         log(f"{pruning.run_dir.name}: {status.reason}" + ("; nothing to do" if status.is_done else ""))
-        criteria = sorted({*_recorded_criteria(pruning.run_dir), *_equivalent_criteria(pruning.layers, run, source)})
+        criteria = sorted({*_recorded_criteria(pruning.run_dir), *_equivalent_criteria(pruning, run, source)})
         record = _with_criteria(pruning, criteria) if status.is_done else _complete(pruning, source, samples, criteria)
     _show(pruning.run_dir, record)
 
@@ -101,9 +101,12 @@ def _with_criteria(pruning: Pruning, criteria: list[str]) -> Record:
     return record
 
 
-def layers_to_prune(run: RunConfig, source: SourceRun) -> tuple[int, ...]:
-    """The layers to prune, ascending: an explicit list, or those with the lowest scores among the candidates."""
-    if not _needs_scores(run):
+def layers_to_prune(run: RunConfig, source: SourceRun, ranking: LayerScores | None) -> tuple[int, ...]:
+    """The layers to prune, ascending: an explicit list, or those with the lowest scores among the candidates.
+
+    ranking: the scores, as `read_ranking` gives them.
+    """
+    if ranking is None:
         return tuple(sorted(required(run.prune).layers or ()))
     number, depth = required(run.prune).num_layers, run.model.num_layers
     outside = [layer for layer in range(depth) if layer not in source.layers]
@@ -113,7 +116,6 @@ def layers_to_prune(run: RunConfig, source: SourceRun) -> tuple[int, ...]:
             f"prune.num_layers={number}: only {len(candidates)} of the {depth} layers lie outside the region of "
             f"{source.name}; valid are 0 to {len(candidates)}, or prune.outside_region=false"
         )
-    ranking = _read_ranking(run, source)
     scores = [math.inf if score is None else score for score in ranking.values]  # without one, it is not cut
     order = sorted(candidates, key=lambda layer: (scores[layer], layer))
     if number < len(order) and scores[order[number - 1]] == scores[order[number]]:
@@ -136,8 +138,10 @@ def _is_outside(run: RunConfig, source: SourceRun) -> bool:
     return 0 < len(source.layers) < run.model.num_layers
 
 
-def _read_ranking(run: RunConfig, source: SourceRun) -> LayerScores:
-    """The scores that rank the layers of a source run."""
+def read_ranking(run: RunConfig, source: SourceRun) -> LayerScores | None:
+    """The scores that rank the layers of a source run; None where the layers to prune are a list, or none."""
+    if not _needs_scores(run):
+        return None
     return read_formula(_scores_path(run, source), required(run.prune).score, run, key="prune.score")
 
 
@@ -161,18 +165,18 @@ def _criterion(run: RunConfig, source: SourceRun) -> str:
     return formula + (" outside the region" if _is_outside(run, source) else " anywhere")
 
 
-def _equivalent_criteria(layers: tuple[int, ...], run: RunConfig, source: SourceRun) -> list[str]:
+def _equivalent_criteria(pruning: Pruning, run: RunConfig, source: SourceRun) -> list[str]:
     """The criteria that choose these layers: the configured one, and the same scores outside the region or anywhere.
 
     Runs of a sweep that choose the same layers share one directory.
     """
-    if not layers or not _needs_scores(run):
-        return [_criterion(run, source)] if layers else []
+    if not pruning.layers or pruning.scores is None:
+        return [_criterion(run, source)] if pruning.layers else []
     criteria = []
     for outside in (True, False):
         other = dataclasses.replace(run, prune=dataclasses.replace(required(run.prune), outside_region=outside))
         with suppress(UserError):  # too few layers lie outside, or they have no order
-            if layers_to_prune(other, source) == layers:
+            if layers_to_prune(other, source, pruning.scores) == pruning.layers:
                 criteria.append(_criterion(other, source))
     return criteria
 
@@ -186,11 +190,11 @@ def _recorded_criteria(run_dir: Path) -> list[str]:
 
 
 def _plan_pruning(run: RunConfig, source: SourceRun) -> Pruning:
-    layers = layers_to_prune(run, source)
+    scores = read_ranking(run, source)
+    layers = layers_to_prune(run, source, scores)
     options = dataclasses.replace(required(run.prune), num_layers=len(layers), layers=list(layers))
     of_layers = dataclasses.replace(run, prune=options)
     run_dir, identity = source_run.locate_altered_run(of_layers, source, "pruned", layers)
-    scores = _read_ranking(run, source) if _needs_scores(run) else None
     return Pruning(layers, run_dir, identity, of_layers, scores)
 
 
