@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.small_world import prepared_folder
 
+from vrx.runs.content_digest import part_fingerprint
+from vrx.runs.record import read_record
+
+COMMITTED = Path(__file__).parents[2] / "docs/results/small/pretrain/small"
 PARTS = ("backbone", "vision_tower", "vision_tower_random", "pictures")
 
 
@@ -73,3 +78,11 @@ def test_a_size_that_is_no_multiple_of_the_patches_is_refused(tmp_path: Path):
         2,
         "--image-size 100: valid is a multiple of 14, the tower's patches",
     )
+
+
+@pytest.mark.parametrize("path", sorted(COMMITTED.glob("*/record.json")), ids=lambda path: path.parent.name)
+def test_the_parts_are_those_of_the_committed_runs(path: Path):
+    record = read_record(path)
+    parts = {part: prepared_folder() / Path(name).name for part, name in record.model.parts.items()}
+    del parts["projector"]
+    assert {part: part_fingerprint(str(folder)) for part, folder in parts.items()} == record.identity["weights"]

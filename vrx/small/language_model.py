@@ -24,7 +24,8 @@ def convert_language_model(gguf: Path, folder: Path) -> None:
     """
     auto_model: Any = AutoModelForCausalLM  # whose result is a pair here
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        # which saves `local_files_only`: without it the folder, and so every run on it, would depend on HF_HUB_OFFLINE
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
         quantized, loading_info = auto_model.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
         )
