@@ -10,7 +10,7 @@ import pytest
 from vrx.config.errors import RunFailed
 from vrx.config.frozen import freeze
 from vrx.config.schema import RunConfig, RuntimeConfig
-from vrx.launch.workers import launch
+from vrx.launch.workers import SHAPE_CACHES, SHAPES_KEPT, launch
 
 STAGE = """
 import sys, time, types
@@ -56,6 +56,13 @@ def run_stage(make_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatc
         return str(caught.value), log.read_text() if log.exists() else None, capfd.readouterr().err
 
     return run_stage
+
+
+def test_workers_keep_few_programs_for_shapes_unless_the_user_says_so(run_stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    body = f"import os; raise UserError(' '.join(os.environ[name] for name in {SHAPE_CACHES}))"
+    assert run_stage(body)[0].endswith(f"{SHAPES_KEPT} 7")
 
 
 def test_a_bug_is_one_line_that_names_worker_log(run_stage, tmp_path: Path):

@@ -39,6 +39,11 @@ SINGLE_WORKER = {  # the environment that torchrun would give its only worker; p
     "MASTER_PORT": "0",
 }
 
+# oneDNN compiles a program for each shape of a bf16 matrix product on a CPU. It and torch keep 1024 each, a few hundred
+# kB apiece; steps of ever new lengths fill memory with them, and what is free between them is slow to search.
+SHAPE_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+SHAPES_KEPT = "64"  # more than one micro-batch has
+
 
 def processes_per_node(runtime: RuntimeConfig) -> int:
     """Workers of a run on this machine: one per GPU, or `runtime.cpu_processes` where there is no GPU."""
@@ -92,6 +97,8 @@ def _start_workers(
         environment.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found no accelerator
     if "OMP_WAIT_POLICY" not in os.environ:  # let OpenMP threads spin briefly between operations
         environment.setdefault("GOMP_SPINCOUNT", "20000")
+    for cache in SHAPE_CACHES:
+        environment.setdefault(cache, SHAPES_KEPT)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     with preemption.interrupts_held_back():  # of Ctrl-C the driver alone speaks, and it ends its workers
