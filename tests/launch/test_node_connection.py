@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from vrx.launch.node_connection import MAX_LINE_BYTES, Connection, InvalidLine
+from vrx.launch.node_connection import MAX_LINE_BYTES, Connection, InvalidLine, new_token, token_path
 
 TOKEN = b"token"
 
@@ -90,3 +93,26 @@ def test_a_line_that_is_too_long_is_refused_before_its_end(sockets: tuple[socket
     sockets[0].sendall(b"x" * (MAX_LINE_BYTES + 1))
     with pytest.raises(InvalidLine, match="more than 64 KiB"):
         Connection(sockets[1], TOKEN, is_node_0=False).receive(timeout=60)
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from vrx.launch.node_connection import new_token
+
+Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+with new_token(Path(sys.argv[1])):
+    pass
+"""
+
+
+def test_a_run_deletes_the_partial_token_that_a_killed_one_left(tmp_path: Path):
+    path = token_path(tmp_path, "127.0.0.1", 29500)
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, path], check=False)
+    (partial,) = tmp_path.iterdir()
+    assert partial.stat().st_mode & 0o777 == 0o600
+    with new_token(path) as token:
+        assert list(tmp_path.iterdir()) == [path]
+        assert path.read_bytes() == token
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == []

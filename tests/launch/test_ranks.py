@@ -90,7 +90,8 @@ def run_two_nodes(root: Path, port: int, *more: str) -> list[tuple[str, str]]:
 
 
 def tokens(root: Path) -> list[Path]:
-    return list((root / "outputs").glob(".node-token-*"))
+    """The token files in a directory, complete or partial."""
+    return list((root / "outputs").glob("*.node-token-*"))
 
 
 def test_two_nodes_train_like_two_processes_and_leave_one_record(two_ranks: Path, tmp_path: Path):

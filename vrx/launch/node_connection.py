@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vrx.runs.durable import partial_file, remove_abandoned
+
 MAX_LINE_BYTES = 64 * 1024
 SEND_SECONDS = 60.0
 
@@ -39,7 +41,8 @@ def new_token(path: Path) -> Iterator[bytes]:
     """Write a random token to a file with mode 600, and remove the file at the end."""
     token = secrets.token_hex(32).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    remove_abandoned(path)
+    partial = partial_file(path)
     partial.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
