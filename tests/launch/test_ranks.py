@@ -42,6 +42,21 @@ def test_a_killed_run_of_two_ranks_ends_bit_equal(two_ranks: Path, vrx, tmp_path
     assert adapter(run_dir(tmp_path)) == adapter(run_dir(two_ranks))
 
 
+def test_a_signal_to_all_processes_of_two_ranks_makes_them_write_a_checkpoint(
+    two_ranks: Path, vrx, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    overrides = (*ZERO, "runtime.cpu_processes=2")
+    rare = (*overrides, "runtime.checkpoint_every=100")
+    assert stop_at(tmp_path, rare, has_steps(2), whole_group=True) == RESUME
+    assert "Traceback" not in capfd.readouterr().err
+    steps = [int(folder.name.removeprefix("step-")) for folder in (run_dir(tmp_path) / "checkpoint").iterdir()]
+    assert steps == [len(curve(run_dir(tmp_path)))]
+    result = vrx(*overrides)
+    assert result.returncode == 0, result.stderr
+    assert f"resuming from step {steps[0]}" in result.stderr
+    assert adapter(run_dir(tmp_path)) == adapter(run_dir(two_ranks))
+
+
 def test_a_run_that_goes_on_with_one_rank_and_then_with_two_again_has_the_same_curve(
     two_ranks: Path, vrx, tmp_path: Path
 ):

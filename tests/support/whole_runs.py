@@ -61,14 +61,27 @@ def kill_at(root: Path, overrides: tuple[str, ...], condition, *, whole_group: b
             process.kill()  # the driver alone: its workers must not outlive it
 
 
-def stop_at(root: Path, overrides: tuple[str, ...], condition, number: signal.Signals = signal.SIGTERM) -> int:
-    """Start the command and send its driver a signal once `condition(root)` holds; returns the exit status."""
-    with started(command(*overrides), cwd=root, env=ENVIRONMENT) as process:
+def stop_at(
+    root: Path,
+    overrides: tuple[str, ...],
+    condition,
+    number: signal.Signals = signal.SIGTERM,
+    *,
+    whole_group: bool = False,
+) -> int:
+    """Start the command and send a signal once `condition(root)` holds; returns the exit status.
+
+    whole_group: send it to all processes of the command, as SLURM does, and not to the driver alone.
+    """
+    with started(command(*overrides), cwd=root, env=ENVIRONMENT, start_new_session=True) as process:
         deadline = time.monotonic() + 300
         while not condition(root) and process.poll() is None:
             assert time.monotonic() < deadline, "the run never got so far"
             time.sleep(0.02)
-        process.send_signal(number)
+        if whole_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         return process.wait(timeout=120)
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -215,9 +216,15 @@ def torchrun() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
-    for number in preemption.SIGNALS:  # which the workers answer; they would inherit other handlers' effects
+    for number in preemption.SIGNALS:  # which the workers answer, by a checkpoint; they would inherit other handlers
         signal.signal(number, signal.SIG_IGN)
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
+    end_all = api._terminate_process_handler  # torchrun's own answer, also to signals that were ignored before
+
+    def end_unless_asked_to_stop(number: int, frame: FrameType | None) -> None:
+        if number not in preemption.SIGNALS:
+            end_all(number, frame)
+
+    api._terminate_process_handler = end_unless_asked_to_stop
     api._get_default_signal = lambda: signal.SIGKILL  # for workers that remain when one has failed
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
