@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +48,33 @@ def adapter(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()}
 
 
-def kill_at(root: Path, overrides: tuple[str, ...], condition, *, whole_group: bool = True) -> None:
-    """Start the command and kill it with SIGKILL once `condition(root)` holds."""
+@contextmanager
+def running_until(root: Path, overrides: tuple[str, ...], condition) -> Iterator[subprocess.Popen[str]]:
+    """The command, in a process group of its own, once `condition(root)` holds or it has ended."""
     with started(command(*overrides), cwd=root, env=ENVIRONMENT, start_new_session=True) as process:
         deadline = time.monotonic() + 300
         while not condition(root) and process.poll() is None:
             assert time.monotonic() < deadline, "the run never got so far"
             time.sleep(0.02)
+        yield process
+
+
+def send(process: subprocess.Popen[str], number: signal.Signals, *, whole_group: bool) -> None:
+    """Send a signal to all processes of a command, as SLURM does, or to its driver alone."""
+    if whole_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+
+
+def kill_at(root: Path, overrides: tuple[str, ...], condition, *, whole_group: bool = True) -> None:
+    """Start the command and kill it with SIGKILL once `condition(root)` holds.
+
+    whole_group: false kills the driver alone, whose workers must not outlive it.
+    """
+    with running_until(root, overrides, condition) as process:
         assert process.poll() is None, "the run ended before it was killed"
-        if whole_group:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()  # the driver alone: its workers must not outlive it
+        send(process, signal.SIGKILL, whole_group=whole_group)
 
 
 def stop_at(
@@ -69,19 +85,9 @@ def stop_at(
     *,
     whole_group: bool = False,
 ) -> int:
-    """Start the command and send a signal once `condition(root)` holds; returns the exit status.
-
-    whole_group: send it to all processes of the command, as SLURM does, and not to the driver alone.
-    """
-    with started(command(*overrides), cwd=root, env=ENVIRONMENT, start_new_session=True) as process:
-        deadline = time.monotonic() + 300
-        while not condition(root) and process.poll() is None:
-            assert time.monotonic() < deadline, "the run never got so far"
-            time.sleep(0.02)
-        if whole_group:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
+    """Start the command and send it a signal once `condition(root)` holds; returns the exit status."""
+    with running_until(root, overrides, condition) as process:
+        send(process, number, whole_group=whole_group)
         return process.wait(timeout=120)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import select
@@ -21,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vrx.runs.durable import partial_file, remove_abandoned
+from vrx.runs.files import write_atomic
 
 MAX_LINE_BYTES = 64 * 1024
 SEND_SECONDS = 60.0
@@ -40,19 +39,12 @@ def token_path(output_root: Path, host: str, port: int) -> Path:
 def new_token(path: Path) -> Iterator[bytes]:
     """Write a random token to a file with mode 600, and remove the file at the end."""
     token = secrets.token_hex(32).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path)
-    partial = partial_file(path)
-    partial.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(token)
-        partial.replace(path)  # complete at once, and in place of one that a killed run left
+        write_atomic(path, token, mode=0o600)  # in place of one that a killed run left
         yield token
     finally:
-        for file in (partial, path):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 class Connection:

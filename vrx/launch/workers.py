@@ -216,9 +216,9 @@ def torchrun() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
-    for number in preemption.SIGNALS:  # which the workers answer, by a checkpoint; they would inherit other handlers
+    for number in preemption.SIGNALS:  # which the workers answer; they would inherit other handlers' effects
         signal.signal(number, signal.SIG_IGN)
-    end_all = api._terminate_process_handler  # torchrun's own answer, also to signals that were ignored before
+    end_all = api._terminate_process_handler  # torchrun sets it for SIGTERM too
 
     def end_unless_asked_to_stop(number: int, frame: FrameType | None) -> None:
         if number not in preemption.SIGNALS:

@@ -22,13 +22,17 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a kill or a loss of power."""
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
+    """Write a file so that it is there whole or not at all, also after a kill or a loss of power.
+
+    mode: of the file from its first byte on, less the umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path)
     partial = partial_file(path)
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
